@@ -1,0 +1,176 @@
+"""A dataset: all images as bytes, their labels, the names of the classes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.utils.data import Dataset as TorchDataset
+
+UInt8Array = npt.NDArray[np.uint8]
+Int64Array = npt.NDArray[np.int64]
+
+
+class Sample(NamedTuple):
+    """One labelled image."""
+
+    image: UInt8Array
+    """uint8 (C, H, W)."""
+    label: int
+    """Index into the classes."""
+    class_name: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Labelled images, kept as bytes: never a float, never augmented.
+
+    Arrays are checked and brought into shape: images of (N, H, W), (N, H, W, C) or (N, C, H, W)
+    become (N, C, H, W) with 1 or 3 channels; anything but uint8 is refused.
+
+    Raises:
+        DataError: the arrays do not make a dataset; the sentence says why.
+    """
+
+    images: UInt8Array
+    """uint8 (N, C, H, W)."""
+    labels: Int64Array
+    """int64 (N,), each an index into `classes`."""
+    classes: tuple[str, ...] = ()
+    """Name of each class; without names, "0", "1", and so on."""
+    _: KW_ONLY
+    test: Int64Array | None = None
+    """Indices that the source itself sets aside for testing; None where it does not."""
+    name: str = "arrays"
+    """What the source is called."""
+
+    def __post_init__(self) -> None:
+        images = _checked_images(self.images)
+        labels = _checked_labels(self.labels, len(images))
+        classes = _checked_classes(self.classes, labels)
+        object.__setattr__(self, "images", images)
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "classes", classes)
+        if self.test is not None:
+            object.__setattr__(self, "test", _checked_indices(self.test, len(images)))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Sample:
+        label = int(self.labels[index])
+        return Sample(self.images[index], label, self.classes[label])
+
+    def __repr__(self) -> str:
+        channels, height, width = self.shape
+        held_out = 0 if self.test is None else len(self.test)
+        parts = f", {held_out:,} of them for testing" if held_out else ""
+        return (
+            f"<Dataset {self.name}: {len(self):,} images of {channels}x{height}x{width}{parts}, "
+            f"{len(self.classes)} classes: {_shortened(self.classes)}>"
+        )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of every image."""
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over shape, pixels, labels, class names and the indices set aside for testing."""
+        digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
+        digest.update(np.ascontiguousarray(self.images).data)
+        digest.update(np.ascontiguousarray(self.labels).data)
+        if self.test is not None:
+            digest.update(b"test" + np.ascontiguousarray(self.test).tobytes())
+        return digest.hexdigest()
+
+    def torch(self) -> TorchDataset[tuple[Tensor, int]]:
+        """The same samples for a `DataLoader`: float image (C, H, W) in 0..1, and label."""
+        from .torch_dataset import TorchImages
+
+        return TorchImages(self)
+
+
+def _checked_images(images: Any) -> UInt8Array:
+    images = np.asarray(images)
+    if images.dtype != np.uint8:
+        raise DataError(
+            f"Images must be bytes (uint8, 0 to 255), not {images.dtype}.",
+            "Multiply floats in 0..1 by 255, round, and convert with .astype('uint8').",
+        )
+    if images.ndim == 3:
+        images = images[:, None]
+    if images.ndim != 4:
+        raise DataError(
+            f"Images must have the shape (N, H, W), (N, H, W, C) or (N, C, H, W), not {images.shape}.",
+            "Stack single images with numpy.stack.",
+        )
+    if images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
+        images = images.transpose(0, 3, 1, 2)
+    if images.shape[1] not in (1, 3):
+        raise DataError(
+            f"Images must have 1 or 3 channels, not {images.shape[1]} (shape {images.shape}).",
+            "Convert them to grayscale or RGB first.",
+        )
+    if 0 in images.shape:
+        raise DataError(f"There are no pixels in images of shape {images.shape}.", "Check the source.")
+    return np.ascontiguousarray(images)
+
+
+def _checked_labels(labels: Any, count: int) -> Int64Array:
+    labels = np.asarray(labels)
+    if labels.shape != (count,):
+        raise DataError(
+            f"{count:,} images need as many labels in one dimension, not labels of shape {labels.shape}.",
+            "Give one label an image.",
+        )
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(
+            f"Labels must be whole numbers, not {labels.dtype}.",
+            "Number the classes from 0 and name them in `classes`.",
+        )
+    if labels.min() < 0:
+        raise DataError(f"Label {labels.min()} is negative.", "Number the classes from 0.")
+    return labels.astype(np.int64, copy=False)
+
+
+def _checked_classes(classes: Sequence[str] | None, labels: Int64Array) -> tuple[str, ...]:
+    highest = int(labels.max())
+    names = tuple(str(name) for name in classes or range(highest + 1))
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError(f'The class name "{twice}" occurs twice.', "Give every class its own name.")
+    if highest >= len(names):
+        raise DataError(
+            f"Label {highest} has no name: there are {len(names)} classes, numbered from 0.",
+            "Name every class, or correct the labels.",
+        )
+    if len(names) < 2:
+        raise DataError("A classifier needs at least two classes; there is one.", "Add another class.")
+    return names
+
+
+def _checked_indices(indices: Any, count: int) -> Int64Array:
+    indices = np.asarray(indices)
+    whole = indices.ndim == 1 and np.issubdtype(indices.dtype, np.integer)
+    if not whole or (len(indices) and (indices.min() < 0 or indices.max() >= count)):
+        raise DataError(f"`test` must hold indices from 0 to {count - 1}.", "Check its values.")
+    if len(np.unique(indices)) != len(indices):
+        raise DataError("`test` names an image twice.", "Name each index once.")
+    return indices.astype(np.int64, copy=False)
+
+
+def _shortened(names: tuple[str, ...]) -> str:
+    return ", ".join(names) if len(names) <= 10 else f"{', '.join(names[:3])}, ... {names[-1]}"

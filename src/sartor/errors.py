@@ -1,0 +1,102 @@
+"""Every error that sartor raises on purpose.
+
+    SartorError                 exit code 1
+    ├── UsageError              exit code 2: an unknown name, a value out of range
+    │   └── RecipeError         every problem of a recipe, found at once
+    ├── FileError               a full disk, a folder that cannot be written
+    ├── DataError               data that cannot be used
+    │   ├── CorruptDataError    bytes that are not what they claim to be
+    │   ├── UnavailableError    no place could deliver a named set
+    │   └── PictureError        a file that cannot be read as a picture
+    ├── ModelError              a network that does not fit the data
+    ├── RunError                a run's folder that is missing, broken or from another version
+    │   └── CheckpointError     a checkpoint whose bytes do not match its checksum
+    ├── TrainingError           training that cannot go on, such as a loss that is not finite
+    └── Interrupted             exit code 130 or 143, after the state was saved
+
+A message says what is wrong in one sentence, a hint says what to do in another.
+"""
+
+from __future__ import annotations
+
+import difflib
+import signal
+from collections.abc import Iterable
+
+
+class SartorError(Exception):
+    """Something is wrong that its reader can put right."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(f"{message} {hint}".strip())
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(SartorError):
+    """The request itself is wrong: an unknown name, a value out of range."""
+
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    """A recipe that cannot be run; `problems` lists every reason."""
+
+    def __init__(self, problems: Iterable[str], hint: str = "") -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(self.problems) + ".", hint)
+
+
+class FileError(SartorError):
+    """The file system refused: a full disk, a folder that cannot be written."""
+
+
+class DataError(SartorError):
+    """Data that cannot be used as it is."""
+
+
+class CorruptDataError(DataError):
+    """Bytes that are not what they claim to be."""
+
+
+class UnavailableError(DataError):
+    """No place could deliver a named set."""
+
+
+class PictureError(DataError):
+    """A file that cannot be read as a picture."""
+
+
+class ModelError(SartorError):
+    """A network that cannot be built, or does not fit the images or the classes."""
+
+
+class RunError(SartorError):
+    """A run's folder that is missing, broken, in use or from another version."""
+
+
+class CheckpointError(RunError):
+    """A checkpoint whose bytes do not match its checksum."""
+
+
+class TrainingError(SartorError):
+    """Training that cannot go on."""
+
+
+class Interrupted(SartorError):  # noqa: N818  (an interruption is no error; the name says what happened)
+    """Training stopped by a signal, after its state was saved."""
+
+    def __init__(self, signal_number: int, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.exit_code = 128 + signal_number
+        self.signal_name = signal.Signals(signal_number).name
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """A sentence about an unknown name, with the nearest spelling or all that is known."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    advice = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(known)}"
+    return f'unknown {kind} "{name}"; {advice}'

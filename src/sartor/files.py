@@ -1,0 +1,139 @@
+"""The only module that writes: atomic, flushed to the disk, with errors that say what to do."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from .errors import FileError
+
+_ADVICE = {
+    errno.ENOSPC: "The disk is full: free some space, then try again.",
+    errno.EDQUOT: "Your disk quota is used up: free some space, then try again.",
+    errno.EFBIG: "The file would exceed the size limit set for this process: raise it (ulimit -f).",
+    errno.EACCES: "Choose a folder that you may write to, or change its permissions.",
+    errno.EPERM: "Choose a folder that you may write to, or change its permissions.",
+    errno.EROFS: "The file system is read-only: choose another folder.",
+    errno.ENOTDIR: "A part of the path is a file, not a folder: choose another folder.",
+    errno.EEXIST: "Something of that name is in the way: choose another name.",
+}
+
+
+@contextmanager
+def explain_os_errors(action: str) -> Iterator[None]:
+    """Turn an `OSError` inside into a `FileError`: "cannot `action`: reason"."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        hint = _ADVICE.get(error.errno or 0, "Check the path and the disk.")
+        raise FileError(f"Cannot {action}: {reason.lower()}.", hint) from error
+
+
+def make_folder(path: Path, *, exist_ok: bool = True) -> Path:
+    """Create a folder and its parents."""
+    with explain_os_errors(f"create the folder {path}"):
+        path.mkdir(parents=True, exist_ok=exist_ok)
+    return path
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that appears at `path` whole or not at all, even if the power fails.
+
+    Written under a temporary name beside it, flushed to the disk, then renamed.
+    """
+    with explain_os_errors(f"write {path}"):
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            # mkstemp makes files private; a result is as readable as any file of its owner.
+            Path(temporary).chmod(0o666 & ~_umask())
+            Path(temporary).replace(path)
+            _sync_folder(path.parent)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path`, atomically."""
+    with atomic_write(path) as stream:
+        stream.write(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8 to `path`, atomically."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON to `path`, atomically."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_json_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Replace `path` by one JSON document a line, atomically."""
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def append_json_line(path: Path, row: Mapping[str, Any]) -> None:
+    """Add one line to a JSON-lines file; a torn last line is what `read_json_lines` tolerates."""
+    with explain_os_errors(f"write {path}"), path.open("ab") as stream:
+        stream.write(json.dumps(row).encode() + b"\n")
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSON-lines file up to the first that is damaged; no file has no rows."""
+    rows: list[dict[str, Any]] = []
+    if not path.is_file():
+        return rows
+    for line in path.read_bytes().splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            break
+        if not isinstance(row, dict):
+            break
+        rows.append(row)
+    return rows
+
+
+def replace_keeping_previous(new: Path, current: Path, previous: Path) -> None:
+    """Move `new` to `current`; what stood there stays as `previous`. At no moment are both gone."""
+    with explain_os_errors(f"write {current}"):
+        if current.exists():
+            current.replace(previous)
+        new.replace(current)
+        _sync_folder(current.parent)
+
+
+def sha256_of(content: bytes | memoryview) -> str:
+    """SHA-256 of `content` as 64 hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    # A rename is only durable once its folder is on the disk; Windows has no such call.
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
