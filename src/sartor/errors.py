@@ -100,3 +100,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     advice = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(known)}"
     return f'unknown {kind} "{name}"; {advice}'
+
+
+class SartorWarning(UserWarning):
+    """Something that its reader should know, and that stops nothing."""

@@ -1,0 +1,87 @@
+"""sartor: labelled images in, a classifier that its owner understands, can trust and can ship.
+
+    import sartor
+    data = sartor.load("fashion-mnist")
+    run = sartor.fit(data, model="lenet", epochs=5, opt="adam", lr=0.01)
+    run.evaluate("test").accuracy
+
+Names are imported when they are first used, so that `import sartor` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .api import (
+        Prediction,
+        Run,
+        evaluate,
+        fit,
+        load,
+        overfit_batch,
+        predict,
+        resume,
+        summary,
+    )
+    from .cli.progress import PlainProgress
+    from .data.dataset import Dataset, Sample
+    from .errors import Interrupted, SartorError, SartorWarning
+    from .evaluation.metrics import Evaluation
+    from .models.summary import Summary
+    from .recipe import Recipe, load_recipe
+
+_HOMES = {
+    "Dataset": "data.dataset",
+    "Evaluation": "evaluation.metrics",
+    "Interrupted": "errors",
+    "PlainProgress": "cli.progress",
+    "Prediction": "api",
+    "Recipe": "recipe",
+    "Run": "api",
+    "Sample": "data.dataset",
+    "SartorError": "errors",
+    "SartorWarning": "errors",
+    "Summary": "models.summary",
+    "evaluate": "api",
+    "fit": "api",
+    "load": "api",
+    "load_recipe": "recipe",
+    "overfit_batch": "api",
+    "predict": "api",
+    "resume": "api",
+    "summary": "api",
+}
+
+__all__ = [
+    "Dataset",
+    "Evaluation",
+    "Interrupted",
+    "PlainProgress",
+    "Prediction",
+    "Recipe",
+    "Run",
+    "Sample",
+    "SartorError",
+    "SartorWarning",
+    "Summary",
+    "evaluate",
+    "fit",
+    "load",
+    "load_recipe",
+    "overfit_batch",
+    "predict",
+    "resume",
+    "summary",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sartor' has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

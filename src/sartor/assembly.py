@@ -1,0 +1,194 @@
+"""Puts the parts together: a recipe, a dataset and a network become a job for the loop."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from .data.batches import Batches, Feed
+from .data.dataset import Dataset, Int64Array, UInt8Array
+from .data.description import channel_statistics
+from .data.preprocess import Preprocess
+from .data.split import Split
+from .device import choose_device
+from .errors import ModelError, RecipeError
+from .models.registry import build_model, resolve_kwargs
+from .recipe import Recipe
+from .training import engine
+from .training.loop import Job, seed_random_numbers
+from .training.objective import Objective, balanced_weights
+from .training.optim import Optimizer
+from .training.settings import TrainingSettings
+
+IN_MEMORY = "in-memory:"
+"""Begins the name of a model that exists as a Python object alone."""
+_INITIAL_WEIGHTS = -2
+
+
+def resolve(recipe: Recipe, dataset: Dataset, split: Split) -> Recipe:
+    """The recipe with every default and every derived number filled in.
+
+    Raises:
+        RecipeError: with every problem at once.
+    """
+    training, preprocess = recipe.training, recipe.preprocess
+    problems = _class_weight_problems(training, dataset)
+    kwargs = dict(recipe.model.model_kwargs)
+    if not recipe.model.model.startswith(IN_MEMORY):
+        kwargs, more = resolve_kwargs(recipe.model.model, kwargs)
+        problems += more
+    if problems:
+        raise RecipeError(problems, "Correct the recipe or the flags.")
+    size = preprocess.image_size or dataset.shape[1:]
+    return recipe.with_settings(
+        {
+            "source": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "image_size": size if len(size) == 2 else (*size, *size),
+            "channels": preprocess.channels or dataset.shape[0],
+            "model_kwargs": kwargs,
+            "batch_size": len(split.train) if training.batch_size == "all" else training.batch_size,
+            "device": choose_device(training.device),
+            "threads": engine.chosen_threads(training.threads),
+        }
+    )
+
+
+def build_network(recipe: Recipe, num_classes: int, source: Path | None = None) -> nn.Module:
+    """The recipe's network with its first weights, which depend on the seed alone.
+
+    `source` is the copy of a user's own model file, read instead of the original.
+
+    Raises:
+        ModelError: it cannot be built.
+    """
+    name = recipe.model.model
+    if name.startswith(IN_MEMORY):
+        raise ModelError(
+            f"This run trained {name.removeprefix(IN_MEMORY)}, an object of a Python program.",
+            "Give the network again with model=..., or train from a file: --model path/file.py:Name.",
+        )
+    if source is not None:
+        name = f"{source}:{name.rpartition(':')[2]}"
+    height, width = recipe.preprocess.image_size
+    with torch.random.fork_rng(devices=[]):
+        seed_random_numbers(recipe.training.seed, _INITIAL_WEIGHTS)
+        return build_model(
+            name,
+            input_shape=(recipe.preprocess.channels or 1, height, width),
+            num_classes=num_classes,
+            kwargs=recipe.model.model_kwargs,
+        )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Material:
+    """A dataset on the device, prepared for a recipe."""
+
+    dataset: Dataset
+    split: Split
+    images: Tensor
+    """uint8 (N, C, H, W), at the size of the model's input."""
+    labels: Tensor
+    """int64 (N,)."""
+    preprocess: Preprocess
+
+    def feed(self, indices: Int64Array, settings: TrainingSettings) -> Feed:
+        """Batches of these images."""
+        return Feed(
+            images=self.images,
+            labels=self.labels,
+            indices=indices,
+            normalize=self.preprocess.normalizer(settings.device),
+            memory_format=engine.torch_memory_format(settings.memory_format),
+        )
+
+
+def prepare_material(
+    recipe: Recipe, dataset: Dataset, split: Split
+) -> tuple[Material, Recipe]:
+    """The images at the input's size on the device, and the recipe with their mean and spread."""
+    images = Preprocess.from_settings(recipe.preprocess).images(dataset.images)
+    recipe = _with_statistics(recipe, images, split)
+    device = recipe.training.device
+    material = Material(
+        dataset=dataset,
+        split=split,
+        images=_as_tensor(images).to(device),
+        labels=_as_tensor(dataset.labels).to(device),
+        preprocess=Preprocess.from_settings(recipe.preprocess),
+    )
+    return material, recipe
+
+
+def place_network(model: nn.Module, recipe: Recipe) -> tuple[nn.Module, Recipe]:
+    """The network on the device in the layout that suits it, and the recipe that says which."""
+    layout = engine.chosen_memory_format(recipe.training.memory_format, model)
+    model = model.to(recipe.training.device)
+    if layout == "channels-last":
+        model = model.to(memory_format=torch.channels_last)
+    return model, recipe.with_settings({"memory_format": layout})
+
+
+def make_job(recipe: Recipe, material: Material, model: nn.Module) -> Job:
+    """Everything for the loop, from a resolved recipe and a placed network."""
+    training, split = recipe.training, material.split
+    assert training.batch_size != "all", "resolved to a number"
+    return Job(
+        model=model,
+        batches=Batches(
+            feed=material.feed(split.train, training),
+            batch_size=training.batch_size * training.grad_accum_steps,
+            shuffle=training.shuffle,
+            drop_last=training.drop_last,
+            seed=training.seed,
+        ),
+        val=material.feed(split.val, training) if len(split.val) else None,
+        objective=_objective(training, material),
+        optimizer=Optimizer(model, training),
+        settings=training,
+        classes=material.dataset.classes,
+    )
+
+
+def _objective(training: TrainingSettings, material: Material) -> Objective:
+    weights: Tensor | None = None
+    if training.class_weights == "balanced":
+        labels = torch.from_numpy(material.dataset.labels[material.split.train])
+        weights = balanced_weights(labels, len(material.dataset.classes))
+    elif not isinstance(training.class_weights, str):
+        weights = torch.tensor(training.class_weights)
+    return Objective(
+        loss=training.loss,
+        smoothing=training.smoothing,
+        class_weights=None if weights is None else weights.to(training.device),
+    )
+
+
+def _class_weight_problems(training: TrainingSettings, dataset: Dataset) -> list[str]:
+    weights = training.class_weights
+    if isinstance(weights, str) or len(weights) == len(dataset.classes):
+        return []
+    return [f"class_weights must be {len(dataset.classes)} numbers, one a class, not {len(weights)}"]
+
+
+def _with_statistics(recipe: Recipe, images: UInt8Array, split: Split) -> Recipe:
+    """Mean and standard deviation of each channel of the training images, where none are given."""
+    given = recipe.preprocess
+    if given.mean and given.std:
+        return recipe
+    mean, std = channel_statistics(images, split.train)
+    return recipe.with_settings({"mean": given.mean or mean, "std": given.std or std})
+
+
+def _as_tensor(array: npt.NDArray[Any]) -> Tensor:
+    # Arrays mapped from a file are read-only; nobody writes to them, so sharing them is safe.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(array)

@@ -1,0 +1,155 @@
+"""What each verb takes: dataclasses that tyro turns into flags and help. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import OmitArgPrefixes, Positional, Suppress
+
+from ..data.settings import DataSettings, PreprocessSettings
+from ..models.settings import ModelSettings, Setting
+from ..training.settings import TrainingSettings
+
+SplitName = Literal["test", "val", "train"]
+CheckpointName = Literal["best", "last"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFlags(DataSettings):
+    """Data"""
+
+    # The source is the verb's target; the fingerprint is measured.
+    source: Suppress[str] = "digits"
+    fingerprint: Suppress[str] = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """Train a classifier. The result is a run: a folder with all that came of it."""
+
+    target: Positional[str | None] = None
+    """A named set (digits, mnist, fashion-mnist, kmnist, emnist, cifar10, cifar100) or a folder of IDX
+    files; by default the recipe's, else digits."""
+    recipe: str | None = None
+    """Start from a shipped recipe (fashion-cnn, fashion-mlp, mnist-logistic, mnist-mlp) or a .toml
+    file; other flags replace its values."""
+    out: Path | None = None
+    """The run's folder; by default the next free runs/NAME."""
+    overfit_batch: bool = False
+    """Check the network: train on one batch until it is learnt by heart. Makes no run."""
+    quiet: bool = False
+    """No progress."""
+    json: bool = False
+    """The result as one line of JSON."""
+    data: OmitArgPrefixes[DataFlags] = field(default_factory=DataFlags)
+    preprocess: OmitArgPrefixes[PreprocessSettings] = field(default_factory=PreprocessSettings)
+    model: OmitArgPrefixes[ModelSettings] = field(default_factory=ModelSettings)
+    training: OmitArgPrefixes[TrainingSettings] = field(default_factory=TrainingSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resume:
+    """Go on where a run stopped, as if nothing had happened, or train it longer."""
+
+    run: Positional[str]
+    """A run's folder, its name in runs/, or latest."""
+    epochs: int | None = None
+    """Train until the run has so many epochs in all."""
+    quiet: bool = False
+    """No progress."""
+    json: bool = False
+    """The result as one line of JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Look at a set: counts, shape, classes, mean and spread; samples as a picture."""
+
+    target: Positional[str] = "digits"
+    """A named set (digits, mnist, fashion-mnist, kmnist, emnist, cifar10, cifar100) or a folder of IDX
+    files."""
+    samples: int | None = None
+    """Draw so many samples, 8 a row, into a picture."""
+    image: int | None = None
+    """Draw the image of this number, counted from 0, into a picture."""
+    pixels: bool = False
+    """Write the value of every pixel on that image."""
+    out: Path | None = None
+    """Where the picture goes (.png, .svg or .pdf); by default the current folder."""
+    seed: int = 0
+    """Decides which samples are drawn."""
+    json: bool = False
+    """As one line of JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """List the runs, the newest first."""
+
+    folder: Positional[Path] = Path("runs")
+    """Where they are."""
+    json: bool = False
+    """As one line of JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Show:
+    """Show one run: its recipe, how it stands, its history."""
+
+    run: Positional[str]
+    """A run's folder, its name in runs/, or latest."""
+    plot: Path | None = None
+    """Draw loss and accuracy over epochs into this file (.png, .svg or .pdf)."""
+    json: bool = False
+    """As one line of JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Judge a run: loss, accuracy with its 95 % interval, class by class, confusions."""
+
+    run: Positional[str]
+    """A run's folder, its name in runs/, or latest."""
+    split: SplitName = "test"
+    """Which images: test, val or train."""
+    checkpoint: CheckpointName = "best"
+    """Weights of the best epoch (by the validation split; without one, the last) or the last."""
+    mistakes: Path | None = None
+    """Draw the worst mistakes, true and predicted class, into this file (.png, .svg or .pdf)."""
+    json: bool = False
+    """As one line of JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    """Classify pictures, prepared exactly as in training."""
+
+    run: Positional[str]
+    """A run's folder, its name in runs/, or latest."""
+    pictures: Positional[tuple[str, ...]]
+    """Picture files, folders, or patterns such as 'in/*.png'."""
+    topk: int | None = None
+    """Show so many of the most probable classes."""
+    invert: bool = False
+    """The pictures are dark on light, and training had light on dark."""
+    checkpoint: CheckpointName = "best"
+    """Weights of the best epoch or the last."""
+    json: bool = False
+    """As one line of JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """A network's layers: shapes, parameters, multiply-adds, memory."""
+
+    model: Positional[str]
+    """linear, mlp, lenet, path/file.py:Name, or a run."""
+    data: str = "digits"
+    """A set whose images decide the shapes; a run brings its own."""
+    model_kwargs: Mapping[str, Setting] = field(default_factory=dict)
+    """The model's own settings, such as hidden=512,512 dropout=0.2."""
+    json: bool = False
+    """As one line of JSON."""

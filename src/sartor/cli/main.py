@@ -1,0 +1,115 @@
+"""The command line: find the verb, parse its flags, run it, turn errors into sentences."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from ..errors import SartorError, UsageError, unknown
+
+
+class Verb(NamedTuple):
+    """A row of the table of verbs."""
+
+    arguments: str
+    """Name of the dataclass in `arguments`; of the function in `verbs`, in lower case."""
+    does: str
+
+
+VERBS = {
+    "data": Verb("Data", "look at a set: counts, classes, samples"),
+    "fit": Verb("Fit", "train a classifier"),
+    "resume": Verb("Resume", "go on where a run stopped, or train it longer"),
+    "runs": Verb("Runs", "list the runs"),
+    "show": Verb("Show", "show one run: recipe, state, history"),
+    "evaluate": Verb("Evaluate", "judge a run on images it has not seen"),
+    "predict": Verb("Predict", "classify pictures"),
+    "summary": Verb("Summary", "a network's layers, shapes and costs"),
+}
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command; its exit code. Results go to stdout, everything else to stderr."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if arguments[0] in ("-V", "--version", "version"):
+        print(f"sartor {_version()}")
+        return 0
+    warnings.showwarning = _show_warning
+    try:
+        return _run_verb(arguments[0], list(arguments[1:]))
+    except SartorError as error:
+        _say_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone, as `head` does; that is no error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get("SARTOR_DEBUG"):
+            raise
+        print(f"sartor: {_unexpected(error)}", file=sys.stderr)
+        return 1
+
+
+def _run_verb(name: str, arguments: list[str]) -> int:
+    if name not in VERBS:
+        sentence = unknown("command", name, VERBS)
+        raise UsageError(sentence[0].upper() + sentence[1:], "`sartor --help` lists all.")
+    from .parsing import parse
+
+    parsed = parse(name, VERBS[name].arguments, arguments)
+    verb: Callable[[Any], int] = getattr(import_module("sartor.cli.verbs"), name)
+    return verb(parsed)
+
+
+def _help() -> str:
+    verbs = "\n".join(f"  {name:<10}{verb.does}" for name, verb in VERBS.items())
+    return f"""sartor {_version()}: labelled images in, a classifier you can trust out.
+
+usage: sartor VERB TARGET [flags]
+
+{verbs}
+
+Start here:
+  sartor fit fashion-mnist          train, watch, keep
+  sartor evaluate latest            judge it on the test images
+  sartor VERB --help                every flag of a verb"""
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("sartor")
+
+
+def _say_error(error: SartorError) -> None:
+    text = f"sartor: {error.message}"
+    print(text, file=sys.stderr)
+    if error.hint:
+        print(error.hint, file=sys.stderr)
+
+
+def _unexpected(error: Exception) -> str:
+    first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return f"Out of memory: {first_line}\nLower --batch-size, or use smaller images or a smaller model."
+    return (
+        f"{type(error).__name__}: {first_line}\n"
+        "This should not have happened. SARTOR_DEBUG=1 shows where it did."
+    )
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_rest: object) -> None:
+    from ..errors import SartorWarning
+
+    if issubclass(category, SartorWarning):
+        print(f"warning: {message}", file=sys.stderr)

@@ -1,0 +1,82 @@
+"""From words on the command line to a verb's dataclass, by tyro."""
+
+from __future__ import annotations
+
+from collections import abc
+from dataclasses import replace
+from typing import Any, get_origin
+
+import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from ..models.settings import parse_model_kwargs
+from ..recipe import Recipe, load_recipe
+from . import arguments as verbs
+
+_REGISTRY = ConstructorRegistry()
+
+
+@_REGISTRY.primitive_rule
+def _words_with_equals(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """`--model-kwargs hidden=512,512 dropout=0.2`."""
+    if get_origin(info.type) is not abc.Mapping:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="KEY=VALUE",
+        instance_from_str=parse_model_kwargs,
+        is_instance=lambda value: isinstance(value, abc.Mapping),
+        str_from_instance=lambda settings: [f"{key}={_word(value)}" for key, value in settings.items()],
+    )
+
+
+def parse(verb: str, class_name: str, words: list[str]) -> Any:
+    """The verb's arguments. Help and mistakes are printed, and leave with 0 and 2."""
+    kind = getattr(verbs, class_name)
+    default: Any = _fit_defaults(words) if kind is verbs.Fit else tyro.MISSING_NONPROP
+    return tyro.cli(
+        kind,
+        prog=f"sartor {verb}",
+        args=words,
+        default=default,
+        registry=_REGISTRY,
+        config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
+    )
+
+
+def changed_settings(parsed: verbs.Fit) -> dict[str, Any]:
+    """The settings that were given as flags, over those of the recipe."""
+    base = base_recipe(parsed.recipe).settings()
+    given: dict[str, Any] = {}
+    for part in (parsed.data, parsed.preprocess, parsed.model, parsed.training):
+        given |= vars(part)
+    return {name: value for name, value in given.items() if value != base[name]}
+
+
+def base_recipe(name: str | None) -> Recipe:
+    """The recipe that flags are laid over."""
+    return load_recipe(name) if name else Recipe()
+
+
+def _fit_defaults(words: list[str]) -> verbs.Fit:
+    """The recipe named among the words gives the flags their defaults, so that help shows them."""
+    name = None
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == "--recipe" and following:
+            name = following
+        elif word.startswith("--recipe="):
+            name = word.removeprefix("--recipe=")
+    recipe = base_recipe(name)
+    flags = verbs.DataFlags(**vars(recipe.data))
+    return replace(
+        verbs.Fit(),
+        recipe=name,
+        data=flags,
+        preprocess=recipe.preprocess,
+        model=recipe.model,
+        training=recipe.training,
+    )
+
+
+def _word(value: object) -> str:
+    return ",".join(str(item) for item in value) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,134 @@
+"""How training looks in a terminal, and without one."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any
+
+from ..events import Ended, EpochDone, Event, Note, Started, StepDone
+
+
+class PlainProgress:
+    """One line an epoch on stderr, for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._epochs = 0
+
+    def __call__(self, event: Event) -> None:
+        """Say what the event says."""
+        if isinstance(event, Note):
+            self.line(event.text)
+        elif isinstance(event, Started):
+            self._epochs = event.epochs
+            for text in opening_lines(event):
+                self.line(text)
+        elif isinstance(event, EpochDone):
+            self.line(epoch_line(event.row, self._epochs) + (" *" if event.best else ""))
+        elif isinstance(event, Ended) and event.reason == "stopped early":
+            self.line("Stopped early: no better epoch for as long as --patience allows.")
+
+    def line(self, text: str) -> None:
+        """Print one line."""
+        print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+class BarProgress(PlainProgress):
+    """A bar for the present epoch under the lines of those that are over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._console = Console(stderr=True, highlight=False)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=16),
+            TextColumn("{task.fields[figures]}"),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=1, figures="")
+
+    def __call__(self, event: Event) -> None:
+        """Say what the event says."""
+        if isinstance(event, StepDone):
+            self._bar.update(
+                self._task,
+                description=f"epoch {event.epoch:>{len(str(event.epochs))}}/{event.epochs}",
+                completed=event.position,
+                total=event.steps_per_epoch,
+                figures=step_figures(event),
+            )
+            return
+        super().__call__(event)
+        if isinstance(event, Started):
+            self._bar.start()
+        elif isinstance(event, Ended):
+            self.close()
+
+    def line(self, text: str) -> None:
+        """Print one line above the bar."""
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+
+def progress_for_stderr() -> PlainProgress:
+    """A bar in a terminal, plain lines elsewhere."""
+    return BarProgress() if sys.stderr.isatty() else PlainProgress()
+
+
+def opening_lines(started: Started) -> list[str]:
+    """What is about to be trained on what, and what knowing nothing would look like."""
+    machine = f"{started.device}, {started.amp_dtype}, {started.memory_format}"
+    if started.device == "cpu":
+        machine += f", {started.threads} thread{'s' if started.threads > 1 else ''}"
+    lines = [
+        f"{started.source}: {started.train_images:,} images to train on, "
+        f"{started.val_images:,} to validate, {started.test_images:,} to test; "
+        f"{started.num_classes} classes",
+        f"{started.model}: {started.parameters:,} parameters; {machine}",
+    ]
+    if started.untrained_loss is not None:
+        lines.append(
+            f"untrained loss {started.untrained_loss:.3f}; knowing nothing of "
+            f"{started.num_classes} classes means {started.expected_loss:.3f}"
+        )
+    if started.step:
+        lines.append(f"going on after step {started.step:,}")
+    lines.append(f"run: {started.run}")
+    return lines
+
+
+def epoch_line(row: dict[str, Any], epochs: int) -> str:
+    """One epoch's figures, at most 80 columns."""
+    width = len(str(epochs))
+    text = (
+        f"epoch {row['epoch']:>{width}}/{epochs}  loss {row['train_loss']:.4f}  "
+        f"accuracy {row['train_accuracy']:6.2%}"
+    )
+    if row["val_loss"] is not None:
+        text += f"  val {row['val_loss']:.4f} {row['val_accuracy']:6.2%}"
+    return f"{text}  {row['images_per_second']:,.0f}/s"
+
+
+def step_figures(step: StepDone) -> str:
+    """What stands right of the bar."""
+    return (
+        f"{step.images_per_second:,.0f}/s  loss {step.train_loss:.3f}  "
+        f"acc {step.train_accuracy:.1%}  {duration(step.seconds_left)} left"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the form 0:42 or 1:02:03."""
+    whole = math.ceil(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

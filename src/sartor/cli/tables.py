@@ -1,0 +1,139 @@
+"""Results for people: tables of at most 80 columns on stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ..report.text import text_histogram
+from .progress import duration, epoch_line
+
+if TYPE_CHECKING:
+    from ..api import Prediction
+    from ..evaluation.metrics import Evaluation
+    from ..runs.store import RunSummary
+
+
+def print_result(result: dict[str, Any]) -> None:
+    """What training came to, and what to type next."""
+    part = "train" if result["val_accuracy"] is None else "val"
+    print(
+        f"{part} accuracy {result[f'{part}_accuracy']:.2%}, loss {result[f'{part}_loss']:.4f}, "
+        f"after {result['epochs']} epochs in {result['seconds']:.1f} s "
+        f"({result['images_per_second']:,.0f} images/s)"
+    )
+    print(f"run: {result['run']}")
+    print(f"next: sartor evaluate {result['run']}")
+
+
+def print_dataset(description: dict[str, Any]) -> None:
+    """Counts, shape, spread and a histogram of the classes."""
+    channels, height, width = description["shape"]
+    parts = ", ".join(f"{count:,} {name}" for name, count in description["parts"].items())
+    print(f"{description['set']}: {description['count']:,} images of {channels}x{height}x{width} ({parts})")
+    print(f"mean {_numbers(description['mean'])}, std {_numbers(description['std'])} (pixels in 0..1)")
+    print(f"fingerprint {description['fingerprint'][:16]}\n")
+    names = [row["class"] for row in description["classes"]]
+    for part in description["parts"]:
+        print(f"{part}: {len(names)} classes")
+        print(text_histogram([row[part] for row in description["classes"]], names))
+
+
+def print_runs(summaries: Sequence[RunSummary]) -> None:
+    """One line a run."""
+    table = _table("run", "state")
+    for heading in ("epochs", "train", "val", "time"):
+        table.add_column(heading, justify="right")
+    for run in summaries:
+        table.add_row(
+            run.name,
+            run.state,
+            f"{run.epochs_done}/{run.epochs}",
+            _percent(run.train_accuracy),
+            _percent(run.val_accuracy),
+            "" if run.seconds is None else duration(run.seconds),
+        )
+    _console().print(table)
+
+
+def print_run(description: dict[str, Any], recipe: str) -> None:
+    """Recipe, state and history of one run."""
+    print(f"{description['run']}: {description['status']}, weights {description['weights_sha256'][:16]}\n")
+    print(recipe)
+    history = description["history"]
+    for row in history:
+        print(epoch_line(row, description["recipe"]["training"]["epochs"]))
+
+
+def print_evaluation(evaluation: Evaluation, run: str) -> None:
+    """The headline, a line a class, and the confusion matrix where it fits."""
+    low, high = evaluation.accuracy_interval
+    correct = sum(row.correct for row in evaluation.per_class)
+    print(f"{run}, {evaluation.split} split: {correct:,} of {evaluation.count:,} right")
+    print(
+        f"accuracy {evaluation.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}), "
+        f"loss {evaluation.loss:.4f}\n"
+    )
+    table = _table("class")
+    for heading in ("count", "accuracy", "95 % interval", "precision", "recall", "F1"):
+        table.add_column(heading, justify="right")
+    for row in evaluation.per_class:
+        low, high = row.interval
+        table.add_row(
+            row.class_name,
+            f"{row.count:,}",
+            _percent(row.accuracy),
+            f"{low:.1%} to {high:.1%}",
+            _percent(row.precision),
+            _percent(row.recall),
+            _percent(row.f1),
+        )
+    _console().print(table)
+    _print_confusion(evaluation)
+
+
+def print_predictions(predictions: Sequence[Prediction], topk: int) -> None:
+    """One line a picture: the label, and what else it might be."""
+    console = _console()
+    table = _table("picture", "label")
+    table.add_column("probability", justify="right")
+    if topk > 1:
+        table.add_column("next")
+    for one in predictions:
+        others = ", ".join(f"{name} {p:.1%}" for name, p in one.top(topk)[1:])
+        cells = [one.file, one.label, f"{one.probability:.1%}"]
+        table.add_row(*cells, *([others] if topk > 1 else []))
+    console.print(table)
+
+
+def _print_confusion(evaluation: Evaluation) -> None:
+    count = len(evaluation.confusion)
+    width = max(len(str(int(evaluation.confusion.max()))), len(str(count - 1))) + 1
+    if count * width + 22 > 80:
+        print("\nThe confusion matrix is too wide for 80 columns: --json has it.")
+        return
+    print("\nconfusion: a row a true class, a column a predicted one")
+    print(" " * 22 + "".join(f"{label:>{width}}" for label in range(count)))
+    for label, (row, entry) in enumerate(zip(evaluation.confusion, evaluation.per_class, strict=True)):
+        name = f"{label:>3} {entry.class_name[:17]:<17} "
+        print(name + "".join(f"{value or '.':>{width}}" for value in row.tolist()))
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=False)
+
+
+def _table(*headings: str) -> Table:
+    return Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.2%}"
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.4f}" for value in values)

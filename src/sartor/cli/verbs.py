@@ -1,0 +1,214 @@
+"""The verbs: call the API, print the result."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError
+from . import arguments, tables
+from .progress import PlainProgress, progress_for_stderr
+
+
+def fit(given: arguments.Fit) -> int:
+    """Train."""
+    from .. import api
+    from .parsing import base_recipe, changed_settings
+
+    recipe = base_recipe(given.recipe)
+    changes = changed_settings(given)
+    model = changes.pop("model", None)
+    if given.overfit_batch:
+        return _overfit(given, recipe, model, changes)
+    with _progress(given.quiet) as progress:
+        run = api.fit(
+            given.target, recipe=recipe, model=model, out=given.out, on_event=progress, **changes
+        )
+    return _say_result(run.result(), given.json)
+
+
+def resume(given: arguments.Resume) -> int:
+    """Go on."""
+    from .. import api
+
+    with _progress(given.quiet) as progress:
+        run = api.resume(given.run, epochs=given.epochs, on_event=progress)
+    return _say_result(run.result(), given.json)
+
+
+def data(given: arguments.Data) -> int:
+    """Look at a set."""
+    from ..data.description import describe
+    from ..data.sources import open_source
+
+    dataset = open_source(given.target, note=_note)
+    wants_picture = given.samples or given.out or given.pixels or given.image is not None
+    if wants_picture:
+        path = _draw(given, dataset)
+        _note(f"Wrote {path}")
+    description = describe(dataset)
+    if given.json:
+        _print_json(description)
+    else:
+        tables.print_dataset(description)
+    return 0
+
+
+def runs(given: arguments.Runs) -> int:
+    """List runs."""
+    from ..runs.store import run_folders, summarize_run
+
+    summaries = [summarize_run(folder) for folder in run_folders(given.folder)]
+    if given.json:
+        _print_json([asdict(summary) for summary in summaries])
+    elif summaries:
+        tables.print_runs(summaries)
+    else:
+        print(f"No runs in {given.folder}. Make one: sartor fit fashion-mnist")
+    return 0
+
+
+def show(given: arguments.Show) -> int:
+    """Show a run."""
+    from .. import api
+
+    run = api.Run.open(given.run)
+    if given.plot:
+        from ..report.figures import save_figure
+
+        save_figure(run.plot(), given.plot)
+        _note(f"Wrote {given.plot}")
+    description = {
+        "run": str(run.path),
+        "recipe": run.recipe.to_tables(),
+        "status": run.status["state"],
+        "history": run.history,
+        "weights_sha256": run.weights_sha256,
+    }
+    if given.json:
+        _print_json(description)
+    else:
+        tables.print_run(description, run.recipe.to_toml())
+    return 0
+
+
+def evaluate(given: arguments.Evaluate) -> int:
+    """Judge a run."""
+    from .. import api
+
+    run = api.Run.open(given.run)
+    predictions = api.predictions_of(run, given.split, checkpoint=given.checkpoint)
+    evaluation = api.judge(predictions)
+    if given.mistakes:
+        from ..report.figures import save_figure
+
+        save_figure(api.mistakes_figure(run, predictions), given.mistakes)
+        _note(f"Wrote {given.mistakes}")
+    if given.json:
+        _print_json(evaluation.to_json())
+    else:
+        tables.print_evaluation(evaluation, str(run.path))
+    return 0
+
+
+def predict(given: arguments.Predict) -> int:
+    """Classify pictures; those that cannot be read are named, and make the exit code 1."""
+    from .. import api
+
+    predictions, faults = api.predict_readable(
+        api.Run.open(given.run), given.pictures, invert=given.invert, checkpoint=given.checkpoint
+    )
+    for fault in faults:
+        _note(f"sartor: {fault.message} {fault.hint}")
+    if given.json:
+        _print_json([prediction.to_json(given.topk) for prediction in predictions])
+    elif predictions:
+        tables.print_predictions(predictions, given.topk or 3)
+    return 1 if faults else 0
+
+
+def summary(given: arguments.Summary) -> int:
+    """Show a network's layers."""
+    from .. import api
+
+    is_run = Path(given.model).is_dir() or (Path("runs") / given.model).is_dir()
+    model: Any = api.Run.open(given.model) if is_run else given.model
+    table = api.summary(model, given.data, **given.model_kwargs)
+    if given.json:
+        _print_json(table.to_json())
+    else:
+        print(table)
+    return 0
+
+
+def _overfit(given: arguments.Fit, recipe: Any, model: str | None, changes: dict[str, Any]) -> int:
+    from .. import api
+
+    def said(step: int, loss: float, accuracy: float) -> None:
+        # Powers of two show the beginning closely and the end sparsely.
+        if not given.quiet and step & (step - 1) == 0:
+            _note(f"step {step:>5}  loss {loss:.4f}  accuracy {accuracy:.2%}")
+
+    result = api.overfit_batch(given.target, recipe=recipe, model=model, said=said, **changes)
+    if given.json:
+        _print_json(asdict(result))
+    if not result.learnt:
+        raise ModelError(
+            f"One batch of {result.images} images was not learnt in {result.steps:,} steps: loss "
+            f"{result.first_loss:.3f} -> {result.loss:.3f}, accuracy {result.accuracy:.1%}.",
+            "Try another --lr; if none works, look for a mistake in the model.",
+        )
+    if not given.json:
+        print(
+            f"Learnt {result.images} images by heart in {result.steps} steps: "
+            f"loss {result.first_loss:.3f} -> {result.loss:.3f}."
+        )
+    return 0
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[PlainProgress | None]:
+    progress = None if quiet else progress_for_stderr()
+    try:
+        yield progress
+    finally:
+        if progress:
+            progress.close()
+
+
+def _say_result(result: dict[str, Any], as_json: bool) -> int:
+    if as_json:
+        _print_json(result)
+    else:
+        tables.print_result(result)
+    return 0
+
+
+def _draw(given: arguments.Data, dataset: Any) -> Path:
+    from ..data.order import epoch_order
+    from ..report.figures import pixel_image, sample_grid, save_figure
+
+    if given.image is not None or given.pixels:
+        number = given.image or 0
+        figure = pixel_image(dataset, number) if given.pixels else sample_grid(dataset, [number])
+        name = f"{dataset.name}-{number}{'-pixels' if given.pixels else ''}.png"
+    else:
+        count = min(given.samples or 32, len(dataset))
+        figure = sample_grid(dataset, epoch_order(len(dataset), given.seed, 0)[:count].tolist())
+        name = f"{dataset.name}-samples.png"
+    path = given.out or Path(name)
+    save_figure(figure, path)
+    return path
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, allow_nan=False), flush=True)

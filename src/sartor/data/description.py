@@ -1,0 +1,60 @@
+"""A dataset in figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .dataset import Dataset, Int64Array, UInt8Array
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """Counts, shape, classes, mean and spread, fit for JSON.
+
+    Mean and spread are those of the images that are not set aside for testing, pixels in 0..1.
+    """
+    everything = np.arange(len(dataset), dtype=np.int64)
+    parts = {"all": everything}
+    if dataset.test is not None:
+        parts = {"train": np.setdiff1d(everything, dataset.test), "test": dataset.test}
+    mean, std = channel_statistics(dataset.images, next(iter(parts.values())))
+    counts = {
+        name: np.bincount(dataset.labels[indices], minlength=len(dataset.classes)).tolist()
+        for name, indices in parts.items()
+    }
+    return {
+        "set": dataset.name,
+        "count": len(dataset),
+        "parts": {name: len(indices) for name, indices in parts.items()},
+        "shape": list(dataset.shape),
+        "classes": [
+            {"class": one, **{name: counts[name][label] for name in parts}}
+            for label, one in enumerate(dataset.classes)
+        ],
+        "mean": list(mean),
+        "std": list(std),
+        "fingerprint": dataset.fingerprint,
+    }
+
+
+def channel_statistics(
+    images: UInt8Array, indices: Int64Array
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, pixels in 0..1; a constant channel has std 1.
+
+    From exact integer sums, so that they depend on no order and no machine.
+    """
+    channels = images.shape[1]
+    total, squares = np.zeros(channels, np.uint64), np.zeros(channels, np.uint64)
+    for start in range(0, len(indices), 4096):
+        part = images[indices[start : start + 4096]].astype(np.uint32)
+        total += part.sum(axis=(0, 2, 3), dtype=np.uint64)
+        squares += (part * part).sum(axis=(0, 2, 3), dtype=np.uint64)
+    count = len(indices) * images.shape[2] * images.shape[3]
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    return (
+        tuple(round(float(value) / 255, 6) for value in mean),
+        tuple(round(float(value) / 255, 6) or 1.0 for value in std),
+    )

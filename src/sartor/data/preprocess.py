@@ -1,0 +1,220 @@
+"""How a picture becomes the model's input: the same steps in training, evaluation and prediction."""
+
+from __future__ import annotations
+
+import glob
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..errors import PictureError, RecipeError
+from .dataset import UInt8Array
+from .settings import PreprocessSettings
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+MAX_PIXELS = 100_000_000
+"""A picture with more is refused before it is decoded; 100 megapixels take 300 MB as RGB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """Geometry and colour of the model's input, with nothing left open.
+
+    Every way of resizing uses Pillow's bicubic filter with antialiasing.
+    """
+
+    channels: int
+    height: int
+    width: int
+    resize: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def from_settings(cls, settings: PreprocessSettings) -> Preprocess:
+        """From settings in which size and channels are filled in; no mean is 0, no std is 1.
+
+        Raises:
+            RecipeError: mean or std have neither one number nor one a channel.
+        """
+        channels = settings.channels or 1
+        height, width = settings.image_size
+        statistics = {"mean": settings.mean or (0.0,), "std": settings.std or (1.0,)}
+        problems = [
+            f"{name} must be one number or {channels}, one a channel, not {len(values)}"
+            for name, values in statistics.items()
+            if len(values) not in (1, channels)
+        ]
+        if problems:
+            raise RecipeError(problems, "Leave mean and std out to have them measured.")
+        mean, std = (v if len(v) == channels else v * channels for v in statistics.values())
+        return cls(
+            channels=channels, height=height, width=width, resize=settings.resize, mean=mean, std=std
+        )
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return self.channels, self.height, self.width
+
+    def picture(self, picture: Image.Image, *, invert: bool = False) -> UInt8Array:
+        """One picture of any size and mode as uint8 (C, H, W).
+
+        `invert` turns dark-on-light into light-on-dark, before any padding is added.
+        """
+        flat = flattened(picture, background=255 if invert else 0)
+        flat = flat.convert("L" if self.channels == 1 else "RGB")
+        if invert:
+            flat = ImageOps.invert(flat)
+        if flat.size != (self.width, self.height):
+            flat = self._resized(flat)
+        pixels = np.asarray(flat, dtype=np.uint8)
+        return pixels[None] if self.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+    def images(self, images: UInt8Array) -> UInt8Array:
+        """A dataset's images (N, C, H, W), brought to the input's size and channels; uint8."""
+        if images.shape[1:] == self.input_shape:
+            return images
+        prepared = np.empty((len(images), *self.input_shape), np.uint8)
+        for index, image in enumerate(images):
+            prepared[index] = self.picture(as_picture(image))
+        return prepared
+
+    def normalizer(self, device: torch.device | str) -> Callable[[Tensor], Tensor]:
+        """A function uint8 (B, C, H, W) -> float32 on `device`: (pixel / 255 - mean) / std."""
+        import torch
+
+        std = torch.tensor(self.std, dtype=torch.float64).view(-1, 1, 1)
+        mean = torch.tensor(self.mean, dtype=torch.float64).view(-1, 1, 1)
+        scale, shift = (1 / (255 * std)).float().to(device), (-mean / std).float().to(device)
+        if scale.numel() == 1:
+            # A plain number is half the price of a broadcast tensor.
+            factor, offset = scale.item(), shift.item()
+            if offset == 0:
+                return lambda images: images.to(torch.float32).mul_(factor)
+            return lambda images: images.to(torch.float32).mul_(factor).add_(offset)
+        return lambda images: images.to(torch.float32).mul_(scale).add_(shift)
+
+    def _resized(self, picture: Image.Image) -> Image.Image:
+        size = (self.width, self.height)
+        if self.resize == "letterbox":
+            return ImageOps.pad(picture, size, Image.Resampling.BICUBIC, color=0)
+        if self.resize == "crop":
+            return ImageOps.fit(picture, size, Image.Resampling.BICUBIC)
+        return picture.resize(size, Image.Resampling.BICUBIC)
+
+
+def as_picture(image: UInt8Array) -> Image.Image:
+    """A uint8 image (C, H, W) with 1 or 3 channels as a picture."""
+    return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
+
+
+def read_picture(path: Path) -> Image.Image:
+    """A picture file, decoded; for an animation its first frame; turned as its EXIF tag says.
+
+    Raises:
+        PictureError: no such file, not a picture, damaged, or too large.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Our own limit stands above Pillow's warning, and it is an error.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as picture:
+                _check_size(path, picture)
+                picture.load()
+                return ImageOps.exif_transpose(picture)
+    except PictureError:
+        raise
+    except UnidentifiedImageError:
+        raise PictureError(*_not_a_picture(path)) from None
+    except OSError as error:
+        if error.errno:
+            raise PictureError(f"Cannot read {path}: {(error.strerror or '').lower()}.", "Check the path.") from None
+        raise PictureError(f"{path} is damaged: {error}.", "Leave it out or replace it.") from None
+    except Image.DecompressionBombError:
+        raise PictureError(f"{path} has too many pixels.", _too_large_hint()) from None
+    except (SyntaxError, ValueError, EOFError, IndexError, OverflowError, MemoryError) as error:
+        # Pillow's decoders leave with these on damaged files.
+        raise PictureError(f"{path} is damaged: {error}.", "Leave it out or replace it.") from None
+
+
+def find_pictures(arguments: Iterable[str]) -> list[Path]:
+    """Files named directly, by folder (pictures directly in it) or by pattern, in natural order.
+
+    Raises:
+        PictureError: an argument that leads to no picture.
+    """
+    found: list[Path] = []
+    for argument in arguments:
+        files = list(_matching(argument))
+        if not files:
+            raise PictureError(f"No picture at {argument}.", "Name files, folders or a pattern such as 'in/*.png'.")
+        found += files
+    return list(dict.fromkeys(found))
+
+
+def flattened(picture: Image.Image, *, background: int) -> Image.Image:
+    """Any mode as gray (L) or RGB of 8 bits: transparency over `background`, 16 bits scaled, not cut."""
+    if picture.mode in ("L", "RGB"):
+        return picture
+    if picture.mode == "P" or picture.has_transparency_data:
+        layered = picture.convert("RGBA")
+        canvas = Image.new("RGBA", picture.size, (background, background, background, 255))
+        return Image.alpha_composite(canvas, layered).convert("RGB")
+    if picture.mode.startswith(("I", "F")):
+        return _scaled_to_8_bits(picture)
+    return picture.convert("RGB" if picture.mode in ("CMYK", "YCbCr", "LAB", "HSV") else "L")
+
+
+def _scaled_to_8_bits(picture: Image.Image) -> Image.Image:
+    """16-bit integers from 0..65535, floats from 0..1 or, where they exceed it, from their own range."""
+    values = np.asarray(picture, dtype=np.float64)
+    if picture.mode.startswith("I"):
+        low, high = 0.0, 65535.0 if values.max(initial=0) > 255 else 255.0
+    else:
+        low, high = min(values.min(initial=0), 0.0), max(values.max(initial=0), 1.0)
+    scaled = (np.nan_to_num(values) - low) / (high - low) * 255
+    return Image.fromarray(scaled.round().clip(0, 255).astype(np.uint8))
+
+
+def _check_size(path: Path, picture: Image.Image) -> None:
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise PictureError(f"{path} has {width:,} x {height:,} pixels.", _too_large_hint())
+
+
+def _too_large_hint() -> str:
+    return f"At most {MAX_PIXELS:,} pixels are read; shrink it first."
+
+
+def _not_a_picture(path: Path) -> tuple[str, str]:
+    if path.stat().st_size == 0:
+        return f"{path} is empty.", "Leave it out or replace it."
+    return f"{path} is not a picture that Pillow can read.", "Convert it to PNG or JPEG."
+
+
+def _matching(argument: str) -> Iterator[Path]:
+    path = Path(argument)
+    if path.is_dir():
+        known = Image.registered_extensions()
+        entries = [e for e in path.iterdir() if e.is_file() and not e.name.startswith(".")]
+        yield from sorted((e for e in entries if e.suffix.lower() in known), key=natural_key)
+    elif path.exists() or not glob.has_magic(argument):
+        yield path
+    else:
+        yield from sorted((Path(m) for m in glob.glob(argument, recursive=True) if Path(m).is_file()), key=natural_key)
+
+
+def natural_key(path: Path) -> list[tuple[int, int | str]]:
+    """Sort key under which img2 comes before img10."""
+    pieces = re.split(r"(\d+)", str(path))
+    return [(0, int(piece)) if piece.isdecimal() else (1, piece) for piece in pieces]

@@ -1,0 +1,43 @@
+"""How far a share, measured on a limited number of images, can be trusted."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+from ..errors import UsageError
+
+
+def wilson(correct: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The score interval of a share `correct` / `count` (E. B. Wilson, 1927, JASA 22, 209-212).
+
+    Stays within 0..1 and keeps its width where every image is right or every one is wrong.
+    Without images nothing is known: (0.0, 1.0).
+
+    Raises:
+        UsageError: not 0 <= correct <= count, or not 0 < confidence < 1.
+    """
+    _check(correct, count, confidence)
+    if count == 0:
+        return 0.0, 1.0
+    # From the lower tail, because 1 - tail rounds to 1 where confidence is almost 1.
+    z = -NormalDist().inv_cdf((1 - confidence) / 2)
+    share, shrink = correct / count, 1 + z * z / count
+    centre = (share + z * z / (2 * count)) / shrink
+    half = z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2) / shrink
+    # At the two ends the bound is exact; rounding must not move it.
+    low = 0.0 if correct == 0 else max(0.0, centre - half)
+    high = 1.0 if correct == count else min(1.0, centre + half)
+    return low, high
+
+
+def _check(correct: int, count: int, confidence: float) -> None:
+    if not 0 <= correct <= count:
+        raise UsageError(
+            f"{correct} correct of {count} is no share.", "Give 0 <= correct <= count, in images."
+        )
+    if not 0 < confidence < 1:
+        raise UsageError(
+            f"A confidence of {confidence} is out of range.",
+            "Give one between 0 and 1, such as 0.95.",
+        )

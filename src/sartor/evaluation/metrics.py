@@ -1,0 +1,235 @@
+"""Metrics are sums: a confusion matrix and a sum of losses, and pure functions of the two."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+from .intervals import wilson
+from .predictions import Int64Array, Predictions
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassEvaluation:
+    """How well one class is recognised. None stands for 0 of 0."""
+
+    class_name: str
+    count: int
+    """Images of this class."""
+    correct: int
+    """Those of them that were predicted as this class."""
+    accuracy: float | None
+    """correct / count, the same number as `recall`; None for a class without images."""
+    interval: tuple[float, float]
+    """95 % interval of `accuracy`; 0 to 1 for a class without images."""
+    precision: float | None
+    """correct / images predicted as this class; None where none was."""
+    recall: float | None
+    """correct / count; None for a class without images."""
+    f1: float | None
+    """2 correct / (count + predicted); None for a class without images and never predicted."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for JSON, under the keys of `sartor evaluate --json`."""
+        return {
+            "class": self.class_name,
+            "count": self.count,
+            "correct": self.correct,
+            "accuracy": self.accuracy,
+            "interval": list(self.interval),
+            "precision": self.precision,
+            "recall": self.recall,
+            "f1": self.f1,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Evaluation:
+    """The judgement of one split."""
+
+    split: str
+    """train, val or test."""
+    count: int
+    """Images judged, at least one."""
+    loss: float
+    """Mean loss of an image; infinite or NaN where the network's outputs are."""
+    accuracy: float
+    """Share of the images that were predicted right, 0..1."""
+    accuracy_interval: tuple[float, float]
+    """95 % interval of `accuracy` (Wilson)."""
+    per_class: tuple[ClassEvaluation, ...]
+    """One entry a class, in the order of the classes."""
+    confusion: Int64Array
+    """int64 (classes, classes): images of the true class (row) predicted as a class (column)."""
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean F1 of the classes that occur, as a truth or as a prediction."""
+        return _mean(entry.f1 for entry in self.per_class)
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean recall of the classes that have images."""
+        return _mean(entry.recall for entry in self.per_class)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for strict JSON, as `sartor evaluate --json` promises them."""
+        return {
+            "split": self.split,
+            "count": self.count,
+            "loss": self.loss if math.isfinite(self.loss) else None,
+            "accuracy": self.accuracy,
+            "accuracy_interval": list(self.accuracy_interval),
+            "per_class": [entry.to_json() for entry in self.per_class],
+            "confusion": self.confusion.tolist(),
+        }
+
+    def __repr__(self) -> str:
+        judged = [entry for entry in self.per_class if entry.count]
+        weakest = min(judged, key=lambda entry: entry.correct / entry.count)
+        return (
+            f"<Evaluation of {self.split}: {_summary(self)}; "
+            f"weakest class: {weakest.class_name}, {_percent(weakest.accuracy)}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks."""
+        titles = ("class", "images", "accuracy", "95 % interval", "precision", "F1")
+        head = "".join(f"<th>{title}</th>" for title in titles)
+        body = "".join(_html_row(entry) for entry in self.per_class)
+        caption = html.escape(f"{self.split}: {_summary(self)}")
+        return (
+            f"<table><caption>{caption}</caption>"
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        )
+
+
+def evaluate(predictions: Predictions) -> Evaluation:
+    """Judge saved predictions.
+
+    Raises:
+        DataError: there are none.
+    """
+    labels, predicted = predictions.labels, predictions.predicted()
+    return evaluate_sums(
+        split=predictions.split,
+        classes=predictions.classes,
+        confusion=confusion_matrix(labels, predicted, len(predictions.classes)),
+        loss_sum=float(predictions.example_losses().sum()),
+    )
+
+
+def evaluate_sums(
+    *, split: str, classes: Sequence[str], confusion: Int64Array, loss_sum: float
+) -> Evaluation:
+    """Judge what was added up, over batches or processes; equal sums give an equal judgement.
+
+    Raises:
+        DataError: no image was counted.
+    """
+    count, correct = int(confusion.sum()), int(np.trace(confusion))
+    if count == 0:
+        raise DataError(
+            f"There are no predictions to judge in the split {split}.",
+            "Choose a split that has images.",
+        )
+    return Evaluation(
+        split=split,
+        count=count,
+        loss=loss_sum / count,
+        accuracy=correct / count,
+        accuracy_interval=wilson(correct, count),
+        per_class=_per_class(classes, confusion),
+        confusion=confusion,
+    )
+
+
+def confusion_matrix(labels: Int64Array, predicted: Int64Array, num_classes: int) -> Int64Array:
+    """int64 (num_classes, num_classes): how often a label (row) was predicted as a class (column).
+
+    Raises:
+        DataError: the two differ in length, or hold something that is no class.
+    """
+    if labels.shape != predicted.shape:
+        raise DataError(
+            f"{len(labels):,} labels cannot be held against {len(predicted):,} predictions.",
+            "Give one prediction a label.",
+        )
+    for values in (labels, predicted):
+        # Unchecked, a value out of range would be counted in a neighbouring row.
+        if len(values) and not 0 <= values.min() <= values.max() < num_classes:
+            raise DataError(
+                f"Classes are numbered 0 to {num_classes - 1}; "
+                f"there are values from {values.min()} to {values.max()}.",
+                "Check the number of classes.",
+            )
+    cells = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
+    return cells.reshape(num_classes, num_classes).astype(np.int64, copy=False)
+
+
+def _per_class(classes: Sequence[str], confusion: Int64Array) -> tuple[ClassEvaluation, ...]:
+    columns = zip(
+        classes,
+        confusion.sum(axis=1).tolist(),
+        confusion.sum(axis=0).tolist(),
+        confusion.diagonal().tolist(),
+        strict=True,
+    )
+    return tuple(_class_evaluation(*column) for column in columns)
+
+
+def _class_evaluation(class_name: str, count: int, predicted: int, correct: int) -> ClassEvaluation:
+    recall = _ratio(correct, count)
+    return ClassEvaluation(
+        class_name=class_name,
+        count=count,
+        correct=correct,
+        accuracy=recall,
+        interval=wilson(correct, count),
+        precision=_ratio(correct, predicted),
+        recall=recall,
+        f1=_ratio(2 * correct, count + predicted),
+    )
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _mean(values: Iterable[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known)
+
+
+def _percent(share: float | None) -> str:
+    return "none" if share is None else f"{100 * share:.2f} %"
+
+
+def _range(interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"{100 * low:.2f} to {100 * high:.2f} %"
+
+
+def _summary(evaluation: Evaluation) -> str:
+    return (
+        f"{evaluation.count:,} images, accuracy {_percent(evaluation.accuracy)} "
+        f"({_range(evaluation.accuracy_interval)}), loss {evaluation.loss:.4f}"
+    )
+
+
+def _html_row(entry: ClassEvaluation) -> str:
+    cells = (
+        html.escape(entry.class_name),
+        f"{entry.count:,}",
+        _percent(entry.accuracy),
+        _range(entry.interval),
+        _percent(entry.precision),
+        "none" if entry.f1 is None else f"{entry.f1:.4f}",
+    )
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

@@ -1,0 +1,99 @@
+"""What the training loop says while it works. Sinks listen; none of them can change training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class Kept(Protocol):
+    """Something that can be written to a file."""
+
+    def to_bytes(self) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Note:
+    """A remark before or beside training, such as where data is fetched from."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """Training is about to begin, or to go on."""
+
+    run: str
+    """Path of the run's folder."""
+    source: str
+    train_images: int
+    val_images: int
+    test_images: int
+    num_classes: int
+    model: str
+    parameters: int
+    """Trainable numbers."""
+    epochs: int
+    steps_per_epoch: int
+    device: str
+    threads: int
+    memory_format: str
+    amp_dtype: str
+    step: int
+    """Updates done already; 0 for a new training."""
+    untrained_loss: float | None
+    """Loss of the first batch before training; None where training goes on."""
+    expected_loss: float
+    """Loss of a network that knows nothing: ln(classes) for cross-entropy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepDone:
+    """Some steps were made; said a few times a second."""
+
+    step: int
+    """Updates done in the whole training."""
+    total_steps: int
+    epoch: int
+    """Counted from 1."""
+    epochs: int
+    position: int
+    """Updates done in this epoch."""
+    steps_per_epoch: int
+    learning_rate: float
+    train_loss: float
+    """Mean over the epoch so far."""
+    train_accuracy: float
+    """Share of the epoch's images so far, in 0..1."""
+    images_per_second: float
+    seconds_left: float
+    """Until the last step, at the pace of this epoch, validation left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochDone:
+    """An epoch is over and validated."""
+
+    row: dict[str, Any]
+    """The row of the history."""
+    best: bool
+    """Whether its validation figure is the best so far."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointDue:
+    """The state to keep now. The loop goes on when it is written."""
+
+    last: Kept
+    best: Kept | None
+    """The best epoch's weights, where they are new."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """Training is over; `reason` is "finished", "stopped early" or "interrupted"."""
+
+    reason: str
+
+
+Event = Note | Started | StepDone | EpochDone | CheckpointDue | Ended

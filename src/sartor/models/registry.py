@@ -1,0 +1,191 @@
+"""Every network that has a name, and how to build one.
+
+An entry is a function `build(*, input_shape, num_classes, ...)` that returns an `nn.Module`; what
+else it takes are the model's own settings, each a keyword with annotation and default. Reading the
+table imports no torch; resolving settings imports the file that has the function.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from inspect import Parameter
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..errors import ModelError, RecipeError, SartorError, UsageError, unknown
+from . import custom
+from .settings import Setting, coerced, is_setting, with_tuples
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Entry(NamedTuple):
+    """One row of the table."""
+
+    factory: str
+    """module:function"""
+    description: str
+    """One line for those who choose."""
+
+
+MODELS: Mapping[str, Entry] = {
+    "lenet": Entry(
+        "sartor.models.lenet:build", "small convolutional network; good for 28x28 and below"
+    ),
+    "linear": Entry(
+        "sartor.models.linear:build", "logistic regression; the baseline that others must beat"
+    ),
+    "mlp": Entry("sartor.models.mlp:build", "multi-layer perceptron; pixels without neighbours"),
+}
+
+_SUPPLIED = ("input_shape", "num_classes", "in_channels")
+"""Parameters whose value comes from the data."""
+
+
+def names() -> tuple[str, ...]:
+    """Every registered name, sorted."""
+    return tuple(sorted(MODELS))
+
+
+def resolve_kwargs(model: str, given: Mapping[str, object]) -> tuple[dict[str, Setting], list[str]]:
+    """All settings of a model, defaults filled in and types coerced, and every problem found.
+
+    A problem is a clause without full stop; an unknown model or a file that cannot be loaded is
+    one. The settings are complete only where there are no problems. A default that is no
+    `Setting`, such as None or a class, is left to the function itself.
+    """
+    try:
+        factory = _factory_of(model)
+    except SartorError as error:
+        return {}, [str(error).rstrip(".")]
+    return _resolve(model, factory, given)
+
+
+def default_kwargs(model: str, given: Mapping[str, object]) -> dict[str, Setting]:
+    """All settings of a model, those given and the defaults of the others.
+
+    Raises:
+        UsageError: no such model; as `RecipeError`, every problem of the settings.
+        ModelError: a network's own file cannot be run.
+    """
+    return _checked(model, _factory_of(model), given)
+
+
+def build_model(
+    model: str,
+    *,
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    kwargs: Mapping[str, object],
+) -> nn.Module:
+    """A new network for images of (channels, height, width), its weights drawn at random.
+
+    Raises:
+        UsageError: no such model; as `RecipeError`, every problem of the settings.
+        ModelError: it cannot be built.
+    """
+    if len(input_shape) != 3 or min(*input_shape, num_classes) < 1:
+        raise ModelError(
+            f"There is no network for images of shape {tuple(input_shape)} and {num_classes} "
+            "classes.",
+            "Give (channels, height, width) and the number of classes, each at least 1.",
+        )
+    factory = _factory_of(model)
+    channels, height, width = (int(length) for length in input_shape)
+    supplied: dict[str, object] = {
+        "input_shape": (channels, height, width),
+        "num_classes": num_classes,
+        "in_channels": channels,
+    }
+    wanted = {key: supplied[key] for key in _parameters_of(factory) if key in supplied}
+    return _call(model, factory, {**_checked(model, factory, kwargs), **wanted})
+
+
+def _factory_of(model: str) -> Callable[..., object]:
+    if custom.is_custom(model):
+        return custom.load(model)
+    if model not in MODELS:
+        raise UsageError(
+            unknown("model", model, MODELS), "A network of your own is path/file.py:ClassName."
+        )
+    module, _, function = MODELS[model].factory.partition(":")
+    factory: Callable[..., object] = getattr(importlib.import_module(module), function)
+    return factory
+
+
+def _parameters_of(factory: Callable[..., object]) -> dict[str, Parameter]:
+    """What can be given to a class or function by name, and its `**kwargs` if it has them."""
+    from torch import nn
+
+    if getattr(factory, "__init__", None) is nn.Module.__init__:
+        return {}  # its signature claims **kwargs, which it then refuses
+    try:
+        signature = inspect.signature(factory, eval_str=True)
+    except Exception:  # annotations that exist for type checkers only
+        signature = inspect.signature(factory)
+    positional = (Parameter.POSITIONAL_ONLY, Parameter.VAR_POSITIONAL)
+    return {key: one for key, one in signature.parameters.items() if one.kind not in positional}
+
+
+def _resolve(
+    model: str, factory: Callable[..., object], given: Mapping[str, object]
+) -> tuple[dict[str, Setting], list[str]]:
+    parameters = _parameters_of(factory)
+    own = {
+        key: parameter
+        for key, parameter in parameters.items()
+        if parameter.kind is not Parameter.VAR_KEYWORD and key not in _SUPPLIED
+    }
+    takes_any = any(one.kind is Parameter.VAR_KEYWORD for one in parameters.values())
+    settings = {key: one.default for key, one in own.items() if is_setting(one.default)}
+    missing = {key for key, one in own.items() if one.default is Parameter.empty} - set(given)
+    problems = [f"{key} of {model} has no default: give it" for key in sorted(missing)]
+    for key, value in with_tuples(given).items():
+        if key not in own and (key in _SUPPLIED or not takes_any):
+            problems.append(_not_a_setting(model, key, own))
+            continue
+        try:
+            settings[key] = coerced(value, own[key].annotation if key in own else None)
+        except ValueError as error:
+            problems.append(f"{key} of {model} {error}")
+    return settings, problems
+
+
+def _not_a_setting(model: str, key: str, own: Iterable[str]) -> str:
+    if key in _SUPPLIED:
+        return f"{key} of {model} comes from the data and cannot be set"
+    if not own:
+        return f'{model} has no settings, so no "{key}" either'
+    return unknown(f"setting of {model}", key, own)
+
+
+def _checked(
+    model: str, factory: Callable[..., object], given: Mapping[str, object]
+) -> dict[str, Setting]:
+    settings, problems = _resolve(model, factory, given)
+    if problems:
+        raise RecipeError(problems, "Correct the model's settings (model_kwargs).")
+    return settings
+
+
+def _call(model: str, factory: Callable[..., object], arguments: Mapping[str, object]) -> nn.Module:
+    from torch import nn
+
+    try:
+        network = factory(**arguments)
+    except Exception as error:
+        place = custom.where(error, custom.split(model)[0]) if custom.is_custom(model) else ""
+        shown = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+        raise ModelError(
+            f'Model "{model}" cannot be built: {type(error).__name__}{place}: '
+            f"{custom.reason_of(error)}.",
+            f"It was called with ({shown}).",
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise ModelError(
+            f'Model "{model}" gave a {type(network).__name__}, not an nn.Module.',
+            "Name a class derived from torch.nn.Module, or a function that returns a network.",
+        )
+    return network

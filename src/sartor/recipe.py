@@ -1,0 +1,167 @@
+"""A recipe: the frozen, complete description of one training."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from .data.settings import DataSettings, PreprocessSettings
+from .errors import RecipeError, UsageError, unknown
+from .models.settings import ModelSettings
+from .settings import build, fields_of
+from .training.settings import TrainingSettings
+
+PARTS: Mapping[str, type] = {
+    "data": DataSettings,
+    "preprocess": PreprocessSettings,
+    "model": ModelSettings,
+    "training": TrainingSettings,
+}
+_HINT = "Correct the recipe or the flags; `sartor fit --help` lists every setting."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What to train on, what to train, and how. TOML on disk, one table a part."""
+
+    data: DataSettings = field(default_factory=DataSettings)
+    preprocess: PreprocessSettings = field(default_factory=PreprocessSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+
+    @classmethod
+    def from_tables(cls, tables: Mapping[str, Any]) -> Recipe:
+        """A recipe from nested tables, such as parsed TOML.
+
+        Raises:
+            RecipeError: with every problem at once.
+        """
+        found = [unknown("table", name, PARTS) for name in tables if name not in PARTS]
+        parts: dict[str, Any] = {}
+        for name, part in PARTS.items():
+            table = tables.get(name, {})
+            if not isinstance(table, Mapping):
+                found.append(f"[{name}] must be a table, not {table!r}")
+                continue
+            parts[name], problems = build(part, table, f"[{name}] ")
+            found += problems
+        if not found:
+            found = list(_contradictions(cls(**parts)))
+        if found:
+            raise RecipeError(found, _HINT)
+        return cls(**parts)
+
+    @classmethod
+    def from_toml(cls, text: str) -> Recipe:
+        """A recipe from TOML.
+
+        Raises:
+            RecipeError: the text is no TOML, or with every problem at once.
+        """
+        try:
+            tables = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise RecipeError([f"the recipe is no valid TOML: {error}"], "Correct that line.") from error
+        return cls.from_tables(tables)
+
+    def to_tables(self) -> dict[str, dict[str, Any]]:
+        """Nested tables; settings left open (None) are left out, for TOML has no word for them."""
+        return {
+            name: {key: value for key, value in vars(getattr(self, name)).items() if value is not None}
+            for name in PARTS
+        }
+
+    def to_toml(self) -> str:
+        """TOML that `from_toml` reads back to an equal recipe."""
+        return tomli_w.dumps(self.to_tables())
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Recipe:
+        """The same recipe with some settings replaced, named as the flags are: `epochs`, `lr`, ...
+
+        Raises:
+            RecipeError: with every problem at once.
+        """
+        tables: dict[str, dict[str, Any]] = self.to_tables()
+        places = setting_places()
+        found = [unknown("setting", name, places) for name in settings if name not in places]
+        for name, value in settings.items():
+            if name in places and value is None:
+                tables[places[name]].pop(name, None)
+            elif name in places:
+                tables[places[name]][name] = value
+        try:
+            recipe = Recipe.from_tables(tables)
+        except RecipeError as error:
+            raise RecipeError([*found, *error.problems], _HINT) from None
+        if found:
+            raise RecipeError(found, _HINT)
+        return recipe
+
+    def settings(self) -> dict[str, Any]:
+        """Every setting by its flat name."""
+        return {key: value for part in PARTS for key, value in vars(getattr(self, part)).items()}
+
+
+@cache
+def setting_places() -> dict[str, str]:
+    """The part in which each setting stands: {"epochs": "training", ...}."""
+    return {name: part for part, kind in PARTS.items() for name, _, _ in fields_of(kind)}
+
+
+def shipped_recipes() -> tuple[str, ...]:
+    """Names of the recipes that come with the package."""
+    folder = resources.files("sartor") / "recipes"
+    return tuple(sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".toml")))
+
+
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """A shipped recipe by name, or one from a TOML file.
+
+    Raises:
+        UsageError: no such recipe, or a file that cannot be read.
+        RecipeError: with every problem at once.
+    """
+    name = str(name_or_path)
+    path = Path(name)
+    if name in shipped_recipes():
+        return Recipe.from_toml((resources.files("sartor") / "recipes" / f"{name}.toml").read_text("utf-8"))
+    if path.suffix != ".toml" and not path.is_file():
+        raise UsageError(
+            unknown("recipe", name, shipped_recipes()).capitalize(),
+            "Name a shipped recipe or the path of a .toml file.",
+        )
+    try:
+        return Recipe.from_toml(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise UsageError(f"Cannot read the recipe {path}: {reason}.", "Check the path.") from error
+
+
+def _contradictions(recipe: Recipe) -> Iterator[str]:
+    """Settings that are fine alone and wrong together: nothing asked for is ignored in silence."""
+    training, preprocess = recipe.training, recipe.preprocess
+    if training.nesterov and not (training.opt == "sgd" and training.momentum > 0):
+        yield "nesterov needs opt sgd and a momentum above 0"
+    if training.momentum and training.opt not in ("sgd", "rmsprop"):
+        yield f"momentum has no effect on {training.opt}, which has betas instead"
+    if len(training.betas) != 2:
+        yield f"betas must be two numbers, not {len(training.betas)}"
+    if training.smoothing and training.loss != "cross-entropy":
+        yield f"smoothing works with the loss cross-entropy alone, not with {training.loss}"
+    if training.warmup_epochs >= training.epochs:
+        yield f"warmup_epochs ({training.warmup_epochs:g}) must be fewer than epochs ({training.epochs})"
+    if training.min_lr > training.lr:
+        yield f"min_lr ({training.min_lr:g}) must not exceed lr ({training.lr:g})"
+    if recipe.data.val_fraction == 0 and training.patience is not None:
+        yield "patience needs a validation split: raise val_fraction"
+    if len(preprocess.image_size) > 2:
+        yield "image_size must be one number, or height and width"
+    if preprocess.channels == 2:
+        yield "channels must be 1 or 3"

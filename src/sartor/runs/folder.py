@@ -1,0 +1,189 @@
+"""One run: a folder, and everything that came of a recipe in it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from .. import files
+from ..errors import FileError, RunError
+
+FORMAT = 1
+_LAST, _PREVIOUS, _BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and contents of a run's folder. Reading tolerates what is missing; writing is atomic."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def recipe_path(self) -> Path:
+        return self.path / "recipe.toml"
+
+    @property
+    def history_path(self) -> Path:
+        return self.path / "history.jsonl"
+
+    @property
+    def split_path(self) -> Path:
+        return self.path / "split.npz"
+
+    @property
+    def model_source_path(self) -> Path:
+        """The user's own model file, where there was one."""
+        return self.path / "model.py"
+
+    def predictions_path(self, split: str) -> Path:
+        return self.path / "predictions" / f"{split}.npz"
+
+    def history(self) -> list[dict[str, Any]]:
+        """One row an epoch, as far as the file can be read."""
+        return files.read_json_lines(self.history_path)
+
+    def read_recipe_text(self) -> str:
+        """The resolved recipe's TOML.
+
+        Raises:
+            RunError: there is none, so this is no run or it was killed while it was made.
+        """
+        try:
+            return self.recipe_path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(
+                f"{self.path} is no complete run: its recipe.toml cannot be read.",
+                "Name another run (`sartor runs` lists them) or train anew.",
+            ) from error
+
+    def read_bytes(self, path: Path, what: str) -> bytes:
+        """The contents of a file of the run.
+
+        Raises:
+            RunError: it is not there or cannot be read.
+        """
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise RunError(
+                f"{what} is missing from the run {self.path}.", "Train anew from its recipe.toml."
+            ) from error
+
+    def write_status(self, state: str, **more: Any) -> None:
+        """Say how the run stands: running, finished, stopped early, interrupted or failed."""
+        files.write_json(self.path / "status.json", {"format": FORMAT, "state": state, **more})
+
+    def status(self) -> dict[str, Any]:
+        """`state` and what goes with it; a run that says running but holds no lock was killed.
+
+        Raises:
+            RunError: the folder was made by a newer sartor.
+        """
+        try:
+            status = dict(json.loads((self.path / "status.json").read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return {"state": "broken"}
+        if status.get("format") != FORMAT:
+            raise RunError(
+                f"{self.path} has the format {status.get('format')}; this sartor reads format {FORMAT}.",
+                "Use the version of sartor named in its environment.json.",
+            )
+        if status.get("state") == "running" and not self.is_locked():
+            status["state"] = "killed"
+        return status
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run; a second process that wants to is refused.
+
+        Raises:
+            RunError: another process trains this run.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            with files.explain_os_errors(f"lock the run {self.path}"):
+                lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(
+                f"Another process is training {self.path}.", "Wait for it, or stop it first."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def is_locked(self) -> bool:
+        """Whether a process trains this run at the moment."""
+        if not (self.path / ".lock").exists():
+            return False
+        try:
+            with self.locked():
+                return False
+        except RunError:
+            return True
+        except FileError:
+            return False
+
+    def save_checkpoint(self, content: bytes) -> None:
+        """Keep the newest state; the one before it stays as `previous`."""
+        folder = files.make_folder(self.path / "checkpoints")
+        files.write_bytes(folder / "new.safetensors", content)
+        files.replace_keeping_previous(folder / "new.safetensors", folder / _LAST, folder / _PREVIOUS)
+
+    def save_best(self, content: bytes) -> None:
+        """Keep the best epoch's weights."""
+        files.write_bytes(files.make_folder(self.path / "checkpoints") / _BEST, content)
+
+    def checkpoints(self, which: str) -> list[Path]:
+        """Files that may hold the "last" or "best" checkpoint, the most wanted first."""
+        names = {"last": (_LAST, _PREVIOUS), "best": (_BEST, _LAST, _PREVIOUS)}[which]
+        paths = [self.path / "checkpoints" / name for name in names]
+        return [path for path in paths if path.is_file()]
+
+
+def create_run(out: Path | None, stem: str, runs: Path) -> RunFolder:
+    """A new, empty run folder: exactly `out`, or the next free `runs`/`stem`-N.
+
+    Raises:
+        FileError: it cannot be made.
+        RunError: `out` holds something already.
+    """
+    if out is not None:
+        if out.is_dir() and any(out.iterdir()):
+            raise RunError(
+                f"{out} exists and is not empty; a run is never overwritten.",
+                "Choose another --out, or `sartor resume` the run in it.",
+            )
+        return RunFolder(files.make_folder(out))
+    files.make_folder(runs)
+    taken = (int(p.name.removeprefix(f"{stem}-")) for p in runs.glob(f"{stem}-*") if p.name.removeprefix(f"{stem}-").isdecimal())
+    for number in itertools.count(max(taken, default=0) + 1):
+        path = runs / f"{stem}-{number}"
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        except OSError:
+            files.make_folder(path)
+        return RunFolder(path)
+    raise AssertionError("numbers do not end")
+
+
+def read_tables(text: str) -> dict[str, Any]:
+    """TOML as far as it can be parsed; nothing of it where it cannot."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return {}

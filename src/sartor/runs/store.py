@@ -1,0 +1,94 @@
+"""Many runs: find one, list all. Nothing here imports torch, so a listing is instant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import RunError, unknown
+from .folder import RunFolder, read_tables
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    """A line of the list of runs."""
+
+    name: str
+    path: str
+    state: str
+    """finished, stopped early, interrupted, killed, running, failed or broken."""
+    source: str
+    model: str
+    epochs_done: int
+    epochs: int
+    val_accuracy: float | None
+    """Of the best epoch, where there is a validation split."""
+    train_accuracy: float | None
+    seconds: float | None
+
+
+def find_run(name_or_path: str | Path, runs: Path = RUNS) -> RunFolder:
+    """A run by path, by its name in `runs`, or "latest" for the newest one there.
+
+    Raises:
+        RunError: there is none; with the nearest name.
+    """
+    for path in (Path(name_or_path), runs / name_or_path):
+        if path.is_dir():
+            return RunFolder(path)
+    folders = run_folders(runs)
+    if str(name_or_path) == "latest" and folders:
+        return folders[0]
+    names = [folder.name for folder in folders]
+    if not names:
+        raise RunError(f"There is no run at {name_or_path}, and none in {runs}.", "Train one: sartor fit.")
+    sentence = unknown("run", str(name_or_path), names)
+    raise RunError(sentence[0].upper() + sentence[1:], "`sartor runs` lists all.")
+
+
+def run_folders(runs: Path = RUNS) -> list[RunFolder]:
+    """The runs in a folder, the newest first."""
+    if not runs.is_dir():
+        return []
+    paths = [path for path in runs.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return [RunFolder(path) for path in sorted(paths, key=lambda p: (p.stat().st_mtime, p.name), reverse=True)]
+
+
+def summarize_run(folder: RunFolder) -> RunSummary:
+    """What can be said of a run, even a broken one."""
+    recipe = _tables(folder)
+    history = folder.history()
+    accuracies = [row["val_accuracy"] for row in history if isinstance(row.get("val_accuracy"), float)]
+    last: dict[str, Any] = history[-1] if history else {}
+    return RunSummary(
+        name=folder.name,
+        path=str(folder.path),
+        state=_state(folder, recipe),
+        source=str(recipe.get("data", {}).get("source", "?")),
+        model=str(recipe.get("model", {}).get("model", "?")),
+        epochs_done=len(history),
+        epochs=int(recipe.get("training", {}).get("epochs", 0)),
+        val_accuracy=max(accuracies, default=None),
+        train_accuracy=last.get("train_accuracy"),
+        seconds=last.get("seconds"),
+    )
+
+
+def _tables(folder: RunFolder) -> dict[str, dict[str, Any]]:
+    try:
+        tables = read_tables(folder.read_recipe_text())
+    except RunError:
+        return {}
+    return {name: table for name, table in tables.items() if isinstance(table, dict)}
+
+
+def _state(folder: RunFolder, recipe: dict[str, Any]) -> str:
+    if not recipe:
+        return "broken"
+    try:
+        return str(folder.status()["state"])
+    except RunError:
+        return "other version"

@@ -1,0 +1,50 @@
+"""How the machine is used: threads, the layout of images in memory, tiny numbers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from .settings import TrainingSettings
+
+
+def chosen_memory_format(wish: str, model: nn.Module) -> str:
+    """For "auto": channels-last for convolutions, whose kernels and pooling are fastest that way."""
+    if wish != "auto":
+        return wish
+    return "channels-last" if any(isinstance(m, nn.Conv2d) for m in model.modules()) else "contiguous"
+
+
+def chosen_threads(wish: int | None) -> int:
+    """The cores that this process may use, unless told otherwise."""
+    if wish is not None:
+        return wish
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def torch_memory_format(name: str) -> torch.memory_format:
+    """The constant of PyTorch's for a resolved memory format."""
+    return torch.channels_last if name == "channels-last" else torch.contiguous_format
+
+
+@contextmanager
+def tuned(settings: TrainingSettings) -> Iterator[None]:
+    """Use the machine as the resolved settings say; afterwards all is as it was."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(settings.threads or threads)
+    # Numbers below 1e-38 add nothing to a network and slow a processor down up to a hundredfold.
+    torch.set_flush_denormal(True)
+    try:
+        with torch.random.fork_rng(devices=_used_gpus(settings)):
+            yield
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(threads)
+
+
+def _used_gpus(settings: TrainingSettings) -> list[int]:
+    return [torch.cuda.current_device()] if settings.device == "cuda" else []

@@ -1,0 +1,316 @@
+"""The training loop: forward, loss, backward, step, in sight and in one place."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..data.batches import Batch, Feed
+from ..errors import TrainingError
+from ..events import CheckpointDue, Ended, EpochDone, Event, StepDone
+from .objective import Objective
+from .optim import Optimizer
+from .schedule import learning_rate
+from .settings import TrainingSettings
+from .state import Checkpoint, Progress, Sums, copied, snapshot
+
+_SECONDS_BETWEEN_STEP_EVENTS = 0.1
+_CHECKPOINT_SHARE = 0.01
+
+
+class BatchSource(Protocol):
+    """Training batches by place; see `data.batches.Batches`."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def images_per_epoch(self) -> int: ...
+
+    def batch(self, epoch: int, position: int) -> Batch: ...
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Job:
+    """Everything that one training needs; none of it knows of files."""
+
+    model: nn.Module
+    batches: BatchSource
+    """A batch is one update's worth of images."""
+    val: Feed | None
+    objective: Objective
+    optimizer: Optimizer
+    settings: TrainingSettings
+    """Resolved: no "auto" left."""
+    classes: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+
+def train(job: Job, progress: Progress, stop_asked: Callable[[], bool]) -> Iterator[Event]:
+    """Train from `progress` to the last epoch, saying events; `progress` moves along.
+
+    Raises:
+        TrainingError: the loss or a weight is not finite any more.
+    """
+    settings, steps_per_epoch = job.settings, len(job.batches)
+    watch = _Watch(job, progress)
+    if progress.step == 0:
+        yield from watch.checkpoint()
+    while progress.epoch < settings.epochs and not progress.stopped_early:
+        job.model.train()
+        while progress.position < steps_per_epoch:
+            watch.start_step()
+            seed_random_numbers(settings.seed, progress.step)
+            lr = learning_rate(settings, progress.step, steps_per_epoch)
+            batch = job.batches.batch(progress.epoch, progress.position)
+            loss, weight, correct = update(job, batch, lr)
+            progress.step += 1
+            progress.position += 1
+            yield from watch.after_step(loss, weight, correct, len(batch.labels), lr)
+            if stop_asked():
+                yield from watch.checkpoint()
+                yield Ended(reason="interrupted")
+                return
+        yield from watch.after_epoch(validate(job))
+    yield from watch.checkpoint()
+    yield Ended(reason="stopped early" if progress.stopped_early else "finished")
+
+
+def update(job: Job, batch: Batch, lr: float) -> tuple[Tensor, Tensor | int, Tensor]:
+    """One update of the weights: sum of losses, what it was divided by, and the number correct."""
+    job.optimizer.zero_grad()
+    weight = job.objective.weight(batch.labels)
+    losses, correct = [], []
+    for images, labels in _parts(batch, job.settings.grad_accum_steps):
+        with precision(job.settings):
+            logits = job.model(images)
+        loss = job.objective.sum(logits, labels)
+        # Divided by the weight of the whole update, so that parts of unequal size count right.
+        (loss / weight).backward()
+        losses.append(loss.detach())
+        correct.append((logits.detach().argmax(1) == labels).sum())
+    if job.settings.clip_grad is not None:
+        nn.utils.clip_grad_norm_(job.optimizer.parameters, job.settings.clip_grad)
+    job.optimizer.step(lr)
+    return _total(losses), weight, _total(correct)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """Loss and accuracy on the validation split, means over its images."""
+
+    loss: float
+    accuracy: float
+
+
+def validate(job: Job) -> Validation | None:
+    """Judge the present weights on the validation split, where there is one."""
+    if job.val is None:
+        return None
+    loss, correct = 0.0, 0
+    objective = job.objective.plain()
+    for logits, labels in logits_of(job.model, job.val, job.settings):
+        loss += float(objective.sum(logits, labels))
+        correct += int((logits.argmax(1) == labels).sum())
+    return Validation(loss=loss / len(job.val), accuracy=correct / len(job.val))
+
+
+def logits_of(
+    model: nn.Module, feed: Feed, settings: TrainingSettings
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits float32 (B, K) and labels of every image of `feed`, in order, in evaluation mode."""
+    was_training = model.training
+    model.eval()
+    try:
+        for images, labels in feed.in_order(_evaluation_batch(feed)):
+            with torch.inference_mode(), precision(settings):
+                logits = model(images)
+            yield logits.float(), labels
+    finally:
+        model.train(was_training)
+
+
+def precision(settings: TrainingSettings) -> AbstractContextManager[object]:
+    """The arithmetic of the forward pass."""
+    if settings.amp_dtype == "float32":
+        return nullcontext()
+    return torch.autocast(settings.device, dtype=torch.bfloat16)
+
+
+def seed_random_numbers(seed: int, step: int) -> None:
+    """Make everything random in a step, such as dropout, a function of (seed, step)."""
+    # SplitMix64 (Steele et al., 2014) spreads neighbouring steps over all seeds.
+    mixed = (seed * 0xD1342543DE82EF95 + (step + 1) * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+    torch.default_generator.manual_seed(mixed >> 1)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(mixed >> 1)
+
+
+class _Watch:
+    """Adds up figures, reads the clock, and decides what is said when."""
+
+    def __init__(self, job: Job, progress: Progress) -> None:
+        self._job = job
+        self._progress = progress
+        self._immediate = job.settings.device == "cpu"
+        self._waiting: list[tuple[Tensor, Tensor | int, Tensor, int]] = []
+        self._began = time.perf_counter() - progress.seconds
+        self._said = 0.0
+        self._saved = time.perf_counter()
+        self._saving_took = 0.0
+        self._best: Checkpoint | None = None
+
+    def start_step(self) -> None:
+        self._step_began = time.perf_counter()
+
+    def after_step(
+        self, loss: Tensor, weight: Tensor | int, correct: Tensor, count: int, lr: float
+    ) -> Iterator[Event]:
+        self._waiting.append((loss, weight, correct, count))
+        now = time.perf_counter()
+        speak = now - self._said >= _SECONDS_BETWEEN_STEP_EVENTS
+        epoch_over = self._progress.position == len(self._job.batches)
+        if self._immediate or speak or epoch_over:
+            # Elsewhere than on the processor, reading a number waits for the device.
+            self._add_up(lr)
+            now = time.perf_counter()
+        self._progress.sums.seconds += now - self._step_began
+        if speak:
+            self._said = now
+            yield self._step_event(lr)
+        if now - self._saved >= self._saving_took / _CHECKPOINT_SHARE:
+            yield from self.checkpoint()
+
+    def after_epoch(self, validation: Validation | None) -> Iterator[Event]:
+        progress, settings = self._progress, self._job.settings
+        progress.epoch += 1
+        row = self._row(validation)
+        progress.history.append(row)
+        better = self._is_better(row)
+        if better:
+            progress.best_epoch = progress.patience_from = progress.epoch
+            progress.best_value = row[settings.monitor]
+            weights = copied(self._job.model.state_dict())
+            self._best = Checkpoint(
+                weights=weights,
+                optimizer={},
+                progress=progress.copy(),
+                classes=self._job.classes,
+            )
+        progress.position, progress.sums = 0, Sums()
+        if settings.patience is not None:
+            progress.stopped_early = progress.epoch - progress.patience_from >= settings.patience
+        yield EpochDone(row=row, best=better)
+
+    def checkpoint(self) -> Iterator[Event]:
+        self._add_up(learning_rate_of(self._progress, self._job))
+        began = time.perf_counter()
+        self._progress.seconds = began - self._began
+        last = snapshot(
+            self._job.model, self._job.optimizer, self._progress, self._job.classes
+        )
+        self._refuse_broken(last)
+        yield CheckpointDue(last=last, best=self._best)
+        self._best = None
+        self._saved = time.perf_counter()
+        self._saving_took = self._saved - began
+
+    def _add_up(self, lr: float) -> None:
+        sums = self._progress.sums
+        for loss, weight, correct, count in self._waiting:
+            value = float(loss)
+            if not math.isfinite(value):
+                self._not_finite(f"The loss is {value}", lr)
+            sums.loss += value
+            sums.weight += float(weight)
+            sums.correct += int(correct)
+            sums.count += count
+        self._waiting.clear()
+
+    def _refuse_broken(self, checkpoint: Checkpoint) -> None:
+        broken = [
+            name
+            for name, tensor in checkpoint.weights.items()
+            if tensor.is_floating_point() and not tensor.isfinite().all()
+        ]
+        if broken:
+            self._not_finite(f"Weights of {broken[0]} are not finite", learning_rate_of(self._progress, self._job))
+
+    def _not_finite(self, what: str, lr: float) -> None:
+        raise TrainingError(
+            f"{what} at step {self._progress.step} (epoch {self._progress.epoch + 1}), learning rate {lr:g}.",
+            "Lower --lr, add --warmup-epochs or set --clip-grad; the last good checkpoint is kept.",
+        )
+
+    def _is_better(self, row: dict[str, float | None]) -> bool:
+        value, best = row[self._job.settings.monitor], self._progress.best_value
+        if value is None or not math.isfinite(value):
+            return False
+        if best is None:
+            return True
+        return value < best if self._job.settings.monitor == "val_loss" else value > best
+
+    def _row(self, validation: Validation | None) -> dict[str, float | None]:
+        progress, sums = self._progress, self._progress.sums
+        return {
+            "epoch": progress.epoch,
+            "step": progress.step,
+            "seconds": round(time.perf_counter() - self._began, 4),
+            "learning_rate": learning_rate_of(progress, self._job),
+            "train_loss": sums.loss / sums.weight,
+            "train_accuracy": sums.correct / sums.count,
+            "val_loss": validation.loss if validation else None,
+            "val_accuracy": validation.accuracy if validation else None,
+            "images_per_second": round(sums.count / sums.seconds, 1),
+        }
+
+    def _step_event(self, lr: float) -> StepDone:
+        progress, sums = self._progress, self._progress.sums
+        steps_per_epoch = len(self._job.batches)
+        total = steps_per_epoch * self._job.settings.epochs
+        return StepDone(
+            step=progress.step,
+            total_steps=total,
+            epoch=progress.epoch + 1,
+            epochs=self._job.settings.epochs,
+            position=progress.position,
+            steps_per_epoch=steps_per_epoch,
+            learning_rate=lr,
+            train_loss=sums.loss / sums.weight,
+            train_accuracy=sums.correct / sums.count,
+            images_per_second=sums.count / sums.seconds,
+            seconds_left=(total - progress.step) * sums.seconds / progress.position,
+        )
+
+
+def learning_rate_of(progress: Progress, job: Job) -> float:
+    """The learning rate of the step made last."""
+    return learning_rate(job.settings, max(progress.step - 1, 0), len(job.batches))
+
+
+def _parts(batch: Batch, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+    if count == 1:
+        return iter([batch])
+    size = math.ceil(len(batch.labels) / count)
+    return zip(batch.images.split(size), batch.labels.split(size), strict=True)
+
+
+def _total(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.stack(parts).sum()
+
+
+def _evaluation_batch(feed: Feed) -> int:
+    """About four million pixels a batch, which stays within a processor's cache and a GPU's memory."""
+    _, channels, height, width = feed.images.shape
+    return max(1, min(1000, 4_000_000 // (channels * height * width)))

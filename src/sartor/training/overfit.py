@@ -1,0 +1,55 @@
+"""The classic check of a new model: can it learn one batch by heart?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..data.batches import Batch
+from .loop import Job, seed_random_numbers, update
+
+MAX_STEPS = 2_000
+LEARNT_LOSS_SHARE = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverfitResult:
+    """How learning one batch by heart went."""
+
+    learnt: bool
+    """Every image right, and the loss below a twentieth of where it began."""
+    steps: int
+    images: int
+    first_loss: float
+    loss: float
+    accuracy: float
+
+
+def overfit_batch(
+    job: Job, batch: Batch, lr: float, said: Callable[[int, float, float], None]
+) -> OverfitResult:
+    """Train on one batch until it is learnt, at most `MAX_STEPS` steps.
+
+    `said(step, loss, accuracy)` is called after every step.
+    """
+    job.model.train()
+    count = len(batch.labels)
+    first_loss = loss = accuracy = float("nan")
+    step = 0
+    for step in range(1, MAX_STEPS + 1):
+        seed_random_numbers(job.settings.seed, step)
+        total, weight, correct = update(job, batch, lr)
+        loss, accuracy = float(total) / float(weight), int(correct) / count
+        if step == 1:
+            first_loss = loss
+        said(step, loss, accuracy)
+        if accuracy == 1 and loss <= LEARNT_LOSS_SHARE * first_loss:
+            break
+    return OverfitResult(
+        learnt=accuracy == 1 and loss <= LEARNT_LOSS_SHARE * first_loss,
+        steps=step,
+        images=count,
+        first_loss=first_loss,
+        loss=loss,
+        accuracy=accuracy,
+    )

@@ -1,0 +1,89 @@
+"""What can be known to be wrong before the first step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..data.batches import Batch
+from ..errors import ModelError
+from .loop import Job, precision
+from .objective import untrained_loss
+
+_FAR_OFF = 1.5
+
+
+def check_model(job: Job, batch: Batch) -> tuple[float, list[str]]:
+    """Run one batch through the untrained network: its loss, and warnings about what it says.
+
+    Raises:
+        ModelError: the network has nothing to train, cannot take the images, or does not give one
+            number a class.
+    """
+    if not any(parameter.requires_grad for parameter in job.model.parameters()):
+        raise ModelError("The model has no parameter to train.", "Check that requires_grad is not off.")
+    logits = first_logits(job, batch.images)
+    expected_shape = (len(batch.images), job.num_classes)
+    if tuple(logits.shape) != expected_shape or not logits.is_floating_point():
+        raise ModelError(
+            f"The model gives {_described(logits)} for a batch of {len(batch.images)} images; "
+            f"{expected_shape} was expected, one number for each of {job.num_classes} classes.",
+            "Give its last layer one output a class.",
+        )
+    loss = float(job.objective.plain().sum(logits, batch.labels)) / len(batch.labels)
+    return loss, [*_warn_of_probabilities(logits), *_warn_of_loss(job, loss)]
+
+
+def first_logits(job: Job, images: Tensor) -> Tensor:
+    """Logits of a batch in evaluation mode, without a trace in the model."""
+    was_training = job.model.training
+    job.model.eval()
+    try:
+        with torch.no_grad(), precision(job.settings):
+            logits = job.model(images)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        shape = tuple(images.shape[1:])
+        raise ModelError(
+            f"The model cannot take images of shape {shape} (channels, height, width): "
+            f"{str(error).splitlines()[0]}.",
+            "Set --image-size and --channels to what it expects, or change the model.",
+        ) from error
+    finally:
+        job.model.train(was_training)
+    if not isinstance(logits, Tensor):
+        raise ModelError(
+            f"The model gives a {type(logits).__name__}, not a tensor.", "Return the logits alone."
+        )
+    return logits.float() if logits.is_floating_point() else logits
+
+
+def _warn_of_probabilities(logits: Tensor) -> list[str]:
+    sums = logits.sum(dim=1)
+    if (logits >= 0).all() and torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
+        return [
+            "The model's outputs sum to 1, as after a softmax; the loss applies its own: "
+            "let the model return logits."
+        ]
+    return []
+
+
+def _warn_of_loss(job: Job, loss: float) -> list[str]:
+    expected = untrained_loss(job.objective.loss, job.num_classes)
+    if expected / _FAR_OFF <= loss <= expected * _FAR_OFF:
+        return []
+    return [
+        f"The untrained loss is {loss:.3f}; a network that knows nothing of {job.num_classes} classes "
+        f"has about {expected:.3f}. Is it trained already, or are its first weights or its input "
+        "badly scaled?"
+    ]
+
+
+def _described(logits: Tensor) -> str:
+    if not logits.is_floating_point():
+        return f"numbers of type {str(logits.dtype).removeprefix('torch.')}"
+    return f"the shape {tuple(logits.shape)}"
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Trainable numbers in the model."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -1,0 +1,80 @@
+"""What a user may say about training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from ..settings import OneOf, Range
+
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+SCHEDULES = ("constant", "cosine", "onecycle", "step")
+LOSSES = ("cross-entropy", "mse", "bce")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("float32", "bfloat16")
+MEMORY_FORMATS = ("auto", "contiguous", "channels-last")
+MONITORS = ("val_accuracy", "val_loss")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How the weights are found."""
+
+    epochs: Annotated[int, Range(1, 1_000_000)] = 10
+    """Passes over the training images."""
+    batch_size: Annotated[int | Literal["all"], Range(1, 10_000_000)] = 64
+    """Images a batch; 1 is descent on single samples, all on the whole set."""
+    shuffle: bool = True
+    """A new order each epoch, from the seed; without it, the order of the files."""
+    drop_last: bool = False
+    """Leave out an incomplete last batch."""
+    opt: Annotated[str, OneOf("optimizer", OPTIMIZERS)] = "adamw"
+    """sgd, adam, adamw or rmsprop."""
+    lr: Annotated[float, Range(0, 1_000, open_low=True)] = 0.002
+    """Learning rate; with a schedule, its highest value."""
+    momentum: Annotated[float, Range(0, 0.9999)] = 0.0
+    """Momentum of sgd and rmsprop."""
+    nesterov: bool = False
+    """Nesterov's momentum, for sgd."""
+    betas: Annotated[tuple[float, ...], Range(0, 0.99999)] = (0.9, 0.999)
+    """Decay of adam's and adamw's running averages."""
+    weight_decay: Annotated[float, Range(0, 1_000)] = 0.0
+    """L2 penalty; for adamw, decoupled."""
+    sched: Annotated[str, OneOf("schedule", SCHEDULES)] = "cosine"
+    """Learning rate over time: constant, cosine, onecycle or step."""
+    warmup_epochs: Annotated[float, Range(0, 1_000_000)] = 0.0
+    """Epochs in which the learning rate rises to its value; fractions are fine."""
+    min_lr: Annotated[float, Range(0, 1_000)] = 0.0
+    """Where cosine ends."""
+    decay_epochs: Annotated[float, Range(0, 1_000_000, open_low=True)] = 30.0
+    """For step: epochs between two decays."""
+    decay_rate: Annotated[float, Range(0, 1, open_low=True)] = 0.1
+    """For step: factor of each decay."""
+    loss: Annotated[str, OneOf("loss", LOSSES)] = "cross-entropy"
+    """cross-entropy, mse (on one-hot targets) or bce (with logits, one class against the rest)."""
+    smoothing: Annotated[float, Range(0, 0.99)] = 0.0
+    """Label smoothing, for cross-entropy."""
+    class_weights: Annotated[
+        Literal["none", "balanced"] | tuple[float, ...], Range(0, 1_000_000, open_low=True)
+    ] = "none"
+    """none, balanced (inverse to a class's size) or one number a class."""
+    clip_grad: Annotated[float | None, Range(0, 1_000_000, open_low=True)] = None
+    """Largest norm of the gradient; longer ones are scaled down."""
+    grad_accum_steps: Annotated[int, Range(1, 100_000)] = 1
+    """Batches whose gradients make one step; the same step as one batch that many times larger."""
+    patience: Annotated[int | None, Range(1, 1_000_000)] = None
+    """Stop after so many epochs without a better validation figure."""
+    monitor: Annotated[str, OneOf("figure to monitor", MONITORS)] = "val_accuracy"
+    """Decides which epoch is the best: val_accuracy or val_loss."""
+    seed: Annotated[int, Range(0, 2**32 - 1)] = 0
+    """Decides the split, the first weights, the order of images and everything random."""
+    device: Annotated[str, OneOf("device", DEVICES)] = "auto"
+    """auto (cuda, else mps, else cpu), cpu, cuda or mps."""
+    amp_dtype: Annotated[str, OneOf("precision", PRECISIONS)] = "float32"
+    """Arithmetic of the forward pass: float32 or bfloat16."""
+    memory_format: Annotated[str, OneOf("memory format", MEMORY_FORMATS)] = "auto"
+    """Layout of images in memory: contiguous, channels-last, or auto (channels-last for convolutions)."""
+    threads: Annotated[int | None, Range(1, 1_024)] = None
+    """Processor threads; default: all cores. Kept in the run, for the sum's order depends on it."""
+    workers: Annotated[int, Range(0, 1_024)] = 0
+    """Threads that prepare batches ahead of the step that needs them."""

@@ -1,0 +1,159 @@
+"""Where training stands, and how it is kept in one file that proves itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from ..errors import CheckpointError
+from ..models.weights import weights_sha256
+from .optim import Optimizer
+
+FORMAT = 1
+
+
+@dataclass(kw_only=True)
+class Sums:
+    """What an epoch has added up so far; every figure of the epoch follows from these."""
+
+    loss: float = 0.0
+    weight: float = 0.0
+    correct: int = 0
+    count: int = 0
+    seconds: float = 0.0
+    """Time spent on training steps."""
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """Where training stands. The only thing that the loop changes besides the weights."""
+
+    step: int = 0
+    """Updates done."""
+    epoch: int = 0
+    """Epochs finished, validation included."""
+    position: int = 0
+    """Updates done in the present epoch."""
+    sums: Sums = field(default_factory=Sums)
+    seconds: float = 0.0
+    """Time since the data lay ready, over all sessions."""
+    best_epoch: int = 0
+    """Epoch with the best validation figure, counted from 1; 0 before there is one."""
+    best_value: float | None = None
+    """Its figure."""
+    patience_from: int = 0
+    """Epoch after which patience counts: the best one, or the one at which a run was extended."""
+    stopped_early: bool = False
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """One row an epoch."""
+
+    def copy(self) -> Progress:
+        """A copy that later steps do not touch."""
+        return replace(self, sums=replace(self.sums), history=list(self.history))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Everything that continues a training: weights, the optimizer's state, progress."""
+
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    progress: Progress
+    classes: tuple[str, ...]
+    """What each output of the model means; it travels with the weights."""
+
+    @property
+    def weights_sha256(self) -> str:
+        return weights_sha256(self.weights)
+
+    def to_bytes(self) -> bytes:
+        """A safetensors file whose metadata holds the progress and a checksum over everything."""
+        tensors = _named(self.weights, self.optimizer)
+        state = json.dumps(
+            {"format": FORMAT, "progress": asdict(self.progress), "classes": self.classes},
+            sort_keys=True,
+        )
+        return save(tensors, {"state": state, "sha256": _checksum(tensors, state)})
+
+    @classmethod
+    def from_bytes(cls, content: bytes, name: str) -> Checkpoint:
+        """The checkpoint in a file of that content.
+
+        Raises:
+            CheckpointError: truncated, damaged by as little as a bit, or of another format.
+        """
+        try:
+            tensors = load(content)
+            metadata = _metadata(content)
+            state = metadata["state"]
+            intact = metadata["sha256"] == _checksum(tensors, state)
+        except (SafetensorError, KeyError, ValueError, TypeError, OverflowError) as error:
+            raise _damaged(name, str(error).splitlines()[0]) from error
+        if not intact:
+            raise _damaged(name, "its checksum does not match")
+        kept = json.loads(state)
+        if kept["format"] != FORMAT:
+            raise CheckpointError(
+                f"{name} has the format {kept['format']}; this version of sartor reads {FORMAT}.",
+                "Use the version named in the run's environment.json.",
+            )
+        progress = dict(kept["progress"])
+        progress["sums"] = Sums(**progress["sums"])
+        return cls(
+            weights=_without_prefix(tensors, "model."),
+            optimizer=_without_prefix(tensors, "optimizer."),
+            progress=Progress(**progress),
+            classes=tuple(kept["classes"]),
+        )
+
+
+def snapshot(
+    model: nn.Module, optimizer: Optimizer, progress: Progress, classes: tuple[str, ...]
+) -> Checkpoint:
+    """A copy of the present state that later steps do not touch."""
+    return Checkpoint(
+        weights=copied(model.state_dict()),
+        optimizer=copied(optimizer.tensors),
+        progress=progress.copy(),
+        classes=classes,
+    )
+
+
+def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors copied to the processor's memory, contiguous."""
+    return {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+
+
+def _named(weights: Mapping[str, Tensor], optimizer: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    named = {f"model.{name}": tensor for name, tensor in weights.items()}
+    return named | {f"optimizer.{name}": tensor for name, tensor in optimizer.items()}
+
+
+def _without_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _checksum(tensors: Mapping[str, Tensor], state: str) -> str:
+    return hashlib.sha256(f"{weights_sha256(tensors)}{state}".encode()).hexdigest()
+
+
+def _metadata(content: bytes) -> dict[str, Any]:
+    # The layout of safetensors: eight bytes with the length of a JSON header, the header, the data.
+    length = int.from_bytes(content[:8], "little")
+    metadata = json.loads(content[8 : 8 + length])["__metadata__"]
+    return dict(metadata)
+
+
+def _damaged(name: str, reason: str) -> CheckpointError:
+    return CheckpointError(f"{name} is damaged: {reason}.", "An older checkpoint may be whole.")

@@ -1,0 +1,41 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from sartor.errors import UsageError
+from sartor.evaluation.intervals import wilson
+
+shares = st.integers(1, 100_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+
+
+@given(share=shares, confidence=st.floats(0.01, 0.9999))
+def test_scipy_gives_the_same_interval(share, confidence):
+    correct, count = share
+    expected = binomtest(correct, count).proportion_ci(confidence, method="wilson")
+    assert wilson(correct, count, confidence) == pytest.approx(tuple(expected), abs=1e-12)
+
+
+@given(share=shares)
+def test_the_interval_holds_the_share_and_stays_within_zero_and_one(share):
+    correct, count = share
+    low, high = wilson(correct, count)
+    assert 0 <= low <= correct / count <= high <= 1
+
+
+def test_the_ends_are_exact():
+    assert wilson(0, 0) == (0.0, 1.0)
+    assert wilson(0, 10)[0] == 0.0
+    assert wilson(10, 10)[1] == 1.0
+
+
+def test_almost_certain_is_still_finite():
+    assert all(map(math.isfinite, wilson(5, 10, math.nextafter(1, 0))))
+
+
+@pytest.mark.parametrize("arguments", [(-1, 5), (6, 5), (0, -1), (1, 2, 0), (1, 2, 1), (1, 2, 95)])
+def test_what_is_no_share_or_no_confidence_is_refused(arguments):
+    with pytest.raises(UsageError):
+        wilson(*arguments)

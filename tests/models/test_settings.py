@@ -1,0 +1,185 @@
+"""Settings of a model: their words, their types, their defaults, their problems."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import tomli_w
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sartor.errors import ModelError, RecipeError, UsageError
+from sartor.models import registry
+from sartor.models.settings import ModelSettings, Setting, parse_model_kwargs
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("hidden=512,512", (512, 512)),
+        ("hidden=512,", (512,)),
+        ("hidden=512", 512),
+        ("hidden=[512,256]", (512, 256)),
+        ("hidden=[512]", (512,)),
+        ("hidden=()", ()),
+        ("dropout=0.2", 0.2),
+        ("scales=0.5,2", (0.5, 2)),
+        ("rate=1e-3", 1e-3),
+        ("bias=true", True),
+        ("bias=False", False),
+        ("act=gelu", "gelu"),
+        ("act=a=b", "a=b"),
+        ("names=a,2", "a,2"),
+        ("rate=nan", "nan"),
+        ("text=(", "("),
+    ],
+)
+def test_a_word_is_read_as_what_it_spells(word: str, value: Setting) -> None:
+    key = word.partition("=")[0]
+    settings = parse_model_kwargs([word])
+    assert settings == {key: value}
+    assert type(settings[key]) is type(value)
+
+
+_numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(_numbers | st.booleans() | st.lists(_numbers, min_size=1).map(tuple))
+def test_a_word_is_read_back_as_what_was_written(value: Setting) -> None:
+    text = ",".join(map(str, value)) + "," if isinstance(value, tuple) else str(value)
+    assert parse_model_kwargs([f"key={text}"]) == {"key": value}
+
+
+@pytest.mark.parametrize("word", ["hidden", "=3", "hidden=", "2x=3", "", "a b=3"])
+def test_a_malformed_word_is_named(word: str) -> None:
+    with pytest.raises(UsageError, match="not of the form key=value") as caught:
+        parse_model_kwargs(["dropout=0.2", word])
+    assert f'"{word}"' in caught.value.message
+    assert caught.value.exit_code == 2
+
+
+def test_a_setting_given_twice_is_refused() -> None:
+    with pytest.raises(UsageError, match='"hidden" is given twice'):
+        parse_model_kwargs(["hidden=3", "hidden=4"])
+
+
+def test_lists_become_tuples() -> None:
+    settings = ModelSettings(model="mlp", model_kwargs={"hidden": [3, 4]})  # type: ignore[dict-item]
+    assert settings == ModelSettings(model="mlp", model_kwargs={"hidden": (3, 4)})
+
+
+def test_nothing_is_mutated() -> None:
+    given_kwargs = {"hidden": [3, 4]}
+    registry.resolve_kwargs("mlp", given_kwargs)
+    settings = ModelSettings(model_kwargs=given_kwargs)  # type: ignore[arg-type]
+    given_kwargs["hidden"] = [5]
+    assert settings.model_kwargs == {"hidden": (3, 4)}
+
+
+def test_resolving_fills_defaults_and_coerces() -> None:
+    assert registry.resolve_kwargs("mlp", {}) == ({"hidden": (512, 512), "dropout": 0.0}, [])
+    settings, problems = registry.resolve_kwargs("mlp", {"hidden": 64, "dropout": 0})
+    assert problems == []
+    assert settings == {"hidden": (64,), "dropout": 0.0}
+    assert isinstance(settings["dropout"], float)
+    assert registry.resolve_kwargs("linear", {}) == ({}, [])
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_resolved_settings_survive_toml_and_json(name: str) -> None:
+    import tomllib
+
+    settings = registry.default_kwargs(name, {})
+    for back in (tomllib.loads(tomli_w.dumps(settings)), json.loads(json.dumps(settings))):
+        assert registry.resolve_kwargs(name, back) == (settings, [])
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "value", "problem"),
+    [
+        ("mlp", "hiden", 3, 'unknown setting of mlp "hiden"; did you mean "hidden"?'),
+        ("mlp", "zzz", 3, 'unknown setting of mlp "zzz"; known: dropout, hidden'),
+        ("linear", "hidden", 3, 'linear has no settings, so no "hidden" either'),
+        ("mlp", "num_classes", 3, "num_classes of mlp comes from the data and cannot be set"),
+        (
+            "mlp",
+            "dropout",
+            "abc",
+            'dropout of mlp must be a number of at least 0 and below 1, not "abc"',
+        ),
+        ("mlp", "dropout", 1, "dropout of mlp must be a number of at least 0 and below 1, not 1"),
+        ("mlp", "dropout", -0.1, "must be a number of at least 0 and below 1, not -0.1"),
+        ("mlp", "dropout", float("nan"), "at least 0 and below 1, not NaN"),
+        ("mlp", "dropout", True, "at least 0 and below 1, not true"),
+        ("mlp", "hidden", (512, 0), "hidden of mlp must be whole numbers of at least 1, not 512,0"),
+        ("mlp", "hidden", [2.5], "must be whole numbers of at least 1, not 2.5"),
+        ("mlp", "hidden", "a,b", 'must be whole numbers of at least 1, not "a,b"'),
+        ("mlp", "hidden", None, "must be whole numbers of at least 1, not null"),
+        ("lenet", "kernel", 5.0, "kernel of lenet must be a whole number of at least 1, not 5.0"),
+        ("lenet", "kernel", (5, 5), "must be a whole number of at least 1, not 5,5"),
+        ("lenet", "kernel", [], "must be a whole number of at least 1, not an empty list"),
+        ("lenett", "kernel", 5, 'unknown model "lenett"; did you mean "lenet"?'),
+    ],
+)
+def test_a_problem_is_clear(model: str, key: str, value: object, problem: str) -> None:
+    _, problems = registry.resolve_kwargs(model, {key: value})
+    assert len(problems) == 1
+    assert problem in problems[0]
+    assert not problems[0].endswith(".")
+
+
+def test_all_problems_are_found_at_once() -> None:
+    wrong = {"hiden": 3, "dropout": "abc", "hidden": 0}
+    assert len(registry.resolve_kwargs("mlp", wrong)[1]) == 3
+    for refuse in (
+        lambda: registry.default_kwargs("mlp", wrong),
+        lambda: registry.build_model("mlp", input_shape=(1, 8, 8), num_classes=2, kwargs=wrong),
+    ):
+        with pytest.raises(RecipeError) as caught:
+            refuse()
+        assert len(caught.value.problems) == 3
+
+
+def test_an_unknown_model_is_a_wrong_usage() -> None:
+    with pytest.raises(UsageError, match='did you mean "lenet"'):
+        registry.default_kwargs("LeNet5", {})
+    with pytest.raises(UsageError, match="known: lenet, linear, mlp"):
+        registry.build_model("zzz", input_shape=(1, 8, 8), num_classes=2, kwargs={})
+
+
+@pytest.mark.parametrize(
+    ("shape", "num_classes"), [((1, 0, 8), 10), ((1, 8, 8), 0), ((28, 28), 10)]
+)
+def test_no_network_without_pixels_or_classes(shape: tuple[int, ...], num_classes: int) -> None:
+    with pytest.raises(ModelError, match="There is no network for images of shape"):
+        registry.build_model(
+            "linear",
+            input_shape=shape,  # type: ignore[arg-type]
+            num_classes=num_classes,
+            kwargs={},
+        )
+
+
+def test_a_network_too_large_for_any_machine_is_refused_in_a_sentence() -> None:
+    with pytest.raises(ModelError, match='Model "mlp" cannot be built') as caught:
+        registry.build_model(
+            "mlp", input_shape=(1, 28, 28), num_classes=10, kwargs={"hidden": 10**15}
+        )
+    assert "hidden=(1000000000000000,)" in caught.value.hint
+
+
+def test_settings_and_the_table_of_names_need_no_torch() -> None:
+    code = (
+        "import sys; from sartor.models import registry, settings, custom; registry.names();"
+        "sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_entry_is_described_in_one_line() -> None:
+    for entry in registry.MODELS.values():
+        assert 10 < len(entry.description) <= 70
+        assert "\n" not in entry.description
