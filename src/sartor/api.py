@@ -50,7 +50,6 @@ from .training.objective import untrained_loss
 from .training.overfit import OverfitResult
 from .training.overfit import overfit_batch as learn_by_heart
 from .training.preflight import check_model, count_parameters
-from .training.schedule import learning_rate
 from .training.state import Checkpoint, Progress
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def fit(
     """Train a classifier and keep all that comes of it in a run's folder.
 
     Args:
-        data: a named set, a folder of IDX files or a `Dataset`; by default the recipe's, else digits.
+        data: a named set, a folder of IDX files or a `Dataset`; by default that of the recipe.
         model: a registered name, "path/file.py:Name", or any network (B, C, H, W) -> (B, classes).
         recipe: a shipped recipe's name, a TOML file or a `Recipe` to start from.
         out: the run's folder; by default the next free runs/NAME.
@@ -221,7 +220,12 @@ def summary(
     dataset = _dataset(data, Recipe(), None)
     if isinstance(model, str):
         recipe = Recipe().with_settings(
-            {"model": model, "model_kwargs": model_kwargs, "image_size": dataset.shape[1:], "channels": dataset.shape[0]}
+            {
+                "model": model,
+                "model_kwargs": model_kwargs,
+                "image_size": dataset.shape[1:],
+                "channels": dataset.shape[0],
+            }
         )
         model = assembly.build_network(recipe, len(dataset.classes))
     return summarize(model, dataset.shape)
@@ -292,7 +296,9 @@ class Run:
         if self.history:
             self.plot().savefig(stream, format="png", dpi=80)
         picture = base64.b64encode(stream.getvalue()).decode()
-        image = f'<br><img alt="loss and accuracy over epochs" src="data:image/png;base64,{picture}">'
+        image = (
+            f'<br><img alt="loss and accuracy over epochs" src="data:image/png;base64,{picture}">'
+        )
         return f"<code>{html.escape(repr(self))}</code>" + (image if picture else "")
 
     @property
@@ -370,7 +376,11 @@ class Run:
         return evaluate(self, split, checkpoint=checkpoint)
 
     def predict(
-        self, pictures: Picture | Sequence[Picture], *, invert: bool = False, checkpoint: str = "best"
+        self,
+        pictures: Picture | Sequence[Picture],
+        *,
+        invert: bool = False,
+        checkpoint: str = "best",
     ) -> list[Prediction]:
         """As `sartor.predict`."""
         return predict(self, pictures, invert=invert, checkpoint=checkpoint)
@@ -492,7 +502,7 @@ def mistakes_figure(run: Run, predictions: Predictions, count: int = 32) -> Figu
 
 
 def load_checkpoint(folder: RunFolder, which: str) -> Checkpoint:
-    """The "last" or "best" checkpoint; where its file is damaged the next older one, with a warning.
+    """The "last" or "best" checkpoint; where its file is damaged an older one, with a warning.
 
     Raises:
         CheckpointError: none is whole. RunError: there is none.
@@ -510,7 +520,9 @@ def load_checkpoint(folder: RunFolder, which: str) -> Checkpoint:
         return kept
     if faults:
         raise CheckpointError(" ".join(faults), "No older checkpoint is whole: train anew.")
-    raise RunError(f"{folder.path} has no checkpoint yet.", f"Train it: sartor resume {folder.path}")
+    raise RunError(
+        f"{folder.path} has no checkpoint yet.", f"Train it: sartor resume {folder.path}"
+    )
 
 
 def _dataset(data: str | Path | Dataset | None, recipe: Recipe, on_event: Sink | None) -> Dataset:
@@ -589,7 +601,7 @@ def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink) -> None:
     if reason == "interrupted":
         raise Interrupted(
             request.signal_number,
-            f"Stopped after step {progress.step} of epoch {progress.epoch + 1}; the state is saved.",
+            f"Stopped after step {progress.step}, in epoch {progress.epoch + 1}; all is saved.",
             f"Go on with: sartor resume {folder.path}",
         )
 
@@ -698,9 +710,7 @@ def _as_run(
     opened = run if isinstance(run, Run) else Run.open(run)
     if data is None and model is None:
         return opened
-    return Run(
-        opened.folder, dataset=data or opened._dataset, network=model or opened._network
-    )
+    return Run(opened.folder, dataset=data or opened._dataset, network=model or opened._network)
 
 
 def _prepared(

@@ -72,7 +72,7 @@ def build_network(recipe: Recipe, num_classes: int, source: Path | None = None) 
     if name.startswith(IN_MEMORY):
         raise ModelError(
             f"This run trained {name.removeprefix(IN_MEMORY)}, an object of a Python program.",
-            "Give the network again with model=..., or train from a file: --model path/file.py:Name.",
+            "Give the network again with model=..., or train one from a file: path/file.py:Name.",
         )
     if source is not None:
         name = f"{source}:{name.rpartition(':')[2]}"
@@ -110,9 +110,7 @@ class Material:
         )
 
 
-def prepare_material(
-    recipe: Recipe, dataset: Dataset, split: Split
-) -> tuple[Material, Recipe]:
+def prepare_material(recipe: Recipe, dataset: Dataset, split: Split) -> tuple[Material, Recipe]:
     """The images at the input's size on the device, and the recipe with their mean and spread."""
     images = Preprocess.from_settings(recipe.preprocess).images(dataset.images)
     recipe = _with_statistics(recipe, images, split)
@@ -132,7 +130,8 @@ def place_network(model: nn.Module, recipe: Recipe) -> tuple[nn.Module, Recipe]:
     layout = engine.chosen_memory_format(recipe.training.memory_format, model)
     model = model.to(recipe.training.device)
     if layout == "channels-last":
-        model = model.to(memory_format=torch.channels_last)
+        # The stubs of nn.Module.to do not know its keyword memory_format.
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model, recipe.with_settings({"memory_format": layout})
 
 
@@ -175,7 +174,9 @@ def _class_weight_problems(training: TrainingSettings, dataset: Dataset) -> list
     weights = training.class_weights
     if isinstance(weights, str) or len(weights) == len(dataset.classes):
         return []
-    return [f"class_weights must be {len(dataset.classes)} numbers, one a class, not {len(weights)}"]
+    return [
+        f"class_weights must be {len(dataset.classes)} numbers, one a class, not {len(weights)}"
+    ]
 
 
 def _with_statistics(recipe: Recipe, images: UInt8Array, split: Split) -> Recipe:

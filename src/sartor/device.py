@@ -17,7 +17,9 @@ def choose_device(wish: str) -> str:
     if wish == "auto":
         return present[0]
     if wish not in present:
-        raise UsageError(f"There is no {wish} device here.", f"Use --device {' or '.join(present)}.")
+        raise UsageError(
+            f"There is no {wish} device here.", f"Use --device {' or '.join(present)}."
+        )
     return wish
 
 
@@ -30,4 +32,8 @@ def synchronize(device: str) -> None:
 
 
 def _present() -> dict[str, bool]:
-    return {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    return {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }

@@ -51,7 +51,9 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     Written under a temporary name beside it, flushed to the disk, then renamed.
     """
     with explain_os_errors(f"write {path}"):
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        handle, temporary = tempfile.mkstemp(
+            prefix=f".{path.name}.", suffix=".tmp", dir=path.parent
+        )
         try:
             with os.fdopen(handle, "wb") as stream:
                 yield stream

@@ -68,13 +68,17 @@ class Recipe:
         try:
             tables = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            raise RecipeError([f"the recipe is no valid TOML: {error}"], "Correct that line.") from error
+            raise RecipeError(
+                [f"the recipe is no valid TOML: {error}"], "Correct that line."
+            ) from error
         return cls.from_tables(tables)
 
     def to_tables(self) -> dict[str, dict[str, Any]]:
         """Nested tables; settings left open (None) are left out, for TOML has no word for them."""
         return {
-            name: {key: value for key, value in vars(getattr(self, name)).items() if value is not None}
+            name: {
+                key: value for key, value in vars(getattr(self, name)).items() if value is not None
+            }
             for name in PARTS
         }
 
@@ -118,7 +122,9 @@ def setting_places() -> dict[str, str]:
 def shipped_recipes() -> tuple[str, ...]:
     """Names of the recipes that come with the package."""
     folder = resources.files("sartor") / "recipes"
-    return tuple(sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".toml")))
+    return tuple(
+        sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    )
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
@@ -131,7 +137,9 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     name = str(name_or_path)
     path = Path(name)
     if name in shipped_recipes():
-        return Recipe.from_toml((resources.files("sartor") / "recipes" / f"{name}.toml").read_text("utf-8"))
+        return Recipe.from_toml(
+            (resources.files("sartor") / "recipes" / f"{name}.toml").read_text("utf-8")
+        )
     if path.suffix != ".toml" and not path.is_file():
         raise UsageError(
             unknown("recipe", name, shipped_recipes()).capitalize(),
@@ -156,7 +164,8 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
     if training.smoothing and training.loss != "cross-entropy":
         yield f"smoothing works with the loss cross-entropy alone, not with {training.loss}"
     if training.warmup_epochs >= training.epochs:
-        yield f"warmup_epochs ({training.warmup_epochs:g}) must be fewer than epochs ({training.epochs})"
+        warmup, epochs = training.warmup_epochs, training.epochs
+        yield f"warmup_epochs ({warmup:g}) must be fewer than epochs ({epochs})"
     if training.min_lr > training.lr:
         yield f"min_lr ({training.min_lr:g}) must not exceed lr ({training.lr:g})"
     if recipe.data.val_fraction == 0 and training.patience is not None:

@@ -56,7 +56,9 @@ def fields_of(settings: type) -> Iterator[tuple[str, Any, tuple[Any, ...]]]:
         yield field.name, hint, constraints
 
 
-def build(settings: type[Settings], values: Mapping[str, Any], where: str) -> tuple[Settings, list[str]]:
+def build(
+    settings: type[Settings], values: Mapping[str, Any], where: str
+) -> tuple[Settings, list[str]]:
     """Settings made of `values` over the defaults, and every problem found on the way.
 
     A value with a problem leaves its field at the default, so that the rest can still be checked.
@@ -88,7 +90,10 @@ def coerced(value: Any, hint: Any) -> tuple[bool, Any]:
     """
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
-        return next((hit for hit in (coerced(value, arm) for arm in get_args(hint)) if hit[0]), (False, value))
+        return next(
+            (hit for hit in (coerced(value, arm) for arm in get_args(hint)) if hit[0]),
+            (False, value),
+        )
     if origin is Literal:
         return value in get_args(hint), value
     if origin is tuple:
@@ -124,7 +129,11 @@ def _coerced_tuple(value: Any, item: Any) -> tuple[bool, Any]:
 
 def _constraint_problem(name: str, value: Any, constraints: tuple[Any, ...]) -> str:
     for constraint in constraints:
-        if isinstance(constraint, OneOf) and isinstance(value, str) and value not in constraint.words:
+        if (
+            isinstance(constraint, OneOf)
+            and isinstance(value, str)
+            and value not in constraint.words
+        ):
             return unknown(constraint.kind, value, constraint.words)
         if isinstance(constraint, Range):
             numbers = value if isinstance(value, tuple) else (value,)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sartor.models import registry
-from sartor.models.settings import coerced
+from sartor.models.settings import fitted
 from sartor.models.summary import summarize
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 17, 23), (1, 1, 1)]
@@ -95,7 +95,7 @@ def test_every_setting_has_a_default_that_fits_its_own_type_and_range(name: str)
     parameters = inspect.signature(build, eval_str=True).parameters
     assert set(settings) == set(parameters) - {"input_shape", "num_classes"}
     for key, value in settings.items():
-        assert coerced(value, parameters[key].annotation) == value
+        assert fitted(value, parameters[key].annotation) == value
 
 
 def test_defaults_given_explicitly_change_nothing(name: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
+from typing import Literal
 
 import pytest
 import tomli_w
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from sartor.errors import ModelError, RecipeError, UsageError
 from sartor.models import registry
-from sartor.models.settings import ModelSettings, Setting, parse_model_kwargs
+from sartor.models.settings import ModelSettings, Setting, fitted, parse_model_kwargs
 
 
 @pytest.mark.parametrize(
@@ -88,10 +90,48 @@ def test_resolving_fills_defaults_and_coerces() -> None:
     assert registry.resolve_kwargs("linear", {}) == ({}, [])
 
 
+@pytest.mark.parametrize(
+    ("annotation", "value", "setting"),
+    [
+        (float, 1, 1.0),
+        (tuple[float, ...], 1, (1.0,)),
+        (tuple[int, int], (1, 2), (1, 2)),
+        (int | None, 3, 3),
+        (Literal["relu", "gelu"], "gelu", "gelu"),
+        (str, 7, "7"),
+        (str, True, "true"),
+        (None, "anything", "anything"),
+        (list[int], (1, 2), (1, 2)),
+        ("Unknown", 3, 3),
+    ],
+)
+def test_a_value_fits_the_annotation_of_its_parameter(
+    annotation: object, value: object, setting: Setting
+) -> None:
+    result = fitted(value, annotation)
+    assert result == setting
+    assert type(result) is type(setting)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (int, True),
+        (bool, 1),
+        (int | None, None),  # no recipe can hold it
+        (Literal["relu", "gelu"], "tanh"),
+        (tuple[int, ...], ("a",)),
+        (list[int], {"a": 1}),
+        (None, (True, 2)),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused(annotation: object, value: object) -> None:
+    with pytest.raises(ValueError, match=r"^must be .*, not "):
+        fitted(value, annotation)
+
+
 @pytest.mark.parametrize("name", registry.names())
 def test_resolved_settings_survive_toml_and_json(name: str) -> None:
-    import tomllib
-
     settings = registry.default_kwargs(name, {})
     for back in (tomllib.loads(tomli_w.dumps(settings)), json.loads(json.dumps(settings))):
         assert registry.resolve_kwargs(name, back) == (settings, [])
@@ -104,23 +144,17 @@ def test_resolved_settings_survive_toml_and_json(name: str) -> None:
         ("mlp", "zzz", 3, 'unknown setting of mlp "zzz"; known: dropout, hidden'),
         ("linear", "hidden", 3, 'linear has no settings, so no "hidden" either'),
         ("mlp", "num_classes", 3, "num_classes of mlp comes from the data and cannot be set"),
-        (
-            "mlp",
-            "dropout",
-            "abc",
-            'dropout of mlp must be a number of at least 0 and below 1, not "abc"',
-        ),
-        ("mlp", "dropout", 1, "dropout of mlp must be a number of at least 0 and below 1, not 1"),
-        ("mlp", "dropout", -0.1, "must be a number of at least 0 and below 1, not -0.1"),
-        ("mlp", "dropout", float("nan"), "at least 0 and below 1, not NaN"),
-        ("mlp", "dropout", True, "at least 0 and below 1, not true"),
-        ("mlp", "hidden", (512, 0), "hidden of mlp must be whole numbers of at least 1, not 512,0"),
-        ("mlp", "hidden", [2.5], "must be whole numbers of at least 1, not 2.5"),
-        ("mlp", "hidden", "a,b", 'must be whole numbers of at least 1, not "a,b"'),
-        ("mlp", "hidden", None, "must be whole numbers of at least 1, not null"),
-        ("lenet", "kernel", 5.0, "kernel of lenet must be a whole number of at least 1, not 5.0"),
-        ("lenet", "kernel", (5, 5), "must be a whole number of at least 1, not 5,5"),
-        ("lenet", "kernel", [], "must be a whole number of at least 1, not an empty list"),
+        ("mlp", "dropout", "abc", "dropout of mlp must be a number, not 'abc'"),
+        ("mlp", "dropout", True, "must be a number, not True"),
+        ("mlp", "dropout", 1, "dropout of mlp must be at least 0 and at most 0.99, not 1"),
+        ("mlp", "dropout", -0.1, "must be at least 0 and at most 0.99, not -0.1"),
+        ("mlp", "dropout", float("nan"), "must be at least 0 and at most 0.99, not nan"),
+        ("mlp", "hidden", (512, 0), "hidden of mlp must be at least 1, not 0"),
+        ("mlp", "hidden", [2.5], "must be a list, each a whole number, not (2.5,)"),
+        ("mlp", "hidden", "a,b", "must be a list, each a whole number, not 'a,b'"),
+        ("mlp", "hidden", None, "must be a list, each a whole number, not None"),
+        ("lenet", "kernel", 5.0, "kernel of lenet must be a whole number, not 5.0"),
+        ("lenet", "kernel", [], "must be a whole number, not ()"),
         ("lenett", "kernel", 5, 'unknown model "lenett"; did you mean "lenet"?'),
     ],
 )

@@ -1,4 +1,4 @@
-"""What each verb takes: dataclasses that tyro turns into flags and help. Nothing here imports torch."""
+"""What each verb takes: dataclasses that tyro turns into flags and help. No torch in here."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Fit:
     """Train a classifier. The result is a run: a folder with all that came of it."""
 
     target: Positional[str | None] = None
-    """A named set (digits, mnist, fashion-mnist, kmnist, emnist, cifar10, cifar100) or a folder of IDX
-    files; by default the recipe's, else digits."""
+    """A named set (digits, mnist, fashion-mnist, kmnist, emnist, cifar10, cifar100) or a folder
+    of IDX files; by default that of the recipe."""
     recipe: str | None = None
     """Start from a shipped recipe (fashion-cnn, fashion-mlp, mnist-logistic, mnist-mlp) or a .toml
     file; other flags replace its values."""
@@ -69,8 +69,8 @@ class Data:
     """Look at a set: counts, shape, classes, mean and spread; samples as a picture."""
 
     target: Positional[str] = "digits"
-    """A named set (digits, mnist, fashion-mnist, kmnist, emnist, cifar10, cifar100) or a folder of IDX
-    files."""
+    """A named set (digits, mnist, fashion-mnist, kmnist, emnist, cifar10, cifar100) or a folder
+    of IDX files."""
     samples: int | None = None
     """Draw so many samples, 8 a row, into a picture."""
     image: int | None = None

@@ -40,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
     if arguments[0] in ("-V", "--version", "version"):
         print(f"sartor {_version()}")
         return 0
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         return _run_verb(arguments[0], list(arguments[1:]))
     except SartorError as error:
@@ -101,7 +101,8 @@ def _say_error(error: SartorError) -> None:
 def _unexpected(error: Exception) -> str:
     first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return f"Out of memory: {first_line}\nLower --batch-size, or use smaller images or a smaller model."
+        advice = "Lower --batch-size, or use smaller images or a smaller model."
+        return f"Out of memory: {first_line}\n{advice}"
     return (
         f"{type(error).__name__}: {first_line}\n"
         "This should not have happened. SARTOR_DEBUG=1 shows where it did."

@@ -26,7 +26,9 @@ def _words_with_equals(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any]
         metavar="KEY=VALUE",
         instance_from_str=parse_model_kwargs,
         is_instance=lambda value: isinstance(value, abc.Mapping),
-        str_from_instance=lambda settings: [f"{key}={_word(value)}" for key, value in settings.items()],
+        str_from_instance=lambda settings: [
+            f"{key}={_word(value)}" for key, value in settings.items()
+        ],
     )
 
 

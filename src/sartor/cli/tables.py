@@ -34,8 +34,11 @@ def print_dataset(description: dict[str, Any]) -> None:
     """Counts, shape, spread and a histogram of the classes."""
     channels, height, width = description["shape"]
     parts = ", ".join(f"{count:,} {name}" for name, count in description["parts"].items())
-    print(f"{description['set']}: {description['count']:,} images of {channels}x{height}x{width} ({parts})")
-    print(f"mean {_numbers(description['mean'])}, std {_numbers(description['std'])} (pixels in 0..1)")
+    size = f"{channels}x{height}x{width}"
+    print(f"{description['set']}: {description['count']:,} images of {size} ({parts})")
+    print(
+        f"mean {_numbers(description['mean'])}, std {_numbers(description['std'])} (pixels in 0..1)"
+    )
     print(f"fingerprint {description['fingerprint'][:16]}\n")
     names = [row["class"] for row in description["classes"]]
     for part in description["parts"]:
@@ -62,7 +65,8 @@ def print_runs(summaries: Sequence[RunSummary]) -> None:
 
 def print_run(description: dict[str, Any], recipe: str) -> None:
     """Recipe, state and history of one run."""
-    print(f"{description['run']}: {description['status']}, weights {description['weights_sha256'][:16]}\n")
+    weights = description["weights_sha256"][:16]
+    print(f"{description['run']}: {description['status']}, weights {weights}\n")
     print(recipe)
     history = description["history"]
     for row in history:
@@ -118,7 +122,9 @@ def _print_confusion(evaluation: Evaluation) -> None:
         return
     print("\nconfusion: a row a true class, a column a predicted one")
     print(" " * 22 + "".join(f"{label:>{width}}" for label in range(count)))
-    for label, (row, entry) in enumerate(zip(evaluation.confusion, evaluation.per_class, strict=True)):
+    for label, (row, entry) in enumerate(
+        zip(evaluation.confusion, evaluation.per_class, strict=True)
+    ):
         name = f"{label:>3} {entry.class_name[:17]:<17} "
         print(name + "".join(f"{value or '.':>{width}}" for value in row.tolist()))
 

@@ -100,10 +100,11 @@ def show(given: arguments.Show) -> int:
 def evaluate(given: arguments.Evaluate) -> int:
     """Judge a run."""
     from .. import api
+    from ..evaluation.metrics import evaluate as judge
 
     run = api.Run.open(given.run)
     predictions = api.predictions_of(run, given.split, checkpoint=given.checkpoint)
-    evaluation = api.judge(predictions)
+    evaluation = judge(predictions)
     if given.mistakes:
         from ..report.figures import save_figure
 

@@ -25,7 +25,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Feed:
-    """Some images of a dataset, resident on the device as bytes, and how to make batches of them."""
+    """Some images of a dataset, resident on the device as bytes, and their way into batches."""
 
     images: Tensor
     """uint8 (N, C, H, W), the whole dataset."""
@@ -57,7 +57,11 @@ class Feed:
 
     def rows(self, indices: Int64Array) -> Tensor | slice:
         """The same indices in the form that gathers fastest."""
-        if len(indices) and indices[-1] - indices[0] + 1 == len(indices) and (indices[1:] > indices[:-1]).all():
+        if (
+            len(indices)
+            and indices[-1] - indices[0] + 1 == len(indices)
+            and (indices[1:] > indices[:-1]).all()
+        ):
             # Neighbours in the right order need no gather.
             return slice(int(indices[0]), int(indices[-1]) + 1)
         return torch.from_numpy(indices).to(self.images.device)
@@ -89,7 +93,9 @@ class Batches:
     def batch(self, epoch: int, position: int) -> Batch:
         """Batch `position` of `epoch`, both counted from 0."""
         start = position * self.batch_size
-        return self.feed.take(_part(self._order(epoch), start, min(start + self.batch_size, len(self.feed))))
+        return self.feed.take(
+            _part(self._order(epoch), start, min(start + self.batch_size, len(self.feed)))
+        )
 
     def _order(self, epoch: int) -> Tensor | slice:
         key = epoch if self.shuffle else 0
@@ -139,7 +145,9 @@ class Ahead:
             if place not in self._coming:
                 self._coming[place] = self._pool.submit(self._batches.batch, *place)
         batch = self._coming.pop((epoch, position)).result()
-        self._coming = {place: task for place, task in self._coming.items() if place > (epoch, position)}
+        self._coming = {
+            place: task for place, task in self._coming.items() if place > (epoch, position)
+        }
         return batch
 
     def close(self) -> None:

@@ -206,7 +206,7 @@ def _locked(folder: Path, name: str, note: Note) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     # It would tell every attempt to whoever turned on debugging for something else.
-    pass
+    logging.getLogger("filelock").setLevel(logging.WARNING)
     lock = FileLock(folder / ".lock")
     with _explain_cache_errors(), explain_os_errors(f"lock {folder}"):
         try:

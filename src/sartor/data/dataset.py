@@ -114,7 +114,7 @@ def _checked_images(images: Any) -> UInt8Array:
         images = images[:, None]
     if images.ndim != 4:
         raise DataError(
-            f"Images must have the shape (N, H, W), (N, H, W, C) or (N, C, H, W), not {images.shape}.",
+            f"Images must be (N, H, W), (N, H, W, C) or (N, C, H, W), not {images.shape}.",
             "Stack single images with numpy.stack.",
         )
     if images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
@@ -125,7 +125,9 @@ def _checked_images(images: Any) -> UInt8Array:
             "Convert them to grayscale or RGB first.",
         )
     if 0 in images.shape:
-        raise DataError(f"There are no pixels in images of shape {images.shape}.", "Check the source.")
+        raise DataError(
+            f"There are no pixels in images of shape {images.shape}.", "Check the source."
+        )
     return np.ascontiguousarray(images)
 
 
@@ -133,7 +135,7 @@ def _checked_labels(labels: Any, count: int) -> Int64Array:
     labels = np.asarray(labels)
     if labels.shape != (count,):
         raise DataError(
-            f"{count:,} images need as many labels in one dimension, not labels of shape {labels.shape}.",
+            f"{count:,} images need as many labels, in one dimension, not {labels.shape}.",
             "Give one label an image.",
         )
     if not np.issubdtype(labels.dtype, np.integer):
@@ -143,7 +145,8 @@ def _checked_labels(labels: Any, count: int) -> Int64Array:
         )
     if labels.min() < 0:
         raise DataError(f"Label {labels.min()} is negative.", "Number the classes from 0.")
-    return labels.astype(np.int64, copy=False)
+    checked: Int64Array = labels.astype(np.int64, copy=False)
+    return checked
 
 
 def _checked_classes(classes: Sequence[str] | None, labels: Int64Array) -> tuple[str, ...]:
@@ -158,7 +161,9 @@ def _checked_classes(classes: Sequence[str] | None, labels: Int64Array) -> tuple
             "Name every class, or correct the labels.",
         )
     if len(names) < 2:
-        raise DataError("A classifier needs at least two classes; there is one.", "Add another class.")
+        raise DataError(
+            "A classifier needs at least two classes; there is one.", "Add another class."
+        )
     return names
 
 
@@ -169,7 +174,8 @@ def _checked_indices(indices: Any, count: int) -> Int64Array:
         raise DataError(f"`test` must hold indices from 0 to {count - 1}.", "Check its values.")
     if len(np.unique(indices)) != len(indices):
         raise DataError("`test` names an image twice.", "Name each index once.")
-    return indices.astype(np.int64, copy=False)
+    checked: Int64Array = indices.astype(np.int64, copy=False)
+    return checked
 
 
 def _shortened(names: tuple[str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""Randomness as a pure function: the same keys give the same numbers, on any machine, at any time."""
+"""Randomness as a pure function: the same keys give the same numbers, anywhere, at any time."""
 
 from __future__ import annotations
 

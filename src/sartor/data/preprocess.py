@@ -1,4 +1,4 @@
-"""How a picture becomes the model's input: the same steps in training, evaluation and prediction."""
+"""How a picture becomes the model's input: the same steps in training and ever after."""
 
 from __future__ import annotations
 
@@ -58,7 +58,12 @@ class Preprocess:
             raise RecipeError(problems, "Leave mean and std out to have them measured.")
         mean, std = (v if len(v) == channels else v * channels for v in statistics.values())
         return cls(
-            channels=channels, height=height, width=width, resize=settings.resize, mean=mean, std=std
+            channels=channels,
+            height=height,
+            width=width,
+            resize=settings.resize,
+            mean=mean,
+            std=std,
         )
 
     @property
@@ -78,7 +83,9 @@ class Preprocess:
         if flat.size != (self.width, self.height):
             flat = self._resized(flat)
         pixels = np.asarray(flat, dtype=np.uint8)
-        return pixels[None] if self.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        return (
+            pixels[None] if self.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        )
 
     def images(self, images: UInt8Array) -> UInt8Array:
         """A dataset's images (N, C, H, W), brought to the input's size and channels; uint8."""
@@ -138,7 +145,9 @@ def read_picture(path: Path) -> Image.Image:
         raise PictureError(*_not_a_picture(path)) from None
     except OSError as error:
         if error.errno:
-            raise PictureError(f"Cannot read {path}: {(error.strerror or '').lower()}.", "Check the path.") from None
+            raise PictureError(
+                f"Cannot read {path}: {(error.strerror or '').lower()}.", "Check the path."
+            ) from None
         raise PictureError(f"{path} is damaged: {error}.", "Leave it out or replace it.") from None
     except Image.DecompressionBombError:
         raise PictureError(f"{path} has too many pixels.", _too_large_hint()) from None
@@ -157,13 +166,15 @@ def find_pictures(arguments: Iterable[str]) -> list[Path]:
     for argument in arguments:
         files = list(_matching(argument))
         if not files:
-            raise PictureError(f"No picture at {argument}.", "Name files, folders or a pattern such as 'in/*.png'.")
+            raise PictureError(
+                f"No picture at {argument}.", "Name files, folders or a pattern such as 'in/*.png'."
+            )
         found += files
     return list(dict.fromkeys(found))
 
 
 def flattened(picture: Image.Image, *, background: int) -> Image.Image:
-    """Any mode as gray (L) or RGB of 8 bits: transparency over `background`, 16 bits scaled, not cut."""
+    """Any mode as gray (L) or RGB: transparency over `background`, 16 bits scaled, not cut."""
     if picture.mode in ("L", "RGB"):
         return picture
     if picture.mode == "P" or picture.has_transparency_data:
@@ -176,7 +187,7 @@ def flattened(picture: Image.Image, *, background: int) -> Image.Image:
 
 
 def _scaled_to_8_bits(picture: Image.Image) -> Image.Image:
-    """16-bit integers from 0..65535, floats from 0..1 or, where they exceed it, from their own range."""
+    """16-bit integers from 0..65535, floats from 0..1 or, where they exceed it, their range."""
     values = np.asarray(picture, dtype=np.float64)
     if picture.mode.startswith("I"):
         low, high = 0.0, 65535.0 if values.max(initial=0) > 255 else 255.0
@@ -211,7 +222,9 @@ def _matching(argument: str) -> Iterator[Path]:
     elif path.exists() or not glob.has_magic(argument):
         yield path
     else:
-        yield from sorted((Path(m) for m in glob.glob(argument, recursive=True) if Path(m).is_file()), key=natural_key)
+        # Path.glob takes no absolute pattern.
+        matches = [Path(match) for match in glob.iglob(argument, recursive=True)]  # noqa: PTH207
+        yield from sorted((match for match in matches if match.is_file()), key=natural_key)
 
 
 def natural_key(path: Path) -> list[tuple[int, int | str]]:

@@ -15,8 +15,8 @@ class DataSettings:
     """Where the images come from and how they are divided."""
 
     source: str = "digits"
-    """A named set (digits, mnist, fashion-mnist, kmnist, emnist, cifar10, cifar100) or a folder of IDX
-    files."""
+    """A named set (digits, mnist, fashion-mnist, kmnist, emnist, cifar10, cifar100) or a folder
+    of IDX files."""
     fingerprint: str = ""
     """SHA-256 of the dataset; filled in when a run is made, checked when it is resumed."""
     val_fraction: Annotated[float, Range(0, 0.9)] = 0.1
@@ -30,11 +30,11 @@ class PreprocessSettings:
     """How a picture becomes the model's input; the same in training and ever after."""
 
     image_size: Annotated[tuple[int, ...], Range(1, 4096)] = ()
-    """Height and width of the model's input in pixels, or one number for both; default: as in the data."""
+    """Height and width of the input in pixels, or one number for both; default: as in the data."""
     channels: Annotated[int | None, Range(1, 3)] = None
     """1 for gray, 3 for colour; default: as in the data."""
     resize: Annotated[str, OneOf("way to resize", RESIZE_WAYS)] = "letterbox"
-    """Where sizes differ: letterbox (keep everything, pad), crop (fill, cut the rest) or stretch."""
+    """Where sizes differ: letterbox (keep all, pad), crop (fill, cut the rest) or stretch."""
     mean: tuple[float, ...] = ()
     """Subtracted from each channel (pixels in 0..1); default: measured on the training split."""
     std: Annotated[tuple[float, ...], Range(0, open_low=True)] = ()

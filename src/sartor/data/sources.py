@@ -23,4 +23,6 @@ def open_source(source: str, *, note: Callable[[str], None] | None = None) -> Da
     if Path(source).is_dir():
         return load_idx_folder(Path(source))
     sentence = unknown("set", source, NAMES)
-    raise UsageError(sentence[0].upper() + sentence[1:], "Or give the path of a folder of IDX files.")
+    raise UsageError(
+        sentence[0].upper() + sentence[1:], "Or give the path of a folder of IDX files."
+    )

@@ -46,7 +46,9 @@ class Split:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 return cls(*(arrays[name].astype(np.int64) for name in PARTS))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise RunError("The run's split.npz is damaged.", "Train again from its recipe.toml.") from error
+            raise RunError(
+                "The run's split.npz is damaged.", "Train again from its recipe.toml."
+            ) from error
 
 
 def make_split(dataset: Dataset, *, val_fraction: float, test_fraction: float, seed: int) -> Split:
@@ -62,7 +64,9 @@ def make_split(dataset: Dataset, *, val_fraction: float, test_fraction: float, s
     if dataset.test is not None:
         test = np.sort(dataset.test)
     else:
-        test = _stratified_draw(everything, dataset.labels, test_fraction, seed=0, stream=_TEST_STREAM)
+        test = _stratified_draw(
+            everything, dataset.labels, test_fraction, seed=0, stream=_TEST_STREAM
+        )
     rest = np.setdiff1d(everything, test, assume_unique=True)
     val = _stratified_draw(rest, dataset.labels, val_fraction, seed=seed, stream=_VAL_STREAM)
     train = np.setdiff1d(rest, val, assume_unique=True)
@@ -77,7 +81,7 @@ def make_split(dataset: Dataset, *, val_fraction: float, test_fraction: float, s
 def _stratified_draw(
     indices: Int64Array, labels: Int64Array, fraction: float, *, seed: int, stream: int
 ) -> Int64Array:
-    """About `fraction` of `indices`, from every class alike; at least one a class is left behind."""
+    """The `fraction` of `indices`, of every class alike; at least one a class stays behind."""
     chances = keys(len(labels), seed, stream)
     members = [indices[labels[indices] == label] for label in np.unique(labels[indices])]
     quotas = _quotas([len(member) for member in members], fraction)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from torch import nn
 
+from ..settings import Range
 from .mlp import Probability, Widths, linear_layers
-from .settings import Range
 
 
 def build(
@@ -16,7 +16,7 @@ def build(
     input_shape: tuple[int, int, int],
     num_classes: int,
     channels: Widths = (6, 12),
-    kernel: Annotated[int, Range(least=1)] = 5,
+    kernel: Annotated[int, Range(1)] = 5,
     hidden: Widths = (120, 60),
     dropout: Probability = 0.0,
 ) -> nn.Sequential:

@@ -8,12 +8,12 @@ from typing import Annotated
 
 from torch import nn
 
+from ..settings import Range
 from .dropout import Dropout
-from .settings import Range
 
-Widths = Annotated[tuple[int, ...], Range(least=1)]
+Widths = Annotated[tuple[int, ...], Range(1)]
 """Outputs of each layer."""
-Probability = Annotated[float, Range(least=0, below=1)]
+Probability = Annotated[float, Range(0, 0.99)]
 
 
 def build(

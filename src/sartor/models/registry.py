@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ModelError, RecipeError, SartorError, UsageError, unknown
 from . import custom
-from .settings import Setting, coerced, is_setting, with_tuples
+from .settings import Setting, fitted, is_setting, with_tuples
 
 if TYPE_CHECKING:
     from torch import nn
@@ -147,7 +147,7 @@ def _resolve(
             problems.append(_not_a_setting(model, key, own))
             continue
         try:
-            settings[key] = coerced(value, own[key].annotation if key in own else None)
+            settings[key] = fitted(value, own[key].annotation if key in own else None)
         except ValueError as error:
             problems.append(f"{key} of {model} {error}")
     return settings, problems

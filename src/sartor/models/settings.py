@@ -6,9 +6,11 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, TypeGuard, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Annotated, Literal, TypeGuard, Union, get_args, get_origin
 
 from ..errors import UsageError
+from ..settings import Range, coerced, described
 
 Setting = bool | int | float | str | tuple[int | float, ...]
 """What a setting may be: all of it fits into TOML and JSON, where a tuple is a list."""
@@ -25,23 +27,6 @@ class ModelSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model_kwargs", with_tuples(self.model_kwargs))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Range:
-    """Limits of a number, or of every number in a tuple: `Annotated[float, Range(least=0)]`."""
-
-    least: float
-    """The smallest value allowed."""
-    below: float = math.inf
-    """Every value is smaller than this."""
-
-    def __contains__(self, value: float) -> bool:
-        return self.least <= value < self.below
-
-    def __str__(self) -> str:
-        upper = "" if self.below == math.inf else f" and below {self.below:g}"
-        return f"of at least {self.least:g}{upper}"
 
 
 def with_tuples(given: Mapping[str, object]) -> dict[str, object]:
@@ -98,96 +83,44 @@ def _number_of(text: str) -> int | float | None:
 
 def is_setting(value: object) -> TypeGuard[Setting]:
     """Whether a value may stand in a recipe."""
-    return _as_setting(value) is not None
+    if isinstance(value, tuple):
+        return all(isinstance(one, int | float) and not isinstance(one, bool) for one in value)
+    return isinstance(value, bool | int | float | str)
 
 
-def coerced(value: object, annotation: object) -> Setting:
-    """`value` as the type that `annotation` names: bool, int, float, str or a tuple of numbers.
+def fitted(value: object, annotation: object) -> Setting:
+    """`value` in the type that a model's parameter is annotated with, if it is within its `Range`.
 
-    A single number becomes a tuple of one where a tuple is wanted, and a whole number a float.
-    Under any other annotation (a network of one's own may have none) every `Setting` passes.
+    No annotation, or one that no recipe can express, as a network of one's own may have, lets
+    every `Setting` pass as it is.
 
     Raises:
-        ValueError: it is none; the text says what it must be.
+        ValueError: it does not fit; the text says what it must be.
     """
-    kind, limits = _kind_and_limits(annotation)
-    setting = _as_kind(value, kind, limits)
-    if setting is None:
-        raise ValueError(f"must be {_expected(kind, limits)}, not {_shown(value)}")
+    hint, *notes = get_args(annotation) if get_origin(annotation) is Annotated else [annotation]
+    if not _is_expressible(hint):
+        if is_setting(value):
+            return value
+        raise ValueError(
+            f"must be true, false, a number, a word or a list of numbers, not {value!r}"
+        )
+    if hint is str and not isinstance(value, str) and is_setting(value):
+        value = json.dumps(value)  # the command line has read the word 7 as a number
+    fits, setting = coerced(value, hint)
+    if not (fits and is_setting(setting)):
+        raise ValueError(f"must be {described(hint)}, not {value!r}")
+    for limits in notes:
+        for number in setting if isinstance(setting, tuple) else (setting,):
+            if isinstance(limits, Range) and (problem := limits.problem(number)):
+                raise ValueError(f"{problem}, not {number:g}")
     return setting
 
 
-def _kind_and_limits(annotation: object) -> tuple[object, Range | None]:
-    if get_origin(annotation) is not Annotated:
-        return annotation, None
-    kind, *notes = get_args(annotation)
-    return kind, next((note for note in notes if isinstance(note, Range)), None)
-
-
-def _element_kind(kind: object) -> object:
-    """int for `tuple[int, ...]`, float for `tuple[float, ...]`, None for anything else."""
-    arguments = get_args(kind)
-    variadic = get_origin(kind) is tuple and len(arguments) == 2 and arguments[1] is Ellipsis
-    return arguments[0] if variadic and arguments[0] in (int, float) else None
-
-
-def _as_kind(value: object, kind: object, limits: Range | None) -> Setting | None:
-    element = _element_kind(kind)
-    if element is not None:
-        return _as_numbers(value, element, limits)
-    if kind in (int, float):
-        return _as_number(value, kind, limits)
-    if kind is bool:
-        return value if isinstance(value, bool) else None
-    if kind is str:
-        # The command line has read 7 as a number already; a text may look like one.
-        return value if isinstance(value, str) else _spelled(value)
-    return _as_setting(value)
-
-
-def _as_numbers(
-    value: object, element: object, limits: Range | None
-) -> tuple[int | float, ...] | None:
-    values = value if isinstance(value, tuple) else (value,)
-    numbers = [_as_number(one, element, limits) for one in values]
-    known = tuple(number for number in numbers if number is not None)
-    return known if len(known) == len(numbers) else None
-
-
-def _as_number(value: object, kind: object, limits: Range | None) -> int | float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    if kind is int and not isinstance(value, int):
-        return None
-    if not math.isfinite(value) or (limits is not None and value not in limits):
-        return None
-    return float(value) if kind is float else value
-
-
-def _as_setting(value: object) -> Setting | None:
-    if isinstance(value, tuple):
-        return _as_numbers(value, None, None)
-    return value if isinstance(value, bool | int | float | str) else None
-
-
-def _spelled(value: object) -> str | None:
-    return json.dumps(value) if isinstance(value, bool | int | float) else None
-
-
-def _expected(kind: object, limits: Range | None) -> str:
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-    plural = {int: "whole numbers", float: "numbers"}
-    element = _element_kind(kind)
-    if isinstance(element, type):
-        name = plural[element]
-    elif isinstance(kind, type) and kind in names:
-        name = names[kind]
-    else:
-        return "true or false, a number, a text or a list of numbers"
-    return name if limits is None else f"{name} {limits}"
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, tuple):
-        return ",".join(str(one) for one in value) or "an empty list"
-    return json.dumps(value, default=str)
+def _is_expressible(hint: object) -> bool:
+    """Whether an annotation is made of nothing but what `coerced` knows."""
+    if get_origin(hint) is Literal:
+        return True
+    if get_origin(hint) in (tuple, Union, UnionType):
+        parts = [part for part in get_args(hint) if part is not Ellipsis]
+        return bool(parts) and all(map(_is_expressible, parts))
+    return hint in (bool, int, float, str, NoneType)

@@ -22,7 +22,7 @@ _LAST, _PREVIOUS, _BEST = "last.safetensors", "previous.safetensors", "best.safe
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths and contents of a run's folder. Reading tolerates what is missing; writing is atomic."""
+    """Paths and contents of a run's folder. Reading tolerates what is missing."""
 
     path: Path
 
@@ -97,7 +97,7 @@ class RunFolder:
             return {"state": "broken"}
         if status.get("format") != FORMAT:
             raise RunError(
-                f"{self.path} has the format {status.get('format')}; this sartor reads format {FORMAT}.",
+                f"{self.path} has format {status.get('format')}; this sartor reads {FORMAT}.",
                 "Use the version of sartor named in its environment.json.",
             )
         if status.get("state") == "running" and not self.is_locked():
@@ -140,7 +140,9 @@ class RunFolder:
         """Keep the newest state; the one before it stays as `previous`."""
         folder = files.make_folder(self.path / "checkpoints")
         files.write_bytes(folder / "new.safetensors", content)
-        files.replace_keeping_previous(folder / "new.safetensors", folder / _LAST, folder / _PREVIOUS)
+        files.replace_keeping_previous(
+            folder / "new.safetensors", folder / _LAST, folder / _PREVIOUS
+        )
 
     def save_best(self, content: bytes) -> None:
         """Keep the best epoch's weights."""
@@ -168,7 +170,11 @@ def create_run(out: Path | None, stem: str, runs: Path) -> RunFolder:
             )
         return RunFolder(files.make_folder(out))
     files.make_folder(runs)
-    taken = (int(p.name.removeprefix(f"{stem}-")) for p in runs.glob(f"{stem}-*") if p.name.removeprefix(f"{stem}-").isdecimal())
+    taken = (
+        int(p.name.removeprefix(f"{stem}-"))
+        for p in runs.glob(f"{stem}-*")
+        if p.name.removeprefix(f"{stem}-").isdecimal()
+    )
     for number in itertools.count(max(taken, default=0) + 1):
         path = runs / f"{stem}-{number}"
         try:

@@ -44,7 +44,9 @@ def find_run(name_or_path: str | Path, runs: Path = RUNS) -> RunFolder:
         return folders[0]
     names = [folder.name for folder in folders]
     if not names:
-        raise RunError(f"There is no run at {name_or_path}, and none in {runs}.", "Train one: sartor fit.")
+        raise RunError(
+            f"There is no run at {name_or_path}, and none in {runs}.", "Train one: sartor fit."
+        )
     sentence = unknown("run", str(name_or_path), names)
     raise RunError(sentence[0].upper() + sentence[1:], "`sartor runs` lists all.")
 
@@ -54,14 +56,19 @@ def run_folders(runs: Path = RUNS) -> list[RunFolder]:
     if not runs.is_dir():
         return []
     paths = [path for path in runs.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    return [RunFolder(path) for path in sorted(paths, key=lambda p: (p.stat().st_mtime, p.name), reverse=True)]
+    return [
+        RunFolder(path)
+        for path in sorted(paths, key=lambda p: (p.stat().st_mtime, p.name), reverse=True)
+    ]
 
 
 def summarize_run(folder: RunFolder) -> RunSummary:
     """What can be said of a run, even a broken one."""
     recipe = _tables(folder)
     history = folder.history()
-    accuracies = [row["val_accuracy"] for row in history if isinstance(row.get("val_accuracy"), float)]
+    accuracies = [
+        row["val_accuracy"] for row in history if isinstance(row.get("val_accuracy"), float)
+    ]
     last: dict[str, Any] = history[-1] if history else {}
     return RunSummary(
         name=folder.name,

@@ -13,10 +13,12 @@ from .settings import TrainingSettings
 
 
 def chosen_memory_format(wish: str, model: nn.Module) -> str:
-    """For "auto": channels-last for convolutions, whose kernels and pooling are fastest that way."""
+    """For "auto": channels-last for convolutions, whose kernels and pooling like it best."""
     if wish != "auto":
         return wish
-    return "channels-last" if any(isinstance(m, nn.Conv2d) for m in model.modules()) else "contiguous"
+    return (
+        "channels-last" if any(isinstance(m, nn.Conv2d) for m in model.modules()) else "contiguous"
+    )
 
 
 def chosen_threads(wish: int | None) -> int:

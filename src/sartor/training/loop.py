@@ -95,7 +95,7 @@ def update(job: Job, batch: Batch, lr: float) -> tuple[Tensor, Tensor | int, Ten
             logits = job.model(images)
         loss = job.objective.sum(logits, labels)
         # Divided by the weight of the whole update, so that parts of unequal size count right.
-        (loss / weight).backward()
+        torch.autograd.backward(loss / weight)
         losses.append(loss.detach())
         correct.append((logits.detach().argmax(1) == labels).sum())
     if job.settings.clip_grad is not None:
@@ -153,7 +153,7 @@ def seed_random_numbers(seed: int, step: int) -> None:
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
     mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
     torch.default_generator.manual_seed(mixed >> 1)
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         torch.cuda.manual_seed(mixed >> 1)
 
 
@@ -217,9 +217,7 @@ class _Watch:
         self._add_up(learning_rate_of(self._progress, self._job))
         began = time.perf_counter()
         self._progress.seconds = began - self._began
-        last = snapshot(
-            self._job.model, self._job.optimizer, self._progress, self._job.classes
-        )
+        last = snapshot(self._job.model, self._job.optimizer, self._progress, self._job.classes)
         self._refuse_broken(last)
         yield CheckpointDue(last=last, best=self._best)
         self._best = None
@@ -245,11 +243,13 @@ class _Watch:
             if tensor.is_floating_point() and not tensor.isfinite().all()
         ]
         if broken:
-            self._not_finite(f"Weights of {broken[0]} are not finite", learning_rate_of(self._progress, self._job))
+            lr = learning_rate_of(self._progress, self._job)
+            self._not_finite(f"Weights of {broken[0]} are not finite", lr)
 
     def _not_finite(self, what: str, lr: float) -> None:
         raise TrainingError(
-            f"{what} at step {self._progress.step} (epoch {self._progress.epoch + 1}), learning rate {lr:g}.",
+            f"{what} at step {self._progress.step} (epoch {self._progress.epoch + 1}), "
+            f"learning rate {lr:g}.",
             "Lower --lr, add --warmup-epochs or set --clip-grad; the last good checkpoint is kept.",
         )
 
@@ -303,7 +303,7 @@ def _parts(batch: Batch, count: int) -> Iterator[tuple[Tensor, Tensor]]:
     if count == 1:
         return iter([batch])
     size = math.ceil(len(batch.labels) / count)
-    return zip(batch.images.split(size), batch.labels.split(size), strict=True)
+    return zip(torch.split(batch.images, size), torch.split(batch.labels, size), strict=True)
 
 
 def _total(parts: list[Tensor]) -> Tensor:
@@ -311,6 +311,6 @@ def _total(parts: list[Tensor]) -> Tensor:
 
 
 def _evaluation_batch(feed: Feed) -> int:
-    """About four million pixels a batch, which stays within a processor's cache and a GPU's memory."""
+    """At most four million pixels and 1,000 images, which suits a processor's cache."""
     _, channels, height, width = feed.images.shape
     return max(1, min(1000, 4_000_000 // (channels * height * width)))

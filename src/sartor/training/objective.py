@@ -35,14 +35,17 @@ class Objective:
                 reduction="sum",
             )
         one_hot = F.one_hot(labels, logits.shape[1]).to(logits.dtype)
-        per_class = {"mse": F.mse_loss, "bce": F.binary_cross_entropy_with_logits}[self.loss]
-        losses = per_class(logits, one_hot, reduction="none").mean(dim=1)
+        if self.loss == "mse":
+            cells = F.mse_loss(logits, one_hot, reduction="none")
+        else:
+            cells = F.binary_cross_entropy_with_logits(logits, one_hot, reduction="none")
+        losses = cells.mean(dim=1)
         if self.class_weights is not None:
             losses = losses * self.class_weights[labels]
         return losses.sum()
 
     def weight(self, labels: Tensor) -> Tensor | int:
-        """What the sum is divided by: the number of images, or the sum of their classes' weights."""
+        """What the sum is divided by: the number of images, or the sum of their weights."""
         return len(labels) if self.class_weights is None else self.class_weights[labels].sum()
 
     def plain(self) -> Objective:
@@ -56,11 +59,13 @@ def untrained_loss(loss: str, num_classes: int) -> float:
     Cross-entropy of equal probabilities is ln K; of a fair coin for each class, ln 2; the squared
     distance of zeros from a one-hot vector, averaged over its entries, is 1/K.
     """
-    return {"cross-entropy": math.log(num_classes), "bce": math.log(2), "mse": 1 / num_classes}[loss]
+    return {"cross-entropy": math.log(num_classes), "bce": math.log(2), "mse": 1 / num_classes}[
+        loss
+    ]
 
 
 def balanced_weights(labels: Tensor, num_classes: int) -> Tensor:
-    """n / (K n_k) for each class k, so that classes weigh the same in total; 0 for an empty class."""
+    """n / (K n_k) for each class k, so that classes weigh the same in all; 0 for an empty one."""
     counts = torch.bincount(labels, minlength=num_classes).double()
     weights = len(labels) / (num_classes * counts)
     return torch.where(counts > 0, weights, 0.0).float()

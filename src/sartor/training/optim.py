@@ -27,7 +27,9 @@ class Optimizer:
         self._names = list(named)
         self._settings = settings
         self._averages = {
-            kind: [torch.zeros_like(p, memory_format=torch.preserve_format) for p in self.parameters]
+            kind: [
+                torch.zeros_like(p, memory_format=torch.preserve_format) for p in self.parameters
+            ]
             for kind in _averages_kept(settings)
         }
         # One counter a parameter, a float on its device: the fused kernels want it so.
@@ -52,14 +54,18 @@ class Optimizer:
         """
         own = self.tensors
         if own.keys() != tensors.keys():
-            raise ValueError(f"the optimizer's state differs in {sorted(own.keys() ^ tensors.keys())[:3]}")
+            raise ValueError(
+                f"the optimizer's state differs in {sorted(own.keys() ^ tensors.keys())[:3]}"
+            )
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
         """One update from the gradients; a parameter without a gradient stays as it is."""
-        used = [index for index, parameter in enumerate(self.parameters) if parameter.grad is not None]
+        used = [
+            index for index, parameter in enumerate(self.parameters) if parameter.grad is not None
+        ]
         gradients = [g for index in used if (g := self.parameters[index].grad) is not None]
         parameters = [self.parameters[index] for index in used]
         averages = {kind: [kept[index] for index in used] for kind, kept in self._averages.items()}

@@ -21,7 +21,9 @@ def check_model(job: Job, batch: Batch) -> tuple[float, list[str]]:
             number a class.
     """
     if not any(parameter.requires_grad for parameter in job.model.parameters()):
-        raise ModelError("The model has no parameter to train.", "Check that requires_grad is not off.")
+        raise ModelError(
+            "The model has no parameter to train.", "Check that requires_grad is not off."
+        )
     logits = first_logits(job, batch.images)
     expected_shape = (len(batch.images), job.num_classes)
     if tuple(logits.shape) != expected_shape or not logits.is_floating_point():
@@ -72,9 +74,9 @@ def _warn_of_loss(job: Job, loss: float) -> list[str]:
     if expected / _FAR_OFF <= loss <= expected * _FAR_OFF:
         return []
     return [
-        f"The untrained loss is {loss:.3f}; a network that knows nothing of {job.num_classes} classes "
-        f"has about {expected:.3f}. Is it trained already, or are its first weights or its input "
-        "badly scaled?"
+        f"The untrained loss is {loss:.3f}; a network that knows nothing of {job.num_classes} "
+        f"classes has about {expected:.3f}. Is it trained already, or are its first weights or its "
+        "input badly scaled?"
     ]
 
 

@@ -19,7 +19,9 @@ def learning_rate(settings: TrainingSettings, step: int, steps_per_epoch: int) -
         return settings.lr * (step + 1) / (warmup + 1)
     if settings.sched == "cosine":
         done = (step - warmup) / max(total - warmup, 1)
-        return settings.min_lr + (settings.lr - settings.min_lr) * (1 + math.cos(math.pi * done)) / 2
+        return (
+            settings.min_lr + (settings.lr - settings.min_lr) * (1 + math.cos(math.pi * done)) / 2
+        )
     if settings.sched == "step":
         decays = step // max(round(settings.decay_epochs * steps_per_epoch), 1)
         return settings.lr * settings.decay_rate**decays

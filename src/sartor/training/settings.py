@@ -73,8 +73,8 @@ class TrainingSettings:
     amp_dtype: Annotated[str, OneOf("precision", PRECISIONS)] = "float32"
     """Arithmetic of the forward pass: float32 or bfloat16."""
     memory_format: Annotated[str, OneOf("memory format", MEMORY_FORMATS)] = "auto"
-    """Layout of images in memory: contiguous, channels-last, or auto (channels-last for convolutions)."""
+    """Layout of images: contiguous, channels-last, or auto (channels-last for convolutions)."""
     threads: Annotated[int | None, Range(1, 1_024)] = None
-    """Processor threads; default: all cores. Kept in the run, for the sum's order depends on it."""
+    """Processor threads; default: all cores. Kept in the run: the order of sums depends on it."""
     workers: Annotated[int, Range(0, 1_024)] = 0
     """Threads that prepare batches ahead of the step that needs them."""
