@@ -46,7 +46,8 @@ class RecipeError(UsageError):
 
     def __init__(self, problems: Iterable[str], hint: str = "") -> None:
         self.problems = tuple(problems)
-        super().__init__("; ".join(self.problems) + ".", hint)
+        sentence = "; ".join(self.problems)
+        super().__init__(sentence if sentence.endswith("?") else f"{sentence}.", hint)
 
 
 class FileError(SartorError):
@@ -96,9 +97,10 @@ class Interrupted(SartorError):  # noqa: N818  (an interruption is no error; the
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """A sentence about an unknown name, with the nearest spelling or all that is known."""
-    known = sorted(known)
-    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-    advice = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(known)}"
+    spelled = {one.lower(): one for one in sorted(known)}
+    near = difflib.get_close_matches(name.lower(), spelled, n=1, cutoff=0.5)
+    listed = ", ".join(spelled.values())
+    advice = f'did you mean "{spelled[near[0]]}"?' if near else f"known: {listed}"
     return f'unknown {kind} "{name}"; {advice}'
 
 

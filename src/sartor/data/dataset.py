@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 UInt8Array = npt.NDArray[np.uint8]
 Int64Array = npt.NDArray[np.int64]
+
+_HIGHEST_LABEL = 1_000_000
 
 
 class Sample(NamedTuple):
@@ -71,6 +73,9 @@ class Dataset:
         label = int(self.labels[index])
         return Sample(self.images[index], label, self.classes[label])
 
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[index] for index in range(len(self)))
+
     def __repr__(self) -> str:
         channels, height, width = self.shape
         held_out = 0 if self.test is None else len(self.test)
@@ -104,7 +109,10 @@ class Dataset:
 
 
 def _checked_images(images: Any) -> UInt8Array:
-    images = np.asarray(images)
+    try:
+        images = np.asarray(images)
+    except ValueError as error:
+        raise DataError("The images differ in shape.", "Bring them to one size first.") from error
     if images.dtype != np.uint8:
         raise DataError(
             f"Images must be bytes (uint8, 0 to 255), not {images.dtype}.",
@@ -145,13 +153,19 @@ def _checked_labels(labels: Any, count: int) -> Int64Array:
         )
     if labels.min() < 0:
         raise DataError(f"Label {labels.min()} is negative.", "Number the classes from 0.")
+    if labels.max() > _HIGHEST_LABEL:
+        raise DataError(
+            f"Label {labels.max()} is too high for the number of a class.",
+            "Number the classes from 0, without gaps.",
+        )
     checked: Int64Array = labels.astype(np.int64, copy=False)
     return checked
 
 
 def _checked_classes(classes: Sequence[str] | None, labels: Int64Array) -> tuple[str, ...]:
     highest = int(labels.max())
-    names = tuple(str(name) for name in classes or range(highest + 1))
+    given = () if classes is None else tuple(classes)
+    names = tuple(str(name) for name in given or range(highest + 1))
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f'The class name "{twice}" occurs twice.', "Give every class its own name.")
@@ -169,6 +183,7 @@ def _checked_classes(classes: Sequence[str] | None, labels: Int64Array) -> tuple
 
 def _checked_indices(indices: Any, count: int) -> Int64Array:
     indices = np.asarray(indices)
+    indices = indices.astype(np.int64) if indices.size == 0 else indices
     whole = indices.ndim == 1 and np.issubdtype(indices.dtype, np.integer)
     if not whole or (len(indices) and (indices.min() < 0 or indices.max() >= count)):
         raise DataError(f"`test` must hold indices from 0 to {count - 1}.", "Check its values.")

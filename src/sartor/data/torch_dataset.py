@@ -21,4 +21,4 @@ class TorchImages(TorchDataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """Float image (C, H, W) in 0..1, and its label."""
         image, label, _ = self.dataset[index]
-        return torch.from_numpy(image).to(torch.float32).div(255), label
+        return torch.tensor(image).to(torch.float32).div(255), label

@@ -1,7 +1,9 @@
-"""Dropout whose mask comes from 16-bit random words: several times faster on the CPU.
+"""Dropout whose mask comes from 16-bit random words: about three times as fast on the CPU.
 
-PyTorch draws one Bernoulli number an element, on one thread, 150 us for 32 x 512. A word of 64
-random bits holds the coins of four elements and takes about as long as one such number.
+PyTorch draws one Bernoulli number an element, on one thread. 64 random bits hold the coins of four
+elements and cost about as much as one such number. For 32 x 512 values, p = 0.2, torch 2.13, one
+thread of a Xeon, median of 9 times 1,000 calls: `nn.Dropout` 161 us forward, 187 us with backward;
+this one 50 us and 83 us.
 """
 
 from __future__ import annotations

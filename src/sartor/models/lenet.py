@@ -22,13 +22,14 @@ def build(
 ) -> nn.Sequential:
     """Convolutions, each with max-pooling and ReLU, then linear layers: 32,998 parameters on MNIST.
 
-    A convolution is valid (no padding) and pooling halves. So that images of any size fit, an axis
-    shorter than the kernel is padded by half the kernel, and an axis of length 1 is not halved.
+    A convolution is valid (no padding) and pooling halves. So that images of any size fit, and
+    something is left of small ones, an axis shorter than two kernels is padded by half a kernel,
+    and an axis of length 1 is not halved.
     """
     layers: dict[str, nn.Module] = {}
     depth, *size = input_shape
     for number, width in enumerate(channels, start=1):
-        padding = [0 if length >= kernel else kernel // 2 for length in size]
+        padding = [0 if length >= 2 * kernel else kernel // 2 for length in size]
         layers[f"conv{number}"] = nn.Conv2d(depth, width, kernel, padding=(padding[0], padding[1]))
         size = [length + 2 * pad - kernel + 1 for length, pad in zip(size, padding, strict=True)]
         window = [min(length, 2) for length in size]
