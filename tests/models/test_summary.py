@@ -201,7 +201,9 @@ def test_its_text_is_a_table_of_at_most_80_columns() -> None:
     lines = repr(summarize(lenet(), MNIST)).splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[0] == "Sequential: (1, 1, 28, 28) -> (1, 10)"
-    assert " ".join(lines[5].split()) == ("conv2 Conv2d (1, 12, 8, 8) (12, 6, 5, 5) 1,812 115,200")
+    assert " ".join(lines[5].split()) == (
+        "conv2 Conv2d (1, 12, 8, 8) (12, 6, 5, 5) 1,812 115,200 3 KiB"
+    )
     assert lines[-1] == ("32,998 parameters (128.9 KiB), 232,440 multiply-adds, outputs 26.2 KiB")
 
 

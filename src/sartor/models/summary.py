@@ -19,7 +19,7 @@ from .custom import reason_of
 
 Shape = tuple[int, ...]
 
-COLUMNS = ("layer", "kind", "output", "weight", "parameters", "multiply-adds")
+COLUMNS = ("layer", "kind", "output", "weight", "params", "mult-adds", "memory")
 """Headings of `Summary.rows_for_table`."""
 
 
@@ -290,13 +290,14 @@ def _cells(row: Row) -> tuple[str, ...]:
         "" if weight is None else _shown(weight),
         "again" if row.repeated and row.parameters else _count(row.parameters),
         _count(row.multiply_adds),
+        _size(row.memory_bytes) if row.memory_bytes else "",
     )
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Text to the left, the last two columns, numbers, to the right."""
-    texts = [cell.ljust(width) for cell, width in zip(cells[:-2], widths, strict=False)]
-    numbers = [cell.rjust(width) for cell, width in zip(cells[-2:], widths[-2:], strict=True)]
+    """Text to the left, the last three columns, numbers, to the right."""
+    texts = [cell.ljust(width) for cell, width in zip(cells[:-3], widths, strict=False)]
+    numbers = [cell.rjust(width) for cell, width in zip(cells[-3:], widths[-3:], strict=True)]
     return "  ".join(texts + numbers).rstrip()
 
 

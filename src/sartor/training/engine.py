@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,10 +21,8 @@ def chosen_memory_format(wish: str, model: nn.Module) -> str:
 
 
 def chosen_threads(wish: int | None) -> int:
-    """The cores that this process may use, unless told otherwise."""
-    if wish is not None:
-        return wish
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """As many as PyTorch would use, which honours OMP_NUM_THREADS, unless told otherwise."""
+    return wish or torch.get_num_threads()
 
 
 def torch_memory_format(name: str) -> torch.memory_format:
