@@ -33,7 +33,8 @@ def fit(*words: str) -> str:
     """Train with the command line and return the run's folder."""
     say("fit", *words)
     # The result as JSON names the folder; progress goes to the terminal as usual.
-    done = subprocess.run(sartor_command("fit", *words, "--json"), stdout=subprocess.PIPE, text=True)
+    words = (*words, "--json")
+    done = subprocess.run(sartor_command("fit", *words), stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(done.returncode)
     return str(json.loads(done.stdout)["run"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ PARTS: Mapping[str, type] = {
     "model": ModelSettings,
     "training": TrainingSettings,
 }
+_ARRAY = re.compile(r"\[\n((?: +.*,\n)+)\]")
 _HINT = "Correct the recipe or the flags; `sartor fit --help` lists every setting."
 
 
@@ -84,7 +86,8 @@ class Recipe:
 
     def to_toml(self) -> str:
         """TOML that `from_toml` reads back to an equal recipe."""
-        return tomli_w.dumps(self.to_tables())
+        # Line breaks stand in arrays alone, since those in strings are escaped.
+        return _ARRAY.sub(_on_one_line, tomli_w.dumps(self.to_tables()))
 
     def with_settings(self, settings: Mapping[str, Any]) -> Recipe:
         """The same recipe with some settings replaced, named as the flags are: `epochs`, `lr`, ...
@@ -150,6 +153,11 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise UsageError(f"Cannot read the recipe {path}: {reason}.", "Check the path.") from error
+
+
+def _on_one_line(array: re.Match[str]) -> str:
+    items = [line.strip().removesuffix(",") for line in array[1].splitlines()]
+    return f"[{', '.join(items)}]"
 
 
 def _contradictions(recipe: Recipe) -> Iterator[str]:

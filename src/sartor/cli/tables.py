@@ -103,13 +103,16 @@ def print_evaluation(evaluation: Evaluation, run: str) -> None:
 def print_predictions(predictions: Sequence[Prediction], topk: int) -> None:
     """One line a picture: the label, and what else it might be."""
     console = _console()
-    table = _table("picture", "label")
+    names = [_shortened(one.file) for one in predictions]
+    table = _table()
+    table.add_column("picture", no_wrap=True, min_width=max(map(len, names)))
+    table.add_column("label", no_wrap=True)
     table.add_column("probability", justify="right")
     if topk > 1:
         table.add_column("next")
-    for one in predictions:
-        others = ", ".join(f"{name} {p:.1%}" for name, p in one.top(topk)[1:])
-        cells = [one.file, one.label, f"{one.probability:.1%}"]
+    for name, one in zip(names, predictions, strict=True):
+        others = ", ".join(f"{label} {p:.1%}" for label, p in one.top(topk)[1:])
+        cells = [name, one.label, f"{one.probability:.1%}"]
         table.add_row(*cells, *([others] if topk > 1 else []))
     console.print(table)
 
@@ -135,6 +138,11 @@ def _console() -> Console:
 
 def _table(*headings: str) -> Table:
     return Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+
+
+def _shortened(path: str, columns: int = 26) -> str:
+    """The end of a long path, which tells files apart."""
+    return path if len(path) <= columns else "…" + path[1 - columns :]
 
 
 def _percent(share: float | None) -> str:
