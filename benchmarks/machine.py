@@ -1,0 +1,62 @@
+"""Where and when something was measured: what stands beside every figure in the documents."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from sartor.runs.environment import describe_environment
+from sartor.training.engine import chosen_threads
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+def describe(command: str) -> dict[str, str]:
+    """Machine, versions, date and command, each a line of text."""
+    found = describe_environment()
+    packages = found["packages"]
+    commit = found["commit"]
+    return {
+        "processor": f"{found['processor']}, {chosen_threads(None)} of {os.cpu_count()} cores",
+        "memory": memory(),
+        "system": system(),
+        "Python": str(found["python"]),
+        "torch": str(packages["torch"]),
+        "NumPy": str(packages["numpy"]),
+        "sartor": str(packages["sartor"]) + (f", commit {commit[:10]} or later" if commit else ""),
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "command": command,
+    }
+
+
+def command_of(script: str) -> str:
+    """The command line as it would be typed in the repository's root."""
+    return " ".join(["python", f"benchmarks/{script}.py", *sys.argv[1:]])
+
+
+def memory() -> str:
+    """Main memory, where the system tells."""
+    try:
+        size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return "unknown"
+    return f"{size / 2**30:.1f} GiB"
+
+
+def system() -> str:
+    """Distribution and kernel."""
+    try:
+        distribution = platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
+    except OSError:
+        distribution = platform.system()
+    return f"{distribution}, kernel {platform.release()}"
+
+
+def markdown_of(described: Mapping[str, str]) -> list[str]:
+    """A table of two columns."""
+    rows = [f"| {name} | {text} |" for name, text in described.items()]
+    return ["| what | value |", "|---|---|", *rows]
