@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,6 @@ def describe(command: str) -> dict[str, str]:
     """Machine, versions, date and command, each a line of text."""
     found = describe_environment()
     packages = found["packages"]
-    commit = found["commit"]
     return {
         "processor": f"{found['processor']}, {chosen_threads(None)} of {os.cpu_count()} cores",
         "memory": memory(),
@@ -27,7 +27,7 @@ def describe(command: str) -> dict[str, str]:
         "Python": str(found["python"]),
         "torch": str(packages["torch"]),
         "NumPy": str(packages["numpy"]),
-        "sartor": str(packages["sartor"]) + (f", commit {commit[:10]} or later" if commit else ""),
+        "sartor": f"{packages['sartor']}, commit {commit()}",
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "command": command,
     }
@@ -36,6 +36,16 @@ def describe(command: str) -> dict[str, str]:
 def command_of(script: str) -> str:
     """The command line as it would be typed in the repository's root."""
     return " ".join(["python", f"benchmarks/{script}.py", *sys.argv[1:]])
+
+
+def commit() -> str:
+    """Of this checkout; "-dirty" where files were changed since."""
+    words = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
+    try:
+        answer = subprocess.run(words, cwd=DOCS.parent, capture_output=True, text=True)
+    except OSError:
+        return "unknown"
+    return answer.stdout.strip() or "unknown"
 
 
 def memory() -> str:

@@ -8,9 +8,9 @@ project uses; `ImageSet` and `to_tensor` take the same steps as its `MNIST` and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -152,70 +152,74 @@ TRAININGS: Mapping[str, Training] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Epoch:
+class Figures(NamedTuple):
+    """What one pass over some images found."""
+
+    loss: float
+    """Mean: of the batches' losses in training, of the images' losses in validation."""
+    correct: int
+    """Images that were predicted right."""
+
+
+class Epoch(NamedTuple):
     """The figures of one epoch."""
 
-    train_loss: float
-    """Mean of the batches' losses."""
-    train_correct: int
-    val_loss: float | None
-    val_correct: int | None
+    train: Figures
+    val: Figures | None
 
 
 def fit(training: Training, network: nn.Module, samples: ImageSet, epochs: int) -> list[Epoch]:
-    """Train `network` in place; the last images of a random order are kept for validation."""
-    train_set, val_set = divided(samples, training.val_images)
-    train_loader = DataLoader(train_set, batch_size=training.batch_size, shuffle=training.shuffle)
-    val_loader = DataLoader(val_set, batch_size=training.batch_size)
+    """Train `network` in place, and judge it after every epoch where images are kept for that."""
+    train_loader, val_loader = loaders(training, samples)
     optimizer = training.optimizer(network.parameters(), lr=training.learning_rate)
     rows = []
     for _ in range(epochs):
-        train_loss, train_correct = train_epoch(network, train_loader, optimizer)
-        val_loss, val_correct = evaluate(network, val_loader) if val_set else (None, None)
-        rows.append(
-            Epoch(
-                train_loss=train_loss,
-                train_correct=train_correct,
-                val_loss=val_loss,
-                val_correct=val_correct,
-            )
-        )
+        train = train_epoch(network, train_loader, optimizer)
+        val = None if val_loader is None else evaluate(network, val_loader)
+        rows.append(Epoch(train, val))
     return rows
 
 
-def divided(samples: ImageSet, val_images: int) -> tuple[Dataset[Sample], Dataset[Sample] | None]:
-    """Training and validation part; all samples in their order where none are to be judged."""
-    if not val_images:
-        return samples, None
-    train_set, val_set = random_split(samples, [len(samples) - val_images, val_images])
-    return train_set, val_set
+def loaders(
+    training: Training, samples: ImageSet
+) -> tuple[DataLoader[Sample], DataLoader[Sample] | None]:
+    """For training and for validation; without validation, all samples train in their order."""
+    size, shuffle = training.batch_size, training.shuffle
+    if not training.val_images:
+        return DataLoader(samples, batch_size=size, shuffle=shuffle), None
+    train_images = len(samples) - training.val_images
+    train_set, val_set = random_split(samples, [train_images, training.val_images])
+    return (
+        DataLoader(train_set, batch_size=size, shuffle=shuffle),
+        DataLoader(val_set, batch_size=size),
+    )
 
 
 def train_epoch(
     network: nn.Module, loader: DataLoader[Sample], optimizer: optim.Optimizer
-) -> tuple[float, int]:
-    """Mean of the batches' losses, and number correct."""
+) -> Figures:
+    """Show every image once, in batches."""
     network.train()
     total_loss, total_correct = 0.0, 0
     for images, labels in loader:
         logits = network(images)
         loss = F.cross_entropy(logits, labels)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         total_loss += loss.item()
         total_correct += logits.argmax(dim=1).eq(labels).sum().item()
-    return total_loss / len(loader), total_correct
+    return Figures(total_loss / len(loader), total_correct)
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, loader: DataLoader[Sample]) -> tuple[float, int]:
-    """Mean loss of an image, and number correct."""
+def evaluate(network: nn.Module, loader: DataLoader[Sample]) -> Figures:
+    """Judge every image once."""
     network.eval()
-    total_loss, total_correct = 0.0, 0
+    total_loss, total_correct, count = 0.0, 0, 0
     for images, labels in loader:
         logits = network(images)
         total_loss += F.cross_entropy(logits, labels).item() * len(labels)
-        total_correct += int(logits.argmax(dim=1).eq(labels).sum().item())
-    return total_loss / len(cast(Sized, loader.dataset)), total_correct
+        total_correct += logits.argmax(dim=1).eq(labels).sum().item()
+        count += len(labels)
+    return Figures(total_loss / count, total_correct)

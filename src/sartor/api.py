@@ -17,6 +17,7 @@ from PIL import Image
 from torch import nn
 
 from . import assembly
+from .data.catalogue import NAMES
 from .data.dataset import Dataset
 from .data.preprocess import Preprocess, find_pictures, read_picture
 from .data.sources import open_source
@@ -94,7 +95,7 @@ def fit(
         DataError, ModelError, TrainingError, FileError: as their sentences say.
     """
     wanted = compose_recipe(recipe, model, settings)
-    dataset = _dataset(data, wanted, on_event)
+    dataset, wanted = _dataset(data, wanted, on_event)
     ready = time.perf_counter()
     job, resolved, material = _assemble(wanted, dataset, model)
     loss, warned = _checked(job, resolved)
@@ -102,11 +103,11 @@ def fit(
     folder = create_run(
         None if out is None else Path(out), f"{dataset.name}-{_short_name(resolved)}", RUNS
     )
-    _write_beginnings(folder, resolved, material.split)
-    sink = _sink(folder, on_event)
-    progress = Progress(seconds=time.perf_counter() - ready)
-    sink(_started(folder, job, resolved, material, progress, loss))
     with folder.locked():
+        _write_beginnings(folder, resolved, material.split)
+        sink = _sink(folder, on_event)
+        progress = Progress(seconds=time.perf_counter() - ready)
+        sink(_started(folder, job, resolved, material, progress, loss))
         _train(folder, job, progress, sink)
     return Run(folder, dataset=dataset, network=model if isinstance(model, nn.Module) else None)
 
@@ -129,10 +130,12 @@ def resume(
     """
     before = _as_run(run, data, model)
     with before.folder.locked():
+        before.folder.remove_leftovers()
         checkpoint = _checkpoint_or_none(before.folder)
         progress = checkpoint.progress if checkpoint else Progress()
         recipe = _extended(before, progress, epochs)
         if progress.epoch >= recipe.training.epochs or progress.stopped_early:
+            _close(before, recipe, progress)
             _tell(on_event, f"{before.path} is finished; train it longer with --epochs N.")
             return before
         _continue(before, recipe, checkpoint, progress, on_event)
@@ -197,7 +200,7 @@ def overfit_batch(
     A network that cannot do this has a mistake in it, or a learning rate that is far off.
     """
     wanted = compose_recipe(recipe, model, settings)
-    dataset = _dataset(data, wanted, None)
+    dataset, wanted = _dataset(data, wanted, None)
     job, resolved, _ = _assemble(wanted, dataset, model)
     _, warned = _checked(job, resolved)
     _warn(warned)
@@ -217,7 +220,7 @@ def summary(
     if isinstance(model, Run):
         shape = Preprocess.from_settings(model.recipe.preprocess).input_shape
         return summarize(model.network("last"), shape)
-    dataset = _dataset(data, Recipe(), None)
+    dataset, _ = _dataset(data, Recipe(), None)
     if isinstance(model, str):
         recipe = Recipe().with_settings(
             {
@@ -513,7 +516,8 @@ def load_checkpoint(folder: RunFolder, which: str) -> Checkpoint:
     for path in folder.checkpoints(which):
         try:
             kept = Checkpoint.from_bytes(folder.read_bytes(path, path.name), str(path))
-        except CheckpointError as error:
+        except RunError as error:
+            # Damaged, or gone: a training that goes on replaces it just now.
             faults.append(error.message)
             continue
         _warn(f"{fault} {path.name} is used instead." for fault in faults)
@@ -525,10 +529,17 @@ def load_checkpoint(folder: RunFolder, which: str) -> Checkpoint:
     )
 
 
-def _dataset(data: str | Path | Dataset | None, recipe: Recipe, on_event: Sink | None) -> Dataset:
+def _dataset(
+    data: str | Path | Dataset | None, recipe: Recipe, on_event: Sink | None
+) -> tuple[Dataset, Recipe]:
+    """The dataset, and the recipe that says where it can be had again."""
     if isinstance(data, Dataset):
-        return data
-    return load(recipe.data.source if data is None else data, on_event=on_event)
+        return data, recipe.with_settings({"source": data.name})
+    source = recipe.data.source if data is None else str(data)
+    dataset = load(source, on_event=on_event)
+    # A folder by its whole path, so that the run can go on from anywhere.
+    again = source if source in NAMES else str(Path(source).absolute())
+    return dataset, recipe.with_settings({"source": again})
 
 
 def _assemble(
@@ -536,7 +547,7 @@ def _assemble(
     dataset: Dataset,
     model: str | nn.Module | None,
     split: Split | None = None,
-    source: Path | None = None,
+    model_file: Path | None = None,
 ) -> tuple[Job, Recipe, assembly.Material]:
     parts = split or make_split(
         dataset,
@@ -544,12 +555,12 @@ def _assemble(
         test_fraction=recipe.data.test_fraction,
         seed=recipe.training.seed,
     )
-    resolved = assembly.resolve(recipe, dataset, parts)
+    resolved = assembly.resolve(recipe, dataset, parts, model_file)
     material, resolved = assembly.prepare_material(resolved, dataset, parts)
     network = (
         model
         if isinstance(model, nn.Module)
-        else assembly.build_network(resolved, len(dataset.classes), source)
+        else assembly.build_network(resolved, len(dataset.classes), model_file)
     )
     network, resolved = assembly.place_network(network, resolved)
     return assembly.make_job(resolved, material, network), resolved, material
@@ -576,6 +587,7 @@ def _continue(
     if checkpoint:
         _with_weights(job.model, checkpoint, run.path)
         job.optimizer.load(checkpoint.optimizer)
+    _keep_recipe(run, recipe)
     write_json_lines(run.folder.history_path, progress.history)
     progress.seconds += time.perf_counter() - ready
     sink = _sink(run.folder, on_event)
@@ -594,8 +606,9 @@ def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink) -> None:
                 if isinstance(event, Ended):
                     reason = event.reason
     except BaseException as error:
+        state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         with suppress(FileError):
-            folder.write_status("failed", reason=str(error) or type(error).__name__)
+            folder.write_status(state, reason=str(error) or type(error).__name__)
         raise
     folder.write_status(reason)
     if reason == "interrupted":
@@ -607,22 +620,41 @@ def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink) -> None:
 
 
 def _extended(run: Run, progress: Progress, epochs: int | None) -> Recipe:
-    """The run's recipe, with more epochs where they are asked for; then the old one is kept too."""
+    """The run's recipe, with the epochs that are asked for."""
     recipe = run.recipe
-    if epochs is None or epochs == recipe.training.epochs:
+    if epochs is None:
         return recipe
-    if epochs < max(progress.epoch, 1):
+    begun = progress.epoch + (progress.position > 0)
+    if 1 <= epochs < begun:
         raise UsageError(
-            f"{run.path} has {progress.epoch} epochs already, more than --epochs {epochs}.",
+            f"{run.path} is in epoch {begun} already, beyond --epochs {epochs}."
+            if progress.position
+            else f"{run.path} has {begun} epochs already, more than --epochs {epochs}.",
             "Name the number of epochs that it shall have in the end.",
         )
     extended = recipe.with_settings({"epochs": epochs})
-    number = len(list(run.path.glob("recipe-before-*.toml"))) + 1
-    write_text(run.path / f"recipe-before-{number}.toml", recipe.to_toml())
-    write_text(run.folder.recipe_path, extended.to_toml())
-    if progress.stopped_early:
+    if progress.stopped_early and epochs > progress.epoch:
         progress.stopped_early, progress.patience_from = False, progress.epoch
     return extended
+
+
+def _keep_recipe(run: Run, recipe: Recipe) -> None:
+    """Make it the run's recipe; where it differs from the one before, that one is kept too."""
+    before = run.recipe
+    if recipe == before:
+        return
+    number = len(list(run.path.glob("recipe-before-*.toml"))) + 1
+    write_text(run.path / f"recipe-before-{number}.toml", before.to_toml())
+    write_text(run.folder.recipe_path, recipe.to_toml())
+
+
+def _close(run: Run, recipe: Recipe, progress: Progress) -> None:
+    """Say that a run is over which was killed before it could say so itself."""
+    _keep_recipe(run, recipe)
+    state = "stopped early" if progress.stopped_early else "finished"
+    if run.status["state"] != state:
+        write_json_lines(run.folder.history_path, progress.history)
+        run.folder.write_status(state)
 
 
 def _write_beginnings(folder: RunFolder, recipe: Recipe, split: Split) -> None:

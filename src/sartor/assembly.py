@@ -31,8 +31,12 @@ IN_MEMORY = "in-memory:"
 _INITIAL_WEIGHTS = -2
 
 
-def resolve(recipe: Recipe, dataset: Dataset, split: Split) -> Recipe:
+def resolve(
+    recipe: Recipe, dataset: Dataset, split: Split, model_file: Path | None = None
+) -> Recipe:
     """The recipe with every default and every derived number filled in.
+
+    `model_file` is the copy of a user's own model file, read instead of the original.
 
     Raises:
         RecipeError: with every problem at once.
@@ -41,14 +45,13 @@ def resolve(recipe: Recipe, dataset: Dataset, split: Split) -> Recipe:
     problems = _class_weight_problems(training, dataset)
     kwargs = dict(recipe.model.model_kwargs)
     if not recipe.model.model.startswith(IN_MEMORY):
-        kwargs, more = resolve_kwargs(recipe.model.model, kwargs)
+        kwargs, more = resolve_kwargs(_model_name(recipe, model_file), kwargs)
         problems += more
     if problems:
         raise RecipeError(problems, "Correct the recipe or the flags.")
     size = preprocess.image_size or dataset.shape[1:]
     return recipe.with_settings(
         {
-            "source": dataset.name,
             "fingerprint": dataset.fingerprint,
             "image_size": size if len(size) == 2 else (*size, *size),
             "channels": preprocess.channels or dataset.shape[0],
@@ -60,10 +63,10 @@ def resolve(recipe: Recipe, dataset: Dataset, split: Split) -> Recipe:
     )
 
 
-def build_network(recipe: Recipe, num_classes: int, source: Path | None = None) -> nn.Module:
+def build_network(recipe: Recipe, num_classes: int, model_file: Path | None = None) -> nn.Module:
     """The recipe's network with its first weights, which depend on the seed alone.
 
-    `source` is the copy of a user's own model file, read instead of the original.
+    `model_file` is the copy of a user's own model file, read instead of the original.
 
     Raises:
         ModelError: it cannot be built.
@@ -74,13 +77,11 @@ def build_network(recipe: Recipe, num_classes: int, source: Path | None = None) 
             f"This run trained {name.removeprefix(IN_MEMORY)}, an object of a Python program.",
             "Give the network again with model=..., or train one from a file: path/file.py:Name.",
         )
-    if source is not None:
-        name = f"{source}:{name.rpartition(':')[2]}"
     height, width = recipe.preprocess.image_size
     with torch.random.fork_rng(devices=[]):
         seed_random_numbers(recipe.training.seed, _INITIAL_WEIGHTS)
         return build_model(
-            name,
+            _model_name(recipe, model_file),
             input_shape=(recipe.preprocess.channels or 1, height, width),
             num_classes=num_classes,
             kwargs=recipe.model.model_kwargs,
@@ -154,6 +155,11 @@ def make_job(recipe: Recipe, material: Material, model: nn.Module) -> Job:
         settings=training,
         classes=material.dataset.classes,
     )
+
+
+def _model_name(recipe: Recipe, model_file: Path | None) -> str:
+    name = recipe.model.model
+    return name if model_file is None else f"{model_file}:{name.rpartition(':')[2]}"
 
 
 def _objective(training: TrainingSettings, material: Material) -> Objective:

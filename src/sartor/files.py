@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from .errors import FileError
 
+_TEMPORARY = ".tmp"
 _ADVICE = {
     errno.ENOSPC: "The disk is full: free some space, then try again.",
     errno.EDQUOT: "Your disk quota is used up: free some space, then try again.",
@@ -52,7 +53,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """
     with explain_os_errors(f"write {path}"):
         handle, temporary = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=".tmp", dir=path.parent
+            prefix=f".{path.name}.", suffix=_TEMPORARY, dir=path.parent
         )
         try:
             with os.fdopen(handle, "wb") as stream:
@@ -66,6 +67,13 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what `atomic_write` leaves in a folder where its process is killed."""
+    with explain_os_errors(f"tidy up {folder}"):
+        for path in folder.glob(f".*{_TEMPORARY}"):
+            path.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -96,11 +104,13 @@ def append_json_line(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file up to the first that is damaged; no file has no rows."""
+    """The rows of a JSON-lines file up to the first that is damaged; no readable file, no rows."""
     rows: list[dict[str, Any]] = []
-    if not path.is_file():
+    try:
+        content = path.read_bytes()
+    except OSError:
         return rows
-    for line in path.read_bytes().splitlines():
+    for line in content.splitlines():
         try:
             row = json.loads(line)
         except ValueError:

@@ -69,7 +69,8 @@ class Recipe:
         """
         try:
             tables = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:
+            # Mostly TOMLDecodeError; a number of 5,000 digits or 1,000 brackets leave otherwise.
             raise RecipeError(
                 [f"the recipe is no valid TOML: {error}"], "Correct that line."
             ) from error

@@ -30,10 +30,13 @@ class Range:
     def problem(self, value: float) -> str:
         """What is wrong with `value`, or nothing."""
         above = value > self.low if self.open_low else value >= self.low
-        if above and value <= self.high and math.isfinite(value):
+        # A whole number may be too large for isfinite, which is for floats.
+        if above and value <= self.high and (isinstance(value, int) or math.isfinite(value)):
             return ""
-        low = f"greater than {self.low:g}" if self.open_low else f"at least {self.low:g}"
-        return f"must be {low}" + ("" if math.isinf(self.high) else f" and at most {self.high:g}")
+        low = f"{'greater than' if self.open_low else 'at least'} {shown(self.low)}"
+        return f"must be {low}" + (
+            "" if math.isinf(self.high) else f" and at most {shown(self.high)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def coerced(value: Any, hint: Any) -> tuple[bool, Any]:
     if origin is abc.Mapping:
         return isinstance(value, Mapping), dict(value) if isinstance(value, Mapping) else value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return True, float(value)
+        return _coerced_float(value)
     if hint is type(None):
         return value is None, value
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool)), value
@@ -118,6 +121,18 @@ def described(hint: Any) -> str:
         return f"a list, each {described(get_args(hint)[0])}"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
     return words.get(hint, "a table of settings")
+
+
+def shown(number: float) -> str:
+    """A number as a user would write it: whole ones with every digit, floats in short."""
+    return str(number) if isinstance(number, int) else f"{number:g}"
+
+
+def _coerced_float(value: int) -> tuple[bool, float]:
+    try:
+        return True, float(value)
+    except OverflowError:
+        return False, value
 
 
 def _coerced_tuple(value: Any, item: Any) -> tuple[bool, Any]:
@@ -139,5 +154,5 @@ def _constraint_problem(name: str, value: Any, constraints: tuple[Any, ...]) -> 
             numbers = value if isinstance(value, tuple) else (value,)
             for number in numbers:
                 if isinstance(number, int | float) and (problem := constraint.problem(number)):
-                    return f"{name} {problem}, not {number:g}"
+                    return f"{name} {problem}, not {shown(number)}"
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
@@ -34,15 +35,13 @@ VERBS = {
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command; its exit code. Results go to stdout, everything else to stderr."""
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_help())
-        return 0
-    if arguments[0] in ("-V", "--version", "version"):
-        print(f"sartor {_version()}")
-        return 0
+    _prepare_streams()
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
-        return _run_verb(arguments[0], list(arguments[1:]))
+        exit_code = _answer(arguments)
+        # Here, and not while Python shuts down, a failure can still be told.
+        sys.stdout.flush()
+        return exit_code
     except SartorError as error:
         _say_error(error)
         return error.exit_code
@@ -51,13 +50,29 @@ def run(arguments: Sequence[str]) -> int:
         return 130
     except BrokenPipeError:
         # Whoever read our output has gone, as `head` does; that is no error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_stdout()
         return 0
+    except OSError as error:
+        _forget_stdout()
+        place = f" {error.filename}" if error.filename else ""
+        print(f"sartor: Cannot read or write{place}: {error.strerror or error}.", file=sys.stderr)
+        print("Check the path and the disk.", file=sys.stderr)
+        return 1
     except Exception as error:
         if os.environ.get("SARTOR_DEBUG"):
             raise
         print(f"sartor: {_unexpected(error)}", file=sys.stderr)
         return 1
+
+
+def _answer(arguments: Sequence[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if arguments[0] in ("-V", "--version", "version"):
+        print(f"sartor {_version()}")
+        return 0
+    return _run_verb(arguments[0], list(arguments[1:]))
 
 
 def _run_verb(name: str, arguments: list[str]) -> int:
@@ -69,6 +84,22 @@ def _run_verb(name: str, arguments: list[str]) -> int:
     parsed = parse(name, VERBS[name].arguments, arguments)
     verb: Callable[[Any], int] = getattr(import_module("sartor.cli.verbs"), name)
     return verb(parsed)
+
+
+def _prepare_streams() -> None:
+    """What a terminal cannot show becomes a question mark; a closed stream swallows all."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _forget_stdout() -> None:
+    """Let what is still buffered go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _help() -> str:

@@ -65,8 +65,9 @@ def print_runs(summaries: Sequence[RunSummary]) -> None:
 
 def print_run(description: dict[str, Any], recipe: str) -> None:
     """Recipe, state and history of one run."""
-    weights = description["weights_sha256"][:16]
-    print(f"{description['run']}: {description['status']}, weights {weights}\n")
+    weights = description["weights_sha256"]
+    shown = f", weights {weights[:16]}" if weights else ""
+    print(f"{description['run']}: {description['status']}{shown}\n")
     print(recipe)
     history = description["history"]
     for row in history:
@@ -132,8 +133,15 @@ def _print_confusion(evaluation: Evaluation) -> None:
         print(name + "".join(f"{value or '.':>{width}}" for value in row.tolist()))
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to `main.run`, which knows that it is no error."""
+        raise
+
+
 def _console() -> Console:
-    return Console(highlight=False, soft_wrap=False)
+    # Names of files and classes stand as they are: "[red]" is no colour, ":smile:" no picture.
+    return _Console(highlight=False, soft_wrap=False, markup=False, emoji=False)
 
 
 def _table(*headings: str) -> Table:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError
+from ..errors import ModelError, RunError, UsageError
 from . import arguments, tables
 from .progress import PlainProgress, progress_for_stderr
 
@@ -46,6 +46,7 @@ def data(given: arguments.Data) -> int:
     from ..data.description import describe
     from ..data.sources import open_source
 
+    _check_count("--samples", given.samples)
     dataset = open_source(given.target, note=_note)
     wants_picture = given.samples or given.out or given.pixels or given.image is not None
     if wants_picture:
@@ -78,6 +79,7 @@ def show(given: arguments.Show) -> int:
     from .. import api
 
     run = api.Run.open(given.run)
+    weights = _weights_or_none(run)
     if given.plot:
         from ..report.figures import save_figure
 
@@ -88,7 +90,7 @@ def show(given: arguments.Show) -> int:
         "recipe": run.recipe.to_tables(),
         "status": run.status["state"],
         "history": run.history,
-        "weights_sha256": run.weights_sha256,
+        "weights_sha256": weights,
     }
     if given.json:
         _print_json(description)
@@ -121,6 +123,9 @@ def predict(given: arguments.Predict) -> int:
     """Classify pictures; those that cannot be read are named, and make the exit code 1."""
     from .. import api
 
+    if not given.pictures:
+        raise UsageError("No picture is named.", "Name files, folders or a pattern such as 'in/*'.")
+    _check_count("--topk", given.topk)
     predictions, faults = api.predict_readable(
         api.Run.open(given.run), given.pictures, invert=given.invert, checkpoint=given.checkpoint
     )
@@ -136,8 +141,11 @@ def predict(given: arguments.Predict) -> int:
 def summary(given: arguments.Summary) -> int:
     """Show a network's layers."""
     from .. import api
+    from ..models.registry import MODELS
 
-    is_run = Path(given.model).is_dir() or (Path("runs") / given.model).is_dir()
+    is_run = given.model not in MODELS and (
+        Path(given.model).is_dir() or (Path("runs") / given.model).is_dir()
+    )
     model: Any = api.Run.open(given.model) if is_run else given.model
     table = api.summary(model, given.data, **given.model_kwargs)
     if given.json:
@@ -199,12 +207,27 @@ def _draw(given: arguments.Data, dataset: Any) -> Path:
         figure = pixel_image(dataset, number) if given.pixels else sample_grid(dataset, [number])
         name = f"{dataset.name}-{number}{'-pixels' if given.pixels else ''}.png"
     else:
-        count = min(given.samples or 32, len(dataset))
-        figure = sample_grid(dataset, epoch_order(len(dataset), given.seed, 0)[:count].tolist())
+        shown = dataset.not_for_testing()
+        order = epoch_order(len(shown), given.seed, 0)[: given.samples or 32]
+        figure = sample_grid(dataset, shown[order].tolist())
         name = f"{dataset.name}-samples.png"
     path = given.out or Path(name)
     save_figure(figure, path)
     return path
+
+
+def _weights_or_none(run: Any) -> str | None:
+    """The hash of a run's weights; of a broken run the rest is shown all the same."""
+    try:
+        return str(run.weights_sha256)
+    except RunError as error:
+        _note(f"warning: {error}")
+        return None
+
+
+def _check_count(flag: str, count: int | None) -> None:
+    if count is not None and count < 1:
+        raise UsageError(f"{flag} must be at least 1, not {count}.", "Name another number.")
 
 
 def _note(text: str) -> None:

@@ -101,7 +101,8 @@ class Batches:
         key = epoch if self.shuffle else 0
         rows = self._orders.get(key)
         if rows is None:
-            for old in [other for other in self._orders if other < key - 1]:
+            # list() in one go: other threads may add to the cache meanwhile.
+            for old in [other for other in list(self._orders) if other < key - 1]:
                 self._orders.pop(old, None)
             rows = self._orders[key] = self._made_order(key)
         return rows

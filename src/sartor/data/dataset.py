@@ -91,6 +91,11 @@ class Dataset:
         _, channels, height, width = self.images.shape
         return channels, height, width
 
+    def not_for_testing(self) -> Int64Array:
+        """Indices of the images that the source does not set aside for testing, int64, ascending."""
+        everything = np.arange(len(self), dtype=np.int64)
+        return everything if self.test is None else np.setdiff1d(everything, self.test)
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over shape, pixels, labels, class names and the indices set aside for testing."""

@@ -14,11 +14,9 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 
     Mean and spread are those of the images that are not set aside for testing, pixels in 0..1.
     """
-    everything = np.arange(len(dataset), dtype=np.int64)
-    parts = {"all": everything}
-    if dataset.test is not None:
-        parts = {"train": np.setdiff1d(everything, dataset.test), "test": dataset.test}
-    mean, std = channel_statistics(dataset.images, next(iter(parts.values())))
+    shown = dataset.not_for_testing()
+    parts = {"all": shown} if dataset.test is None else {"train": shown, "test": dataset.test}
+    mean, std = channel_statistics(dataset.images, shown)
     counts = {
         name: np.bincount(dataset.labels[indices], minlength=len(dataset.classes)).tolist()
         for name, indices in parts.items()
@@ -47,8 +45,10 @@ def channel_statistics(
     """
     channels = images.shape[1]
     total, squares = np.zeros(channels, np.uint64), np.zeros(channels, np.uint64)
-    for start in range(0, len(indices), 4096):
-        part = images[indices[start : start + 4096]].astype(np.uint32)
+    # At most four million numbers at a time, which keeps large images from filling the memory.
+    step = max(1, 4_000_000 // images[0].size)
+    for start in range(0, len(indices), step):
+        part = images[indices[start : start + step]].astype(np.uint32)
         total += part.sum(axis=(0, 2, 3), dtype=np.uint64)
         squares += (part * part).sum(axis=(0, 2, 3), dtype=np.uint64)
     count = len(indices) * images.shape[2] * images.shape[3]

@@ -114,7 +114,7 @@ class Preprocess:
     def _resized(self, picture: Image.Image) -> Image.Image:
         size = (self.width, self.height)
         if self.resize == "letterbox":
-            return ImageOps.pad(picture, size, Image.Resampling.BICUBIC, color=0)
+            return _letterboxed(picture, size)
         if self.resize == "crop":
             return ImageOps.fit(picture, size, Image.Resampling.BICUBIC)
         return picture.resize(size, Image.Resampling.BICUBIC)
@@ -133,12 +133,14 @@ def read_picture(path: Path) -> Image.Image:
     """
     try:
         with warnings.catch_warnings():
-            # Our own limit stands above Pillow's warning, and it is an error.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Of many pixels, where our own limit counts, and of damaged tags beside whole pixels.
+            warnings.simplefilter("ignore")
             with Image.open(path) as picture:
                 _check_size(path, picture)
                 picture.load()
-                return ImageOps.exif_transpose(picture)
+                # Now, while the name is known: a damaged file may point outside its palette.
+                colours = picture.convert("RGBA") if picture.mode in ("P", "PA") else picture
+                return ImageOps.exif_transpose(colours)
     except PictureError:
         raise
     except UnidentifiedImageError:
@@ -151,9 +153,9 @@ def read_picture(path: Path) -> Image.Image:
         raise PictureError(f"{path} is damaged: {error}.", "Leave it out or replace it.") from None
     except Image.DecompressionBombError:
         raise PictureError(f"{path} has too many pixels.", _too_large_hint()) from None
-    except (SyntaxError, ValueError, EOFError, IndexError, OverflowError, MemoryError) as error:
-        # Pillow's decoders leave with these on damaged files.
-        raise PictureError(f"{path} is damaged: {error}.", "Leave it out or replace it.") from None
+    except Exception as error:  # Pillow's decoders leave with all sorts on damaged files
+        reason = str(error) or type(error).__name__
+        raise PictureError(f"{path} is damaged: {reason}.", "Leave it out or replace it.") from None
 
 
 def find_pictures(arguments: Iterable[str]) -> list[Path]:
@@ -175,26 +177,44 @@ def find_pictures(arguments: Iterable[str]) -> list[Path]:
 
 def flattened(picture: Image.Image, *, background: int) -> Image.Image:
     """Any mode as gray (L) or RGB: transparency over `background`, 16 bits scaled, not cut."""
-    if picture.mode in ("L", "RGB"):
-        return picture
+    if picture.mode.startswith(("I", "F")):
+        return _scaled_to_8_bits(picture, background)
     if picture.mode == "P" or picture.has_transparency_data:
-        layered = picture.convert("RGBA")
+        layered = picture.convert("LA" if picture.mode == "La" else "RGBA").convert("RGBA")
         canvas = Image.new("RGBA", picture.size, (background, background, background, 255))
         return Image.alpha_composite(canvas, layered).convert("RGB")
-    if picture.mode.startswith(("I", "F")):
-        return _scaled_to_8_bits(picture)
-    return picture.convert("RGB" if picture.mode in ("CMYK", "YCbCr", "LAB", "HSV") else "L")
+    if picture.mode in ("L", "RGB"):
+        return picture
+    return picture.convert(Image.getmodebase(picture.mode))
 
 
-def _scaled_to_8_bits(picture: Image.Image) -> Image.Image:
-    """16-bit integers from 0..65535, floats from 0..1 or, where they exceed it, their range."""
-    values = np.asarray(picture, dtype=np.float64)
-    if picture.mode.startswith("I"):
-        low, high = 0.0, 65535.0 if values.max(initial=0) > 255 else 255.0
+def _scaled_to_8_bits(picture: Image.Image, background: int) -> Image.Image:
+    """Gray from 16-bit integers in 0..65535, wider integers, or floats in 0..1.
+
+    Where wider integers (mode I) or floats exceed that, they are scaled from their own range;
+    wider integers that stay below 256 are taken for bytes.
+    """
+    with np.errstate(invalid="ignore"):  # a NaN may be of the signaling kind
+        values = np.asarray(picture, dtype=np.float64)
+    finite = values[np.isfinite(values)]
+    top = float(finite.max(initial=0))
+    if picture.mode.startswith("F"):
+        low, high = float(finite.min(initial=0)), max(top, 1.0)
     else:
-        low, high = min(values.min(initial=0), 0.0), max(values.max(initial=0), 1.0)
-    scaled = (np.nan_to_num(values) - low) / (high - low) * 255
+        low, high = 0.0, 255.0 if picture.mode == "I" and top <= 255 else max(top, 65535.0)
+    scaled = (np.nan_to_num(values, posinf=high, neginf=low) - low) / (high - low) * 255
+    scaled[values == picture.info.get("transparency")] = background
     return Image.fromarray(scaled.round().clip(0, 255).astype(np.uint8))
+
+
+def _letterboxed(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """As `ImageOps.pad`, which loses a picture so thin that less than half a pixel is left."""
+    scale = min(size[0] / picture.width, size[1] / picture.height)
+    inner = [max(1, round(length * scale)) for length in picture.size]
+    corner = [round((whole - part) / 2) for whole, part in zip(size, inner, strict=True)]
+    canvas = Image.new(picture.mode, size)
+    canvas.paste(picture.resize((inner[0], inner[1]), Image.Resampling.BICUBIC), tuple(corner))
+    return canvas
 
 
 def _check_size(path: Path, picture: Image.Image) -> None:

@@ -35,7 +35,7 @@ class PreprocessSettings:
     """1 for gray, 3 for colour; default: as in the data."""
     resize: Annotated[str, OneOf("way to resize", RESIZE_WAYS)] = "letterbox"
     """Where sizes differ: letterbox (keep all, pad), crop (fill, cut the rest) or stretch."""
-    mean: tuple[float, ...] = ()
+    mean: Annotated[tuple[float, ...], Range(-1_000, 1_000)] = ()
     """Subtracted from each channel (pixels in 0..1); default: measured on the training split."""
     std: Annotated[tuple[float, ...], Range(0, open_low=True)] = ()
     """Divides each channel after that; default: measured on the training split."""

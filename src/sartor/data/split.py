@@ -97,7 +97,8 @@ def _quotas(sizes: list[int], fraction: float) -> list[int]:
     exact = [size * fraction for size in sizes]
     quotas = [min(int(share), size - 1) for share, size in zip(exact, sizes, strict=True)]
     missing = round(sum(exact)) - sum(quotas)
-    by_remainder = sorted(range(len(sizes)), key=lambda k: (int(exact[k]) - exact[k], k))
+    able = [k for k, size in enumerate(sizes) if quotas[k] < size - 1]
+    by_remainder = sorted(able, key=lambda k: (int(exact[k]) - exact[k], k))
     for k in by_remainder[: max(missing, 0)]:
-        quotas[k] = min(quotas[k] + 1, sizes[k] - 1)
+        quotas[k] += 1
     return quotas

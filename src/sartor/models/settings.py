@@ -10,7 +10,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Literal, TypeGuard, Union, get_args, get_origin
 
 from ..errors import UsageError
-from ..settings import Range, coerced, described
+from ..settings import Range, coerced, described, shown
 
 Setting = bool | int | float | str | tuple[int | float, ...]
 """What a setting may be: all of it fits into TOML and JSON, where a tuple is a list."""
@@ -112,7 +112,7 @@ def fitted(value: object, annotation: object) -> Setting:
     for limits in notes:
         for number in setting if isinstance(setting, tuple) else (setting,):
             if isinstance(limits, Range) and (problem := limits.problem(number)):
-                raise ValueError(f"{problem}, not {number:g}")
+                raise ValueError(f"{problem}, not {shown(number)}")
     return setting
 
 

@@ -14,10 +14,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from .. import files
-from ..errors import FileError, RunError
+from ..errors import RunError
 
 FORMAT = 1
 _LAST, _PREVIOUS, _BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
+_NEW = "new.safetensors"
+_LOCK_PATIENCE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -92,17 +94,19 @@ class RunFolder:
             RunError: the folder was made by a newer sartor.
         """
         try:
-            status = dict(json.loads((self.path / "status.json").read_bytes()))
-        except (OSError, ValueError, TypeError):
+            status = json.loads((self.path / "status.json").read_bytes())
+        except (OSError, ValueError):
             return {"state": "broken"}
-        if status.get("format") != FORMAT:
+        if not isinstance(status, dict) or "format" not in status:
+            return {"state": "broken"}
+        if status["format"] != FORMAT:
             raise RunError(
-                f"{self.path} has format {status.get('format')}; this sartor reads {FORMAT}.",
+                f"{self.path} has format {status['format']}; this sartor reads {FORMAT}.",
                 "Use the version of sartor named in its environment.json.",
             )
         if status.get("state") == "running" and not self.is_locked():
             status["state"] = "killed"
-        return status
+        return {"state": "broken"} | status
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -114,7 +118,8 @@ class RunFolder:
         lock = FileLock(self.path / ".lock")
         try:
             with files.explain_os_errors(f"lock the run {self.path}"):
-                lock.acquire(timeout=0)
+                # Whoever asks whether the run is locked holds it for a moment.
+                lock.acquire(timeout=_LOCK_PATIENCE_SECONDS)
         except Timeout:
             raise RunError(
                 f"Another process is training {self.path}.", "Wait for it, or stop it first."
@@ -128,29 +133,35 @@ class RunFolder:
         """Whether a process trains this run at the moment."""
         if not (self.path / ".lock").exists():
             return False
+        lock = FileLock(self.path / ".lock")
         try:
-            with self.locked():
-                return False
-        except RunError:
+            lock.acquire(timeout=0)
+        except Timeout:
             return True
-        except FileError:
+        except OSError:
             return False
+        lock.release()
+        return False
 
     def save_checkpoint(self, content: bytes) -> None:
         """Keep the newest state; the one before it stays as `previous`."""
         folder = files.make_folder(self.path / "checkpoints")
-        files.write_bytes(folder / "new.safetensors", content)
-        files.replace_keeping_previous(
-            folder / "new.safetensors", folder / _LAST, folder / _PREVIOUS
-        )
+        files.write_bytes(folder / _NEW, content)
+        files.replace_keeping_previous(folder / _NEW, folder / _LAST, folder / _PREVIOUS)
 
     def save_best(self, content: bytes) -> None:
         """Keep the best epoch's weights."""
         files.write_bytes(files.make_folder(self.path / "checkpoints") / _BEST, content)
 
+    def remove_leftovers(self) -> None:
+        """Remove the checkpoints that a killed process was writing; for who holds the run."""
+        files.remove_temporary(self.path / "checkpoints")
+
     def checkpoints(self, which: str) -> list[Path]:
         """Files that may hold the "last" or "best" checkpoint, the most wanted first."""
-        names = {"last": (_LAST, _PREVIOUS), "best": (_BEST, _LAST, _PREVIOUS)}[which]
+        # `new` is there only where a run was killed before it became `last`.
+        last = (_LAST, _NEW, _PREVIOUS)
+        names = {"last": last, "best": (_BEST, *last)}[which]
         paths = [self.path / "checkpoints" / name for name in names]
         return [path for path in paths if path.is_file()]
 

@@ -52,14 +52,24 @@ def find_run(name_or_path: str | Path, runs: Path = RUNS) -> RunFolder:
 
 
 def run_folders(runs: Path = RUNS) -> list[RunFolder]:
-    """The runs in a folder, the newest first."""
+    """The runs in a folder, the one trained last first."""
     if not runs.is_dir():
         return []
     paths = [path for path in runs.iterdir() if path.is_dir() and not path.name.startswith(".")]
     return [
         RunFolder(path)
-        for path in sorted(paths, key=lambda p: (p.stat().st_mtime, p.name), reverse=True)
+        for path in sorted(paths, key=lambda p: (_last_trained(p), p.name), reverse=True)
     ]
+
+
+def _last_trained(path: Path) -> float:
+    """When a run was made or trained last; judging it or looking at it does not count."""
+    times = [
+        file.stat().st_mtime
+        for name in ("environment.json", "history.jsonl")
+        if (file := path / name).is_file()
+    ]
+    return max(times, default=0.0)
 
 
 def summarize_run(folder: RunFolder) -> RunSummary:
@@ -70,6 +80,7 @@ def summarize_run(folder: RunFolder) -> RunSummary:
         row["val_accuracy"] for row in history if isinstance(row.get("val_accuracy"), float)
     ]
     last: dict[str, Any] = history[-1] if history else {}
+    epochs = recipe.get("training", {}).get("epochs")
     return RunSummary(
         name=folder.name,
         path=str(folder.path),
@@ -77,7 +88,7 @@ def summarize_run(folder: RunFolder) -> RunSummary:
         source=str(recipe.get("data", {}).get("source", "?")),
         model=str(recipe.get("model", {}).get("model", "?")),
         epochs_done=len(history),
-        epochs=int(recipe.get("training", {}).get("epochs", 0)),
+        epochs=epochs if isinstance(epochs, int) else 0,
         val_accuracy=max(accuracies, default=None),
         train_accuracy=last.get("train_accuracy"),
         seconds=last.get("seconds"),

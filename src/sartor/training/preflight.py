@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..data.batches import Batch
 from ..errors import ModelError
+from ..models.custom import reason_of
 from .loop import Job, precision
 from .objective import untrained_loss
 
@@ -43,11 +44,11 @@ def first_logits(job: Job, images: Tensor) -> Tensor:
     try:
         with torch.no_grad(), precision(job.settings):
             logits = job.model(images)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except Exception as error:  # whatever a network of the user's own may leave with
         shape = tuple(images.shape[1:])
         raise ModelError(
             f"The model cannot take images of shape {shape} (channels, height, width): "
-            f"{str(error).splitlines()[0]}.",
+            f"{reason_of(error)}.",
             "Set --image-size and --channels to what it expects, or change the model.",
         ) from error
     finally:

@@ -1,0 +1,202 @@
+"""How fast sartor trains beside the plain PyTorch loop of `tutorial.py`, and how fast it starts.
+
+    python benchmarks/bench.py                          all of it; writes docs/benchmarks.md
+    python benchmarks/bench.py --only mnist-mlp         one training; writes nothing
+
+In each round the loop trains, then sartor, with the same hyper-parameters on the same images lying
+in memory; a round gives one ratio of the times of an epoch. The first round only warms up. Timed of
+the loop are its epochs alone; of sartor all of `sartor.fit`, from the call until it returns:
+looking at data it has not seen, building the network, training, checkpoints on disk, history.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import machine
+import numpy as np
+import torch
+import tutorial
+from bench_page import (
+    Case,
+    Limit,
+    Round,
+    document,
+    limit_table,
+    ratio_table,
+    raw_results,
+    result_of,
+)
+
+import sartor
+from sartor.files import write_json, write_text
+from sartor.training.engine import chosen_threads
+
+CASES = (
+    Case(name="fashion-cnn", source="fashion-mnist", target=2.2, sartor_epochs=2),
+    Case(
+        name="mnist-mlp",
+        source="mnist",
+        target=3,
+        sartor_epochs=2,
+        pooled=True,
+        settings={"val_fraction": 1 / 7},
+    ),
+    Case(name="mnist-logistic", source="mnist", target=15, sartor_epochs=5),
+    Case(name="fashion-mlp", source="fashion-mnist", target=10, sartor_epochs=5),
+)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Measure, print, write."""
+    given = parsed_arguments(words)
+    torch.set_num_threads(chosen_threads(None))
+    cases = [case for case in CASES if given.only in (None, case.name)]
+    datasets = {case.name: dataset_of(case) for case in cases}
+    rounds = measure_rounds(cases, datasets, given.rounds)
+    limits = [] if given.only else [measure_help(10), measure_first_step(5)]
+    results = list(map(result_of, cases, rounds.values()))
+    tables = "\n".join([*ratio_table(results), "", *limit_table(limits)])
+    print(tables)
+    if not (given.only or given.no_write):
+        described = machine.describe(machine.command_of("bench"))
+        write_json(machine.DOCS / "benchmarks.json", raw_results(described, rounds, limits))
+        write_text(machine.DOCS / "benchmarks.md", document(described, results, limits))
+    return 0
+
+
+def parsed_arguments(words: Sequence[str] | None) -> argparse.Namespace:
+    """The flags."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5, help="after the one that warms up")
+    parser.add_argument("--only", choices=[case.name for case in CASES], help="one training")
+    parser.add_argument("--no-write", action="store_true", help="leave the documents as they are")
+    given = parser.parse_args(words)
+    if given.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    return given
+
+
+def dataset_of(case: Case) -> sartor.Dataset:
+    """The images that both sides are given."""
+    dataset = sartor.load(case.source, on_event=sartor.PlainProgress())
+    if not case.pooled:
+        return dataset
+    return replace(dataset, test=np.empty(0, np.int64), name=f"{dataset.name}, all images")
+
+
+def samples_of(dataset: sartor.Dataset) -> tutorial.ImageSet:
+    """The same images for the loop, without those set aside for testing."""
+    everything = np.arange(len(dataset))
+    kept = everything if dataset.test is None else np.setdiff1d(everything, dataset.test)
+    return tutorial.ImageSet(
+        torch.from_numpy(dataset.images[kept, 0]), torch.from_numpy(dataset.labels[kept])
+    )
+
+
+def measure_rounds(
+    cases: Sequence[Case], datasets: Mapping[str, sartor.Dataset], count: int
+) -> dict[str, list[Round]]:
+    """`count` rounds of every case, one case after the other in each round, after a warm-up."""
+    samples = {case.name: samples_of(datasets[case.name]) for case in cases}
+    measured: dict[str, list[Round]] = {case.name: [] for case in cases}
+    for number in range(count + 1):
+        for case in cases:
+            pair = measure_pair(case, datasets[case.name], samples[case.name])
+            say(number, case, pair)
+            if number:
+                measured[case.name].append(pair)
+    return measured
+
+
+def measure_pair(case: Case, dataset: sartor.Dataset, samples: tutorial.ImageSet) -> Round:
+    """One epoch of the loop, then sartor's."""
+    training = tutorial.TRAININGS[case.name]
+    network = training.network()
+    loop_seconds = timed(lambda: tutorial.fit(training, network, samples, 1))
+    # A copy, since a dataset remembers its fingerprint, and the first fit has to make it.
+    fresh = replace(dataset)
+    with tempfile.TemporaryDirectory(prefix="sartor-bench-") as folder:
+        out = Path(folder) / "run"
+        began = time.perf_counter()
+        run = sartor.fit(
+            fresh,
+            recipe=case.name,
+            out=out,
+            epochs=case.sartor_epochs,
+            device="cpu",
+            **case.settings,
+        )
+        fit_seconds = time.perf_counter() - began
+        history = run.history
+    return Round(
+        train_images=len(samples) - training.val_images,
+        loop_seconds=loop_seconds,
+        fit_seconds=fit_seconds / case.sartor_epochs,
+        history_seconds=history[-1]["seconds"] / case.sartor_epochs,
+        images_per_second=statistics.harmonic_mean(row["images_per_second"] for row in history),
+    )
+
+
+def timed(action: Callable[[], object]) -> float:
+    """Seconds that it takes."""
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def say(number: int, case: Case, pair: Round) -> None:
+    """Tell how it goes, on stderr."""
+    title = f"round {number}" if number else "warm-up"
+    print(
+        f"{title:<8} {case.name:<15} loop {pair.loop_seconds:6.2f} s  "
+        f"sartor {pair.fit_seconds:6.3f} s  ratio {pair.ratio:5.2f}",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def measure_help(count: int) -> Limit:
+    """`sartor --help`, from start to end of the process."""
+    command = [str(Path(sysconfig.get_path("scripts")) / "sartor"), "--help"]
+
+    def show_help() -> None:
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    times = tuple(timed(show_help) for _ in range(count))
+    return Limit(what="`sartor --help`, until its process has ended", limit=0.25, seconds=times)
+
+
+def measure_first_step(count: int) -> Limit:
+    """`sartor fit`, from the start of its process until its first step is done."""
+    times = []
+    with tempfile.TemporaryDirectory(prefix="sartor-bench-") as folder:
+        for number in range(count + 1):
+            times.append(seconds_to_first_step(Path(folder) / str(number)))
+    what = "`sartor fit fashion-mnist --recipe fashion-cnn`, until its first step is done"
+    # The first start reads the files of the libraries from the disk.
+    return Limit(what=what, limit=2.5, seconds=tuple(times[1:]))
+
+
+def seconds_to_first_step(out: Path) -> float:
+    """One start in a fresh process; the set must be on the disk already."""
+    driver = str(Path(__file__).with_name("first_step.py"))
+    words = ["fit", "fashion-mnist", "--recipe", "fashion-cnn", "--epochs", "1", "--out", str(out)]
+    began = time.time()
+    answer = subprocess.run(
+        [sys.executable, driver, *words], check=True, capture_output=True, text=True
+    )
+    return float(answer.stdout) - began
+
+
+if __name__ == "__main__":
+    sys.exit(main())
