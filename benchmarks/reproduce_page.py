@@ -105,9 +105,9 @@ _PAGE = """\
 # The walk-throughs' figures, made again
 
 Written by `benchmarks/reproduce.py` (`make reproduce`). sartor grew from walk-throughs of PyTorch;
-here their figures stand beside those of its recipes, each trained with {seeds} seeds. A seed decides
-the split, the first weights, the order of the images and what dropout leaves out. The walk-throughs
-name no seed, so theirs is one draw from a distribution of which ours are {seeds}.
+here their figures stand beside those of its recipes, each trained with {seeds} seeds. A seed
+decides the split, the first weights, the order of the images and what dropout leaves out. The
+walk-throughs name no seed, so theirs is one draw from a distribution of which ours are {seeds}.
 
 "Agrees" says that the reported figure lies within two standard deviations of our mean, or between
 our lowest and highest: {agreeing} of {judged} do.

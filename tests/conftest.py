@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
 import pytest
 
+import sartor
+from sartor.cli import main
 from sartor.data.catalogue import load_named
 from sartor.data.dataset import Dataset
 
@@ -18,3 +29,80 @@ def mnist() -> Dataset:
 def fashion_mnist() -> Dataset:
     """Fashion-MNIST, fetched into the normal cache the first time."""
     return load_named("fashion-mnist")
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    """The set inside scikit-learn."""
+    return load_named("digits")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of three epochs, with a validation split; not to be changed."""
+    settings: dict[str, Any] = {"model_kwargs": {"dropout": 0.2}, "threads": 1, "seed": 3}
+    out = tmp_path_factory.mktemp("trained") / "run"
+    return sartor.fit("digits", epochs=3, out=out, **settings).path
+
+
+@pytest.fixture
+def run_copy(trained: Path, tmp_path: Path) -> Path:
+    """A copy of `trained` to resume or to damage."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+class Answer(NamedTuple):
+    """What a command left behind."""
+
+    exit_code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """The JSON document that is all of stdout, on one line."""
+        assert self.out.count("\n") == 1, "not one line on stdout"
+        assert self.out.endswith("\n"), "not one line on stdout"
+        return json.loads(self.out, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise AssertionError(f"{name} is no JSON")
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """Run `sartor WORDS` in this process."""
+
+    def run(*words: object) -> Answer:
+        capsys.readouterr()
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", sartor.SartorWarning)
+            try:
+                exit_code = main.run([str(word) for word in words])
+            except SystemExit as leaving:
+                exit_code = int(leaving.code or 0)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        assert "should not have happened" not in err
+        return Answer(exit_code, out, err)
+
+    return run
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start `sartor WORDS` as a process of its own; it ends with the test at the latest."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*words: object, **options: Any) -> subprocess.Popen[str]:
+        line = [sys.executable, "-m", "sartor", *map(str, words)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(line, text=True, **(pipes | options))
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()

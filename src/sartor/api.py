@@ -104,6 +104,8 @@ def fit(
         None if out is None else Path(out), f"{dataset.name}-{_short_name(resolved)}", RUNS
     )
     with folder.locked():
+        # Another process may have come first since the folder was made.
+        folder.refuse_unless_empty()
         _write_beginnings(folder, resolved, material.split)
         sink = _sink(folder, on_event)
         progress = Progress(seconds=time.perf_counter() - ready)
@@ -130,7 +132,7 @@ def resume(
     """
     before = _as_run(run, data, model)
     with before.folder.locked():
-        before.folder.remove_leftovers()
+        before.folder.settle()
         checkpoint = _checkpoint_or_none(before.folder)
         progress = checkpoint.progress if checkpoint else Progress()
         recipe = _extended(before, progress, epochs)
@@ -537,6 +539,11 @@ def _dataset(
         return data, recipe.with_settings({"source": data.name})
     source = recipe.data.source if data is None else str(data)
     dataset = load(source, on_event=on_event)
+    if data is None and recipe.data.fingerprint not in ("", dataset.fingerprint):
+        raise DataError(
+            f"The data {source} is not what this recipe was made for: its fingerprint differs.",
+            "Name the data explicitly to train on it all the same.",
+        )
     # A folder by its whole path, so that the run can go on from anywhere.
     again = source if source in NAMES else str(Path(source).absolute())
     return dataset, recipe.with_settings({"source": again})

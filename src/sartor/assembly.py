@@ -42,7 +42,7 @@ def resolve(
         RecipeError: with every problem at once.
     """
     training, preprocess = recipe.training, recipe.preprocess
-    problems = _class_weight_problems(training, dataset)
+    problems = _class_weight_problems(training, dataset) + _split_problems(training, split)
     kwargs = dict(recipe.model.model_kwargs)
     if not recipe.model.model.startswith(IN_MEMORY):
         kwargs, more = resolve_kwargs(_model_name(recipe, model_file), kwargs)
@@ -183,6 +183,20 @@ def _class_weight_problems(training: TrainingSettings, dataset: Dataset) -> list
     return [
         f"class_weights must be {len(dataset.classes)} numbers, one a class, not {len(weights)}"
     ]
+
+
+def _split_problems(training: TrainingSettings, split: Split) -> list[str]:
+    problems = []
+    if training.patience is not None and not len(split.val):
+        problems.append("patience needs a validation split, and val_fraction gives it no image")
+    if training.drop_last and training.batch_size != "all":
+        images = training.batch_size * training.grad_accum_steps
+        if images > len(split.train):
+            problems.append(
+                f"drop_last leaves nothing of {len(split.train)} training images: one step takes "
+                f"{images}"
+            )
+    return problems
 
 
 def _with_statistics(recipe: Recipe, images: UInt8Array, split: Split) -> Recipe:

@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -52,15 +53,11 @@ def run(arguments: Sequence[str]) -> int:
         # Whoever read our output has gone, as `head` does; that is no error of ours.
         _forget_stdout()
         return 0
-    except OSError as error:
-        _forget_stdout()
-        place = f" {error.filename}" if error.filename else ""
-        print(f"sartor: Cannot read or write{place}: {error.strerror or error}.", file=sys.stderr)
-        print("Check the path and the disk.", file=sys.stderr)
-        return 1
     except Exception as error:
         if os.environ.get("SARTOR_DEBUG"):
             raise
+        if isinstance(error, OSError):
+            _forget_stdout()
         print(f"sartor: {_unexpected(error)}", file=sys.stderr)
         return 1
 
@@ -99,7 +96,8 @@ def _prepare_streams() -> None:
 
 def _forget_stdout() -> None:
     """Let what is still buffered go nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _help() -> str:
@@ -134,6 +132,10 @@ def _unexpected(error: Exception) -> str:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         advice = "Lower --batch-size, or use smaller images or a smaller model."
         return f"Out of memory: {first_line}\n{advice}"
+    if isinstance(error, OSError):
+        place = f" {error.filename}" if error.filename else ""
+        reason = (error.strerror or first_line).lower()
+        return f"Cannot read or write{place}: {reason}.\nCheck the path and the disk."
     return (
         f"{type(error).__name__}: {first_line}\n"
         "This should not have happened. SARTOR_DEBUG=1 shows where it did."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from contextlib import suppress
 from typing import Any
 
 from ..events import Ended, EpochDone, Event, Note, Started, StepDone
@@ -29,8 +30,9 @@ class PlainProgress:
             self.line("Stopped early: no better epoch for as long as --patience allows.")
 
     def line(self, text: str) -> None:
-        """Print one line."""
-        print(text, file=sys.stderr, flush=True)
+        """Print one line; training goes on where nobody reads it any more."""
+        with suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -73,7 +75,8 @@ class BarProgress(PlainProgress):
 
     def line(self, text: str) -> None:
         """Print one line above the bar."""
-        self._console.print(text, markup=False, soft_wrap=True)
+        with suppress(OSError):
+            self._console.print(text, markup=False, emoji=False, soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar away."""

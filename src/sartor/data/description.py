@@ -51,7 +51,7 @@ def channel_statistics(
         part = images[indices[start : start + step]].astype(np.uint32)
         total += part.sum(axis=(0, 2, 3), dtype=np.uint64)
         squares += (part * part).sum(axis=(0, 2, 3), dtype=np.uint64)
-    count = len(indices) * images.shape[2] * images.shape[3]
+    count = max(len(indices) * images.shape[2] * images.shape[3], 1)
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 0))
     return (

@@ -166,7 +166,11 @@ def find_pictures(arguments: Iterable[str]) -> list[Path]:
     """
     found: list[Path] = []
     for argument in arguments:
-        files = list(_matching(argument))
+        try:
+            files = list(_matching(argument))
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise PictureError(f"Cannot read {argument}: {reason}.", "Check the path.") from None
         if not files:
             raise PictureError(
                 f"No picture at {argument}.", "Name files, folders or a pattern such as 'in/*.png'."
@@ -210,10 +214,10 @@ def _scaled_to_8_bits(picture: Image.Image, background: int) -> Image.Image:
 def _letterboxed(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     """As `ImageOps.pad`, which loses a picture so thin that less than half a pixel is left."""
     scale = min(size[0] / picture.width, size[1] / picture.height)
-    inner = [max(1, round(length * scale)) for length in picture.size]
-    corner = [round((whole - part) / 2) for whole, part in zip(size, inner, strict=True)]
+    width, height = (max(1, round(length * scale)) for length in picture.size)
+    corner = round((size[0] - width) / 2), round((size[1] - height) / 2)
     canvas = Image.new(picture.mode, size)
-    canvas.paste(picture.resize((inner[0], inner[1]), Image.Resampling.BICUBIC), tuple(corner))
+    canvas.paste(picture.resize((width, height), Image.Resampling.BICUBIC), corner)
     return canvas
 
 
@@ -247,7 +251,7 @@ def _matching(argument: str) -> Iterator[Path]:
         yield from sorted((match for match in matches if match.is_file()), key=natural_key)
 
 
-def natural_key(path: Path) -> list[tuple[int, int | str]]:
-    """Sort key under which img2 comes before img10."""
+def natural_key(path: Path) -> tuple[list[tuple[int, int | str]], str]:
+    """Sort key under which img2 comes before img10, and img1 always on the same side of img01."""
     pieces = re.split(r"(\d+)", str(path))
-    return [(0, int(piece)) if piece.isdecimal() else (1, piece) for piece in pieces]
+    return [(0, int(p)) if p.isdecimal() else (1, p) for p in pieces], str(path)

@@ -18,7 +18,7 @@ from ..errors import RunError
 
 FORMAT = 1
 _LAST, _PREVIOUS, _BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
-_NEW = "new.safetensors"
+_NEW, _LOCK = "new.safetensors", ".lock"
 _LOCK_PATIENCE_SECONDS = 1.0
 
 
@@ -115,15 +115,15 @@ class RunFolder:
         Raises:
             RunError: another process trains this run.
         """
-        lock = FileLock(self.path / ".lock")
-        try:
-            with files.explain_os_errors(f"lock the run {self.path}"):
+        lock = FileLock(self.path / _LOCK)
+        with files.explain_os_errors(f"lock the run {self.path}"):
+            try:
                 # Whoever asks whether the run is locked holds it for a moment.
                 lock.acquire(timeout=_LOCK_PATIENCE_SECONDS)
-        except Timeout:
-            raise RunError(
-                f"Another process is training {self.path}.", "Wait for it, or stop it first."
-            ) from None
+            except Timeout:  # which is an OSError
+                raise RunError(
+                    f"Another process is training {self.path}.", "Wait for it, or stop it first."
+                ) from None
         try:
             yield
         finally:
@@ -131,9 +131,9 @@ class RunFolder:
 
     def is_locked(self) -> bool:
         """Whether a process trains this run at the moment."""
-        if not (self.path / ".lock").exists():
+        if not (self.path / _LOCK).exists():
             return False
-        lock = FileLock(self.path / ".lock")
+        lock = FileLock(self.path / _LOCK)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -153,9 +153,22 @@ class RunFolder:
         """Keep the best epoch's weights."""
         files.write_bytes(files.make_folder(self.path / "checkpoints") / _BEST, content)
 
-    def remove_leftovers(self) -> None:
-        """Remove the checkpoints that a killed process was writing; for who holds the run."""
-        files.remove_temporary(self.path / "checkpoints")
+    def refuse_unless_empty(self) -> None:
+        """Raise a RunError where something stands in the folder that a new run would overwrite."""
+        with files.explain_os_errors(f"read the folder {self.path}"):
+            occupied = any(entry.name != _LOCK for entry in self.path.iterdir())
+        if occupied:
+            raise RunError(
+                f"{self.path} exists and is not empty; a run is never overwritten.",
+                "Choose another --out, or `sartor resume` the run in it.",
+            )
+
+    def settle(self) -> None:
+        """End what a killed process left half done; only for who holds the run."""
+        folder = self.path / "checkpoints"
+        files.remove_temporary(folder)
+        if (folder / _NEW).is_file() and not (folder / _LAST).is_file():
+            files.replace_keeping_previous(folder / _NEW, folder / _LAST, folder / _PREVIOUS)
 
     def checkpoints(self, which: str) -> list[Path]:
         """Files that may hold the "last" or "best" checkpoint, the most wanted first."""
@@ -174,12 +187,9 @@ def create_run(out: Path | None, stem: str, runs: Path) -> RunFolder:
         RunError: `out` holds something already.
     """
     if out is not None:
-        if out.is_dir() and any(out.iterdir()):
-            raise RunError(
-                f"{out} exists and is not empty; a run is never overwritten.",
-                "Choose another --out, or `sartor resume` the run in it.",
-            )
-        return RunFolder(files.make_folder(out))
+        folder = RunFolder(files.make_folder(out))
+        folder.refuse_unless_empty()
+        return folder
     files.make_folder(runs)
     taken = (
         int(p.name.removeprefix(f"{stem}-"))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..data.batches import Batch
 from .loop import Job, seed_random_numbers, update
@@ -30,12 +31,14 @@ def overfit_batch(
 ) -> OverfitResult:
     """Train on one batch until it is learnt, at most `MAX_STEPS` steps.
 
-    `said(step, loss, accuracy)` is called after every step.
+    `said(step, loss, accuracy)` is called after every step. The loss is the plain one: smoothing
+    would keep it from ever coming near 0.
     """
+    job = replace(job, objective=job.objective.plain())
     job.model.train()
     count = len(batch.labels)
     first_loss = loss = accuracy = float("nan")
-    step = 0
+    step, learnt = 0, False
     for step in range(1, MAX_STEPS + 1):
         seed_random_numbers(job.settings.seed, step)
         total, weight, correct = update(job, batch, lr)
@@ -43,10 +46,11 @@ def overfit_batch(
         if step == 1:
             first_loss = loss
         said(step, loss, accuracy)
-        if accuracy == 1 and loss <= LEARNT_LOSS_SHARE * first_loss:
+        learnt = accuracy == 1 and loss <= LEARNT_LOSS_SHARE * first_loss
+        if learnt or not math.isfinite(loss):
             break
     return OverfitResult(
-        learnt=accuracy == 1 and loss <= LEARNT_LOSS_SHARE * first_loss,
+        learnt=learnt,
         steps=step,
         images=count,
         first_loss=first_loss,

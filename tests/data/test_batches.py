@@ -1,0 +1,272 @@
+"""Law 1: a batch is a pure function of (seed, epoch, position)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sartor.data.batches import Ahead, Batch, Batches, Feed
+from sartor.data.order import epoch_order
+
+COUNT = 53
+
+
+def halved(images: Tensor) -> Tensor:
+    return images.to(torch.float32).mul_(0.5)
+
+
+def feed_of(indices: object = None, count: int = COUNT) -> Feed:
+    """A dataset whose image k is filled with k, and whose label k is 1000 + k."""
+    indices = np.arange(count) if indices is None else np.array(indices, np.int64)
+    return Feed(
+        images=torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).repeat(1, 3, 2, 2),
+        labels=torch.arange(1000, 1000 + count),
+        indices=indices,
+        normalize=halved,
+    )
+
+
+def batches_of(**changes: object) -> Batches:
+    plain = Batches(feed=feed_of(), batch_size=8, shuffle=True, drop_last=False, seed=5)
+    return replace(plain, **changes, _orders={})  # type: ignore[arg-type]
+
+
+def shown(batch: Batch) -> list[int]:
+    """The dataset's indices in a batch, and proof that images and labels belong together."""
+    rows = batch.labels - 1000
+    assert torch.equal(batch.images, (rows / 2).view(-1, 1, 1, 1).expand(-1, 3, 2, 2))
+    return rows.tolist()
+
+
+def epoch_of(batches: Batches | Ahead, epoch: int) -> list[list[int]]:
+    return [shown(batches.batch(epoch, position)) for position in range(len(batches))]
+
+
+PLACES = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 6)), max_size=40)
+REFERENCE = {
+    (epoch, position): batches_of().batch(epoch, position)
+    for epoch in range(10)
+    for position in range(7)
+}
+
+
+def assert_same_bits(batch: Batch, place: tuple[int, int]) -> None:
+    assert torch.equal(batch.images, REFERENCE[place].images)
+    assert torch.equal(batch.labels, REFERENCE[place].labels)
+
+
+class TestPurity:
+    @settings(deadline=None, max_examples=50)
+    @given(PLACES)
+    def test_no_order_of_calls_matters(self, places: list[tuple[int, int]]) -> None:
+        batches = batches_of()
+        for place in places:
+            assert_same_bits(batches.batch(*place), place)
+
+    @settings(deadline=None, max_examples=25)
+    @given(PLACES, st.integers(1, 4))
+    def test_no_worker_matters(self, places: list[tuple[int, int]], workers: int) -> None:
+        ahead = Ahead(batches_of(), workers)
+        try:
+            for place in places:
+                assert_same_bits(ahead.batch(*place), place)
+        finally:
+            ahead.close()
+
+    def test_no_thread_matters(self) -> None:
+        places = [place for _ in range(10) for place in REFERENCE]
+        batches = batches_of()
+        with often_switching(), ThreadPoolExecutor(8) as pool:
+            for place, batch in zip(
+                places, pool.map(lambda p: batches.batch(*p), places), strict=True
+            ):
+                assert_same_bits(batch, place)
+
+    def test_the_order_is_that_of_seed_and_epoch(self) -> None:
+        for epoch in range(3):
+            order = [row for batch in epoch_of(batches_of(), epoch) for row in batch]
+            assert order == epoch_order(COUNT, 5, epoch).tolist()
+
+    def test_a_subset_is_shuffled_within_itself(self) -> None:
+        indices = [40, 3, 17, 8, 52]
+        batches = batches_of(feed=feed_of(indices), batch_size=2)
+        order = [row for batch in epoch_of(batches, 4) for row in batch]
+        assert order == [indices[k] for k in epoch_order(5, 5, 4)]
+
+    def test_a_batch_handed_out_may_be_changed(self) -> None:
+        """Augmentation in place must not reach the dataset, nor the next epoch."""
+        batches = batches_of(shuffle=False)
+        batches.batch(0, 0).images.zero_()
+        assert shown(batches.batch(1, 0)) == list(range(8))
+
+    def test_golden_values(self) -> None:
+        """Whoever changes these makes every run of the past unrepeatable, and must say so."""
+        batches = Batches(
+            feed=feed_of(count=10), batch_size=4, shuffle=True, drop_last=False, seed=0
+        )
+        assert epoch_of(batches, 0) == [[0, 8, 9, 3], [7, 5, 1, 2], [6, 4]]
+        assert epoch_of(batches, 1) == [[4, 7, 8, 6], [1, 2, 9, 0], [5, 3]]
+
+
+class often_switching:  # noqa: N801
+    """Inside, threads take turns as often as possible, so that races show."""
+
+    def __enter__(self) -> None:
+        self.before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+
+    def __exit__(self, *_: object) -> None:
+        sys.setswitchinterval(self.before)
+
+
+class TestEpoch:
+    @settings(deadline=None, max_examples=60)
+    @given(st.integers(1, COUNT), st.integers(1, 60), st.booleans(), st.booleans())
+    def test_every_image_exactly_once(
+        self, count: int, batch_size: int, shuffle: bool, drop_last: bool
+    ) -> None:
+        feed = feed_of(np.random.default_rng(count).permutation(COUNT)[:count])
+        batches = batches_of(feed=feed, batch_size=batch_size, shuffle=shuffle, drop_last=drop_last)
+        epoch = epoch_of(batches, 2)
+        rows = [row for batch in epoch for row in batch]
+        assert len(rows) == len(set(rows)) == batches.images_per_epoch
+        assert set(rows) <= set(feed.indices.tolist())
+        whole, rest = divmod(count, batch_size)
+        if drop_last:
+            assert [len(batch) for batch in epoch] == [batch_size] * whole
+        else:
+            assert [len(batch) for batch in epoch] == [batch_size] * whole + [rest] * (rest > 0)
+
+    def test_order_of_the_files(self) -> None:
+        batches = batches_of(shuffle=False, batch_size=20)
+        for epoch in (0, 3):
+            assert [row for batch in epoch_of(batches, epoch) for row in batch] == list(
+                range(COUNT)
+            )
+
+    def test_order_of_the_files_within_a_subset(self) -> None:
+        batches = batches_of(feed=feed_of([9, 2, 30, 31]), shuffle=False, batch_size=3)
+        assert epoch_of(batches, 7) == [[9, 2, 30], [31]]
+
+    def test_ahead_says_the_same_of_its_size(self) -> None:
+        batches = batches_of(drop_last=True)
+        ahead = Ahead(batches, 2)
+        assert (len(ahead), ahead.images_per_epoch) == (len(batches), batches.images_per_epoch)
+        assert (len(batches), batches.images_per_epoch) == (6, 48)
+        ahead.close()
+
+
+class TestFeed:
+    INDICES = st.one_of(
+        st.tuples(st.integers(0, COUNT - 1), st.integers(1, COUNT)).map(
+            lambda p: list(range(p[0], min(COUNT, p[0] + p[1])))
+        ),
+        st.lists(st.integers(0, COUNT - 1), min_size=1, max_size=COUNT),
+    )
+
+    @settings(deadline=None, max_examples=60)
+    @given(INDICES, st.integers(1, 20))
+    def test_in_order_shows_each_index_once_in_its_place(
+        self, indices: list[int], batch_size: int
+    ) -> None:
+        feed = feed_of(indices)
+        parts = [shown(batch) for batch in feed.in_order(batch_size)]
+        assert [row for part in parts for row in part] == indices
+        assert {len(part) for part in parts[:-1]} <= {batch_size}
+
+    @settings(deadline=None, max_examples=60)
+    @given(INDICES)
+    def test_slices_equal_gathers(self, indices: list[int]) -> None:
+        feed = feed_of()
+        rows = feed.rows(np.array(indices))
+        gathered, direct = feed.take(torch.tensor(indices)), feed.take(rows)
+        assert torch.equal(gathered.images, direct.images)
+        assert torch.equal(gathered.labels, direct.labels)
+
+    def test_neighbours_are_a_slice(self) -> None:
+        assert feed_of().rows(np.arange(5, 20)) == slice(5, 20)
+
+    def test_no_index_gives_no_batch(self) -> None:
+        assert list(feed_of([]).in_order(4)) == []
+
+    @pytest.mark.parametrize("rows", [slice(2, 9), torch.tensor([8, 0, 3])])
+    def test_layout_changes_no_value(self, rows: Tensor | slice) -> None:
+        plain, last = feed_of().take(rows), channels_last(feed_of()).take(rows)
+        assert last.images.is_contiguous(memory_format=torch.channels_last)
+        assert not last.images.is_contiguous()
+        assert torch.equal(plain.images, last.images)
+
+
+def channels_last(feed: Feed) -> Feed:
+    return replace(feed, memory_format=torch.channels_last)
+
+
+class TestAhead:
+    def test_prepares_batches_before_they_are_asked_for(self) -> None:
+        made: list[int] = []
+        ahead = Ahead(batches_of(feed=recording(feed_of(), made)), workers=2)
+        ahead.batch(0, 5)
+        # Four more, across the end of the epoch, which has seven.
+        assert sorted(ahead._coming) == [(0, 6), (1, 0), (1, 1), (1, 2)]
+        assert [len(task.result().labels) for task in ahead._coming.values()] == [5, 8, 8, 8]
+        assert sum(made) == 8 + 5 + 3 * 8
+        ahead.close()
+
+    def test_a_fault_in_a_thread_comes_out_where_the_batch_is_asked_for(self) -> None:
+        ahead = Ahead(batches_of(feed=replace(feed_of(), normalize=failing)), workers=1)
+        with pytest.raises(ValueError, match="no such image"):
+            ahead.batch(0, 0)
+        ahead.close()
+
+    def test_forgets_batches_that_are_past(self) -> None:
+        ahead = Ahead(batches_of(), workers=2)
+        for epoch in range(3):
+            epoch_of(ahead, epoch)
+            assert len(ahead._coming) <= 4
+        ahead.close()
+
+
+def recording(feed: Feed, made: list[int]) -> Feed:
+    def normalize(images: Tensor) -> Tensor:
+        made.append(len(images))
+        return halved(images)
+
+    return replace(feed, normalize=normalize)
+
+
+def failing(_: Tensor) -> Tensor:
+    raise ValueError("no such image")
+
+
+def test_no_more_than_a_few_orders_are_remembered() -> None:
+    """An order of a million images takes 8 MB; a thousand epochs must not keep them all."""
+    batches = batches_of()
+    for epoch in range(50):
+        batches.batch(epoch, 0)
+    assert len(batches._orders) <= 3
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_the_cache_of_orders_survives_many_threads() -> None:
+    """Every thread adds an order while others look for old ones to drop."""
+    places = [(epoch, 0) for epoch in range(600)]
+    batches = batches_of()
+    call: Callable[[tuple[int, int]], Batch] = lambda place: batches.batch(*place)  # noqa: E731
+    with often_switching(), ThreadPoolExecutor(16) as pool:
+        assert len(list(pool.map(call, places))) == 600

@@ -1,0 +1,158 @@
+"""Writing: whole or not at all, and errors that say what to do."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from sartor import files
+from sartor.errors import FileError
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+class TestAtomicWrite:
+    def test_replaces_what_was_there(self, tmp_path: Path) -> None:
+        path = tmp_path / "file"
+        files.write_bytes(path, b"old")
+        files.write_bytes(path, b"new")
+        assert contents(tmp_path) == {"file": b"new"}
+
+    @pytest.mark.parametrize("before", [{}, {"file": b"old"}])
+    def test_a_fault_while_writing_changes_nothing(
+        self, before: dict[str, bytes], tmp_path: Path
+    ) -> None:
+        for name, content in before.items():
+            (tmp_path / name).write_bytes(content)
+        with suppress(ZeroDivisionError), files.atomic_write(tmp_path / "file") as stream:
+            stream.write(b"half of it")
+            stream.write(bytes([1 // 0]))
+        assert contents(tmp_path) == before
+
+    def test_readers_see_nothing_before_the_end(self, tmp_path: Path) -> None:
+        path = tmp_path / "file"
+        path.write_bytes(b"old")
+        with files.atomic_write(path) as stream:
+            stream.write(b"x" * 1_000_000)
+            stream.flush()
+            assert path.read_bytes() == b"old"
+        assert path.stat().st_size == 1_000_000
+
+    @pytest.mark.parametrize("step", ["fsync", "replace", "chmod"])
+    def test_a_full_disk(self, step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = tmp_path / "file"
+        path.write_bytes(b"old")
+
+        def refuse(*_arguments: object, **_options: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, step, refuse)
+        with pytest.raises(FileError) as caught:
+            files.write_bytes(path, b"new")
+        monkeypatch.undo()
+        assert caught.value.message == f"Cannot write {path}: no space left on device."
+        assert "free some space" in caught.value.hint
+        assert caught.value.exit_code == 1
+        assert contents(tmp_path) == {"file": b"old"}
+
+    @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+    def test_permissions_follow_the_umask(self, mask: int, mode: int, tmp_path: Path) -> None:
+        before = os.umask(mask)
+        try:
+            files.write_bytes(tmp_path / "file", b"")
+            assert os.umask(mask) == mask, "left as it was"
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == mode
+
+    def test_a_path_below_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(FileError, match="not a directory") as caught:
+            files.write_text(tmp_path / "file" / "below", "text")
+        assert "choose another folder" in caught.value.hint
+
+    def test_a_folder_that_does_not_exist(self, tmp_path: Path) -> None:
+        with pytest.raises(FileError, match="no such file or directory"):
+            files.write_text(tmp_path / "folder" / "file", "text")
+        with pytest.raises(FileError, match="Cannot create the folder /proc/"):
+            files.make_folder(Path("/proc/sartor/run"))
+
+    def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(
+        self, tmp_path: Path
+    ) -> None:
+        (tmp_path / "kept.tmp").touch()
+        (tmp_path / ".hidden").touch()
+        writer = files.atomic_write(tmp_path / "file")
+        writer.__enter__().write(b"half")  # and then the process is killed
+        assert len(contents(tmp_path)) == 3
+        files.remove_temporary(tmp_path)
+        assert set(contents(tmp_path)) == {"kept.tmp", ".hidden"}
+        files.remove_temporary(tmp_path / "nowhere")
+
+
+class TestJson:
+    def test_round_trip_in_utf_8(self, tmp_path: Path) -> None:
+        files.write_json(tmp_path / "file", {"name": "Größe", "rows": [1, None]})
+        text = (tmp_path / "file").read_text("utf-8")
+        assert json.loads(text) == {"name": "Größe", "rows": [1, None]}
+        assert text.endswith("}\n")
+
+    def test_lines_round_trip(self, tmp_path: Path) -> None:
+        path, rows = tmp_path / "rows", [{"epoch": 1, "loss": 0.1}, {"epoch": 2, "loss": None}]
+        assert files.read_json_lines(path) == []
+        for row in rows:
+            files.append_json_line(path, row)
+        assert files.read_json_lines(path) == rows
+        files.write_json_lines(path, rows[:1])
+        assert files.read_json_lines(path) == rows[:1]
+
+    @pytest.mark.parametrize("cut", range(1, 24))
+    def test_a_torn_line_is_left_out(self, cut: int, tmp_path: Path) -> None:
+        path = tmp_path / "rows"
+        files.write_json_lines(path, [{"epoch": 1}, {"epoch": 2}])
+        whole = path.read_bytes()
+        path.write_bytes(whole[:cut])
+        # {"epoch": 1} takes 12 bytes and a line break.
+        assert files.read_json_lines(path) == [{"epoch": 1}, {"epoch": 2}][: (cut + 1) // 13]
+
+    @pytest.mark.parametrize("line", [b"\xff\xfe", b"[1]", b"3", b"null", b"\x00" * 20, b"{"])
+    def test_reading_ends_at_damage(self, line: bytes, tmp_path: Path) -> None:
+        path = tmp_path / "rows"
+        path.write_bytes(b'{"epoch": 1}\n' + line + b'\n{"epoch": 3}\n')
+        assert files.read_json_lines(path) == [{"epoch": 1}]
+
+    def test_what_cannot_be_read_has_no_rows(self, tmp_path: Path) -> None:
+        assert files.read_json_lines(tmp_path) == []
+
+    def test_appending_to_a_full_disk(self) -> None:
+        with pytest.raises(FileError, match="Cannot write /dev/full: no space left on device"):
+            files.append_json_line(Path("/dev/full"), {"epoch": 1})
+
+
+class TestReplaceKeepingPrevious:
+    def test_what_stood_there_stays_as_previous(self, tmp_path: Path) -> None:
+        new, current, previous = (tmp_path / name for name in ("new", "current", "previous"))
+        for content in (b"1", b"2", b"3"):
+            new.write_bytes(content)
+            files.replace_keeping_previous(new, current, previous)
+        assert contents(tmp_path) == {"current": b"3", "previous": b"2"}
+
+
+def test_sha256_of() -> None:
+    known = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert files.sha256_of(b"") == known
+    assert files.sha256_of(memoryview(b"")) == known
+
+
+def test_an_error_without_a_number_keeps_its_text() -> None:
+    with pytest.raises(FileError, match="Cannot look: fileno"), files.explain_os_errors("look"):
+        io.BytesIO().fileno()

@@ -1,0 +1,131 @@
+"""Losses against those of `torch.nn`, weights against scikit-learn."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.utils.class_weight import compute_class_weight
+from torch import Tensor, nn
+
+from sartor.training.objective import Objective, balanced_weights, untrained_loss
+from sartor.training.settings import LOSSES
+
+LOGITS = torch.randn(17, 5, generator=torch.Generator().manual_seed(0)) * 3
+LABELS = torch.arange(17) % 5
+WEIGHTS = torch.tensor([0.2, 1.0, 3.0, 0.7, 10.0])
+
+
+def mean(objective: Objective, logits: Tensor = LOGITS, labels: Tensor = LABELS) -> Tensor:
+    return objective.sum(logits, labels) / objective.weight(labels)
+
+
+def gradient(objective: Any) -> Tensor:
+    logits = LOGITS.clone().requires_grad_()
+    objective(logits).backward()
+    assert logits.grad is not None
+    return logits.grad
+
+
+class TestTorch:
+    @pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["even", "weighted"])
+    @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+    def test_cross_entropy(self, weights: Tensor | None, smoothing: float) -> None:
+        ours = Objective(loss="cross-entropy", smoothing=smoothing, class_weights=weights)
+        theirs = nn.CrossEntropyLoss(weight=weights, label_smoothing=smoothing)
+        torch.testing.assert_close(mean(ours), theirs(LOGITS, LABELS))
+        torch.testing.assert_close(
+            gradient(lambda logits: mean(ours, logits)),
+            gradient(lambda logits: theirs(logits, LABELS)),
+        )
+
+    def test_mse_on_one_hot(self) -> None:
+        ours, theirs = Objective(loss="mse"), nn.MSELoss()
+        one_hot = F.one_hot(LABELS, 5).float()
+        torch.testing.assert_close(mean(ours), theirs(LOGITS, one_hot))
+        torch.testing.assert_close(
+            gradient(lambda logits: mean(ours, logits)),
+            gradient(lambda logits: theirs(logits, one_hot)),
+        )
+
+    def test_bce_with_logits(self) -> None:
+        ours, theirs = Objective(loss="bce"), nn.BCEWithLogitsLoss()
+        one_hot = F.one_hot(LABELS, 5).float()
+        torch.testing.assert_close(mean(ours), theirs(LOGITS, one_hot))
+        torch.testing.assert_close(
+            gradient(lambda logits: mean(ours, logits)),
+            gradient(lambda logits: theirs(logits, one_hot)),
+        )
+
+    @pytest.mark.parametrize("loss", LOSSES)
+    def test_weights_are_a_weighted_mean_over_images(self, loss: str) -> None:
+        each = torch.stack(
+            [Objective(loss=loss).sum(LOGITS[k : k + 1], LABELS[k : k + 1]) for k in range(17)]
+        )
+        weights = WEIGHTS[LABELS]
+        weighted = mean(Objective(loss=loss, class_weights=WEIGHTS))
+        torch.testing.assert_close(weighted, (each * weights).sum() / weights.sum())
+
+    @pytest.mark.parametrize("loss", LOSSES)
+    def test_logits_of_half_precision_are_summed_in_single(self, loss: str) -> None:
+        half = LOGITS.bfloat16()
+        result = Objective(loss=loss).sum(half, LABELS)
+        assert result.dtype == torch.float32
+        torch.testing.assert_close(result, Objective(loss=loss).sum(half.float(), LABELS))
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    st.sampled_from(LOSSES),
+    st.sampled_from([0.0, 0.3]),
+    st.booleans(),
+    st.lists(st.integers(0, 16), max_size=6),
+)
+def test_parts_add_up_to_the_whole(
+    loss: str, smoothing: float, weighted: bool, cuts: list[int]
+) -> None:
+    objective = Objective(
+        loss=loss, smoothing=smoothing, class_weights=WEIGHTS if weighted else None
+    )
+    edges = [0, *sorted(cuts), 17]
+    parts = [slice(*pair) for pair in pairwise(edges)]
+    total = sum(float(objective.sum(LOGITS[part], LABELS[part])) for part in parts)
+    weight = sum(float(objective.weight(LABELS[part])) for part in parts)
+    assert total == pytest.approx(float(objective.sum(LOGITS, LABELS)), rel=1e-5)
+    assert weight == pytest.approx(float(objective.weight(LABELS)), rel=1e-5)
+
+
+def test_plain_judges_without_smoothing_and_weights() -> None:
+    objective = Objective(loss="cross-entropy", smoothing=0.2, class_weights=WEIGHTS)
+    torch.testing.assert_close(mean(objective.plain()), F.cross_entropy(LOGITS, LABELS))
+    assert objective.plain().weight(LABELS) == 17
+
+
+class TestBalancedWeights:
+    @settings(deadline=None, max_examples=60)
+    @given(st.lists(st.integers(1, 300), min_size=2, max_size=12))
+    def test_are_those_of_scikit_learn(self, sizes: list[int]) -> None:
+        labels = np.repeat(np.arange(len(sizes)), sizes)
+        expected = compute_class_weight("balanced", classes=np.arange(len(sizes)), y=labels)
+        ours = balanced_weights(torch.from_numpy(labels), len(sizes))
+        np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-6)
+
+    def test_an_empty_class_weighs_nothing(self) -> None:
+        weights = balanced_weights(torch.tensor([0, 0, 2]), 4)
+        assert weights.tolist() == pytest.approx([3 / 8, 0, 3 / 4, 0])
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("num_classes", [2, 10, 100])
+def test_untrained_loss_is_that_of_outputs_of_zero(loss: str, num_classes: int) -> None:
+    labels = torch.arange(30) % num_classes
+    measured = mean(Objective(loss=loss), torch.zeros(30, num_classes), labels)
+    assert untrained_loss(loss, num_classes) == pytest.approx(float(measured), rel=1e-6)
+    assert untrained_loss("cross-entropy", 10) == pytest.approx(math.log(10))
