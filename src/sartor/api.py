@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +29,9 @@ from .errors import (
     Interrupted,
     PictureError,
     RunError,
+    SartorError,
     SartorWarning,
+    TrainingError,
     UsageError,
 )
 from .evaluation.metrics import Evaluation
@@ -38,7 +40,7 @@ from .evaluation.predictions import Predictions, probabilities_of
 from .events import Ended, Event, Note, Started
 from .files import make_folder, write_bytes, write_json, write_json_lines, write_text
 from .interrupts import stop_requests
-from .models.custom import is_custom, source_of
+from .models.custom import is_custom, reason_of, source_of
 from .models.summary import Summary, summarize
 from .recipe import Recipe, load_recipe
 from .runs.environment import describe_environment
@@ -522,6 +524,8 @@ def load_checkpoint(folder: RunFolder, which: str) -> Checkpoint:
             # Damaged, or gone: a training that goes on replaces it just now.
             faults.append(error.message)
             continue
+        if which == "best" and kept.progress.best_epoch and not path.name.startswith(which):
+            faults = faults or [f"The best checkpoint of {folder.path} is missing."]
         _warn(f"{fault} {path.name} is used instead." for fault in faults)
         return kept
     if faults:
@@ -608,7 +612,7 @@ def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink) -> None:
     folder.write_status("running")
     try:
         with stop_requests() as request, engine.tuned(job.settings):
-            for event in train(job, progress, request.asked):
+            for event in _explained(train(job, progress, request.asked), progress):
                 sink(event)
                 if isinstance(event, Ended):
                     reason = event.reason
@@ -624,6 +628,20 @@ def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink) -> None:
             f"Stopped after step {progress.step}, in epoch {progress.epoch + 1}; all is saved.",
             f"Go on with: sartor resume {folder.path}",
         )
+
+
+def _explained(events: Iterator[Event], progress: Progress) -> Iterator[Event]:
+    """The same events; what a network of the user's own raises becomes an error with its step."""
+    try:
+        yield from events
+    except (SartorError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise TrainingError(
+            f"{type(error).__name__} after step {progress.step}, in epoch {progress.epoch + 1}: "
+            f"{reason_of(error)}.",
+            "Correct the model and train anew; SARTOR_DEBUG=1 shows where it happened.",
+        ) from error
 
 
 def _extended(run: Run, progress: Progress, epochs: int | None) -> Recipe:

@@ -189,13 +189,14 @@ def _split_problems(training: TrainingSettings, split: Split) -> list[str]:
     problems = []
     if training.patience is not None and not len(split.val):
         problems.append("patience needs a validation split, and val_fraction gives it no image")
-    if training.drop_last and training.batch_size != "all":
-        images = training.batch_size * training.grad_accum_steps
-        if images > len(split.train):
-            problems.append(
-                f"drop_last leaves nothing of {len(split.train)} training images: one step takes "
-                f"{images}"
-            )
+    count = len(split.train)
+    images = (count if training.batch_size == "all" else training.batch_size) * (
+        training.grad_accum_steps
+    )
+    if training.drop_last and images > count:
+        problems.append(
+            f"drop_last leaves nothing of {count} training images: a step takes {images}"
+        )
     return problems
 
 

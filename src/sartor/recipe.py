@@ -80,7 +80,9 @@ class Recipe:
         """Nested tables; settings left open (None) are left out, for TOML has no word for them."""
         return {
             name: {
-                key: value for key, value in vars(getattr(self, name)).items() if value is not None
+                key: dict(value) if isinstance(value, Mapping) else value
+                for key, value in vars(getattr(self, name)).items()
+                if value is not None
             }
             for name in PARTS
         }

@@ -44,6 +44,8 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
         return exit_code
     except SartorError as error:
+        if os.environ.get("SARTOR_DEBUG"):
+            raise
         _say_error(error)
         return error.exit_code
     except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -235,4 +236,13 @@ def _note(text: str) -> None:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, allow_nan=False), flush=True)
+    print(json.dumps(_strict(value), allow_nan=False), flush=True)
+
+
+def _strict(value: Any) -> Any:
+    """The same with null for infinities and NaN, for which JSON has no word."""
+    if isinstance(value, dict):
+        return {key: _strict(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

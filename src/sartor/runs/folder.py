@@ -20,6 +20,17 @@ FORMAT = 1
 _LAST, _PREVIOUS, _BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 _NEW, _LOCK = "new.safetensors", ".lock"
 _LOCK_PATIENCE_SECONDS = 1.0
+_HISTORY_COLUMNS = {
+    "epoch",
+    "step",
+    "seconds",
+    "learning_rate",
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "images_per_second",
+}
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,8 @@ class RunFolder:
 
     def history(self) -> list[dict[str, Any]]:
         """One row an epoch, as far as the file can be read."""
-        return files.read_json_lines(self.history_path)
+        rows = files.read_json_lines(self.history_path)
+        return list(itertools.takewhile(_HISTORY_COLUMNS.issubset, rows))
 
     def read_recipe_text(self) -> str:
         """The resolved recipe's TOML.

@@ -1,0 +1,34 @@
+"""The scripts in benchmarks/ are no package: they find each other in their own folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sartor.data.dataset import Dataset
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+TRAIN, TEST = 600, 200
+
+
+def first_images(dataset: Dataset) -> Dataset:
+    """A few of the training images and a few of the test images."""
+    assert dataset.test is not None
+    kept = np.concatenate([np.arange(TRAIN), dataset.test[:TEST]])
+    return Dataset(
+        dataset.images[kept],
+        dataset.labels[kept],
+        dataset.classes,
+        test=np.arange(TRAIN, TRAIN + TEST),
+        name=dataset.name,
+    )
+
+
+@pytest.fixture(scope="session")
+def small_sets(mnist: Dataset, fashion_mnist: Dataset) -> dict[str, Dataset]:
+    """Both named sets, reduced."""
+    return {"mnist": first_images(mnist), "fashion-mnist": first_images(fashion_mnist)}

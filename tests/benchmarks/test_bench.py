@@ -1,0 +1,87 @@
+"""The benchmark measures what it says, and its page says what was measured."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import bench
+import pytest
+import tutorial
+from bench_page import Case, Limit, Result, Round, document, result_of
+
+import sartor
+from sartor.data.dataset import Dataset
+from sartor.data.split import make_split
+
+LOOP_SECONDS = (8.0, 2.0, 4.0)
+
+
+def rounds() -> list[Round]:
+    """Ratios 8, 2, 4."""
+    return [
+        Round(
+            train_images=100,
+            loop_seconds=seconds,
+            fit_seconds=1.0,
+            history_seconds=0.5,
+            images_per_second=300,
+        )
+        for seconds in LOOP_SECONDS
+    ]
+
+
+def result(target: float) -> Result:
+    case = Case(name="some-recipe", source="mnist", target=target, sartor_epochs=2)
+    return result_of(case, rounds())
+
+
+@pytest.mark.usefixtures("mnist", "fashion_mnist")
+@pytest.mark.parametrize("case", bench.CASES, ids=lambda case: case.name)
+def test_both_sides_train_on_as_many_images(case: Case) -> None:
+    dataset = bench.dataset_of(case)
+    data = sartor.load_recipe(case.name).with_settings(case.settings).data
+    split = make_split(
+        dataset, val_fraction=data.val_fraction, test_fraction=data.test_fraction, seed=0
+    )
+    samples, val_images = bench.samples_of(dataset), tutorial.TRAININGS[case.name].val_images
+    assert (len(samples) - val_images, val_images) == (len(split.train), len(split.val))
+    assert len(split.train) == (50_000 if data.val_fraction == 1 / 6 else 60_000)
+
+
+def test_a_pair_is_timed_and_leaves_nothing_behind(
+    small_sets: dict[str, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    case = next(case for case in bench.CASES if case.name == "fashion-cnn")
+    dataset = small_sets[case.source]
+    began = time.perf_counter()
+    pair = bench.measure_pair(case, dataset, bench.samples_of(dataset))
+    took = time.perf_counter() - began
+    assert pair.train_images == 600
+    assert 0 < pair.history_seconds < pair.fit_seconds
+    assert pair.loop_seconds + case.sartor_epochs * pair.fit_seconds < took
+    assert not list(tmp_path.iterdir())
+
+
+def test_results_are_medians_with_their_range() -> None:
+    found = result(target=3)
+    assert (found.ratio, found.lowest, found.highest) == (4, 2, 8)
+    assert found.loop_images_per_second == 25
+    assert found.reached
+    assert not result(target=4.1).reached
+
+
+def test_the_page_says_what_was_reached() -> None:
+    limit = Limit(what="a start", limit=1, seconds=(0.5, 3.0, 2.0))
+    text = document({"processor": "abacus"}, [result(target=5)], [limit])
+    assert "| some-recipe | 4.00 | 2.00 to 8.00 | 5 | no |" in text
+    assert "| a start | 2.00 | 0.50 to 3.00 (3 times) | 1 | no |" in text
+    assert "| processor | abacus |" in text
+    assert "3 rounds" in text
+
+
+@pytest.mark.usefixtures("fashion_mnist")
+def test_starts_are_timed(tmp_path: Path) -> None:
+    assert 0 < bench.seconds_to_first_step(tmp_path / "run") < 60
+    assert 0 < min(bench.measure_help(1).seconds) < 10

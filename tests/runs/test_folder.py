@@ -1,0 +1,185 @@
+"""One run's folder: never overwritten, held by one process, checkpoints in the right order."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from sartor.errors import FileError, RunError
+from sartor.events import CheckpointDue, EpochDone
+from sartor.runs.environment import describe_environment
+from sartor.runs.folder import RunFolder, create_run
+from sartor.runs.sinks import Recorder
+
+
+class TestCreateRun:
+    def test_counts_up_and_never_reuses(self, tmp_path: Path) -> None:
+        runs = tmp_path / "runs"
+        made = [create_run(None, "digits-lenet", runs).name for _ in range(3)]
+        assert made == ["digits-lenet-1", "digits-lenet-2", "digits-lenet-3"]
+        (runs / "digits-lenet-1").rmdir()
+        (runs / "digits-lenet-10").mkdir()
+        (runs / "digits-lenet-old").mkdir()
+        (runs / "digits-lenet-99-copy").mkdir()
+        assert create_run(None, "digits-lenet", runs).name == "digits-lenet-11"
+        assert create_run(None, "digits-mlp", runs).name == "digits-mlp-1"
+
+    def test_many_at_once_get_folders_of_their_own(self, tmp_path: Path) -> None:
+        made: list[str] = []
+        threads = [
+            threading.Thread(target=lambda: made.append(create_run(None, "x", tmp_path).name))
+            for _ in range(16)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(set(made)) == 16
+
+    def test_out_is_exactly_that_folder(self, tmp_path: Path) -> None:
+        out = tmp_path / "a" / "b" / "c"
+        assert create_run(out, "x", tmp_path).path == out
+        assert create_run(out, "x", tmp_path).path == out, "still empty"
+
+    @pytest.mark.parametrize("name", ["recipe.toml", ".hidden", "folder/"])
+    def test_out_that_holds_anything_is_refused(self, name: str, tmp_path: Path) -> None:
+        path = tmp_path / "out" / name
+        path.parent.mkdir()
+        path.mkdir() if name.endswith("/") else path.touch()
+        with pytest.raises(RunError, match=r"is not empty; a run is never overwritten"):
+            create_run(tmp_path / "out", "x", tmp_path)
+
+    def test_a_lock_alone_is_no_content(self, tmp_path: Path) -> None:
+        with RunFolder(tmp_path).locked():
+            pass
+        create_run(tmp_path, "x", tmp_path)
+
+    def test_out_that_is_a_file_or_below_one(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        for out in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/no/run")):
+            with pytest.raises(FileError, match="Cannot create the folder") as caught:
+                create_run(out, "x", tmp_path)
+            assert caught.value.hint
+
+
+class TestLock:
+    def test_holds_until_released(self, tmp_path: Path) -> None:
+        folder = RunFolder(tmp_path)
+        assert not folder.is_locked()
+        second = RunFolder(tmp_path).locked()
+        with folder.locked():
+            assert folder.is_locked()
+            with pytest.raises(RunError, match=f"Another process is training {tmp_path}"):
+                second.__enter__()
+        assert not folder.is_locked()
+
+    def test_is_released_after_a_fault(self, tmp_path: Path) -> None:
+        with pytest.raises(ZeroDivisionError), RunFolder(tmp_path).locked():
+            print(1 // 0)  # noqa: T201
+        assert not RunFolder(tmp_path).is_locked()
+
+    def test_who_only_looks_does_not_get_in_the_way(self, tmp_path: Path) -> None:
+        """`sartor runs`, again and again, while others want to train."""
+        with RunFolder(tmp_path).locked():
+            pass
+        end = time.monotonic() + 0.3
+        looking = threading.Thread(
+            target=lambda: [
+                RunFolder(tmp_path).is_locked() for _ in iter(lambda: time.monotonic() < end, False)
+            ]
+        )
+        looking.start()
+        while time.monotonic() < end:
+            with RunFolder(tmp_path).locked():
+                pass
+        looking.join()
+
+    def test_where_no_lock_can_be(self, tmp_path: Path) -> None:
+        assert not RunFolder(tmp_path / "gone").is_locked()
+        (tmp_path / "file").touch()
+        with pytest.raises(FileError, match="Cannot lock the run"):
+            RunFolder(tmp_path / "file").locked().__enter__()
+
+
+class TestStatus:
+    def test_running_without_a_lock_was_killed(self, tmp_path: Path) -> None:
+        folder = RunFolder(tmp_path)
+        folder.write_status("running")
+        assert folder.status()["state"] == "killed"
+        with folder.locked():
+            assert folder.status()["state"] == "running"
+
+    def test_keeps_what_goes_with_it(self, tmp_path: Path) -> None:
+        RunFolder(tmp_path).write_status("failed", reason="the disk is full")
+        assert RunFolder(tmp_path).status() == {
+            "format": 1,
+            "state": "failed",
+            "reason": "the disk is full",
+        }
+
+
+class Kept:
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def to_bytes(self) -> bytes:
+        return self.content
+
+
+class TestCheckpoints:
+    def test_last_and_the_one_before_and_the_best(self, tmp_path: Path) -> None:
+        record, folder = Recorder(RunFolder(tmp_path)), RunFolder(tmp_path)
+        assert folder.checkpoints("last") == folder.checkpoints("best") == []
+        record(CheckpointDue(last=Kept(b"1"), best=None))
+        assert [path.read_bytes() for path in folder.checkpoints("best")] == [b"1"]
+        record(CheckpointDue(last=Kept(b"2"), best=Kept(b"best")))
+        record(CheckpointDue(last=Kept(b"3"), best=None))
+        assert [path.read_bytes() for path in folder.checkpoints("last")] == [b"3", b"2"]
+        assert [path.read_bytes() for path in folder.checkpoints("best")] == [b"best", b"3", b"2"]
+
+    def test_the_best_is_on_disk_before_the_last_knows_of_it(self, tmp_path: Path) -> None:
+        class Dies(Kept):
+            def to_bytes(self) -> bytes:
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            Recorder(RunFolder(tmp_path))(CheckpointDue(last=Dies(b""), best=Kept(b"best")))
+        assert (tmp_path / "checkpoints" / "best.safetensors").read_bytes() == b"best"
+
+    def test_settle_ends_what_was_half_done(self, tmp_path: Path) -> None:
+        folder = RunFolder(tmp_path)
+        folder.settle()
+        folder.save_checkpoint(b"1")
+        checkpoints = tmp_path / "checkpoints"
+        (checkpoints / "last.safetensors").rename(checkpoints / "previous.safetensors")
+        (checkpoints / "new.safetensors").write_bytes(b"2")
+        (checkpoints / ".new.safetensors.abc.tmp").write_bytes(b"ha")
+        folder.settle()
+        assert {path.name: path.read_bytes() for path in checkpoints.iterdir()} == {
+            "last.safetensors": b"2",
+            "previous.safetensors": b"1",
+        }
+
+
+def test_recorder_writes_rows(tmp_path: Path) -> None:
+    names = ["epoch", "step", "seconds", "learning_rate", "images_per_second"]
+    names += ["train_loss", "train_accuracy", "val_loss", "val_accuracy"]
+    row = dict.fromkeys(names, 0.5)
+    record = Recorder(RunFolder(tmp_path))
+    record(EpochDone(row=row, best=True))
+    record(EpochDone(row=row, best=False))
+    assert RunFolder(tmp_path).history() == [row, row]
+    RunFolder(tmp_path).history_path.write_text(json.dumps(row) + '\n{"epoch": 2}\n')
+    assert RunFolder(tmp_path).history() == [row], "a row lacks columns"
+
+
+def test_environment_is_json_and_names_versions() -> None:
+    environment = json.loads(json.dumps(describe_environment()))
+    assert environment["packages"]["torch"]
+    assert environment["python"].startswith("3.")
+    assert environment["cores"] >= 1
+    assert environment["commit"] is None or len(environment["commit"]) == 40

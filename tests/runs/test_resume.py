@@ -1,0 +1,169 @@
+"""Trained longer: as if the longer training had been meant from the start, or a sentence."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sartor
+from sartor.data.dataset import Dataset
+from sartor.events import EpochDone, Event
+from sartor.runs.folder import RunFolder
+
+SMALL: dict[str, Any] = {
+    "model": "mlp",
+    "model_kwargs": {"hidden": (16,), "dropout": 0.2},
+    "batch_size": 300,
+    "threads": 1,
+}
+
+
+class TestLonger:
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"opt": "sgd", "lr": 0.1},
+            {"opt": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": True},
+            {"opt": "adam", "clip_grad": 1.0},
+            {"opt": "adamw", "weight_decay": 0.01, "grad_accum_steps": 2, "val_fraction": 0.0},
+            {"opt": "rmsprop", "momentum": 0.5, "smoothing": 0.1, "sched": "step"},
+        ],
+        ids=lambda settings: settings["opt"],
+    )
+    def test_with_a_constant_schedule_it_equals_the_long_training(
+        self, settings: dict[str, Any], digits: Dataset, tmp_path: Path
+    ) -> None:
+        settings = {"sched": "constant"} | settings | SMALL
+        long = sartor.fit(digits, epochs=4, out=tmp_path / "long", **settings)
+        run = sartor.fit(digits, epochs=2, out=tmp_path / "run", **settings)
+        longer = sartor.resume(run.path, epochs=4, data=digits)
+        assert longer.weights_sha256 == long.weights_sha256
+        assert [row["train_loss"] for row in run.history] == [
+            row["train_loss"] for row in long.history
+        ]
+        assert run.recipe == long.recipe
+        assert run.evaluate().to_json() == long.evaluate().to_json()
+
+    def test_the_recipe_before_is_kept(self, run_copy: Path, command: Any) -> None:
+        before = (run_copy / "recipe.toml").read_text()
+        assert command("resume", run_copy, "--epochs", 4).exit_code == 0
+        assert (run_copy / "recipe-before-1.toml").read_text() == before
+        assert sartor.Run.open(run_copy).recipe.training.epochs == 4
+        assert command("resume", run_copy, "--epochs", 5, "--json").document["epochs"] == 5
+        assert sartor.load_recipe(run_copy / "recipe-before-2.toml").training.epochs == 4
+
+    def test_a_finished_run_says_so(self, run_copy: Path, command: Any) -> None:
+        before = {path: path.read_bytes() for path in run_copy.rglob("*.*") if path.is_file()}
+        for more in ([], ["--epochs", 3]):
+            answer = command("resume", run_copy, "--json", *more)
+            assert answer.exit_code == 0
+            assert f"{run_copy} is finished; train it longer with --epochs N." in answer.err
+            assert answer.document["epochs"] == 3
+        assert before == {path: path.read_bytes() for path in before}
+
+    @pytest.mark.parametrize(
+        ("epochs", "reason"),
+        [
+            (2, "has 3 epochs already, more than --epochs 2"),
+            (0, "epochs must be at least 1"),
+            (-3, "epochs must be at least 1"),
+        ],
+    )
+    def test_fewer_epochs_than_done(
+        self, epochs: int, reason: str, run_copy: Path, command: Any
+    ) -> None:
+        before = (run_copy / "recipe.toml").read_text()
+        answer = command("resume", run_copy, "--epochs", epochs)
+        assert (answer.exit_code, answer.out) == (2, "")
+        assert reason in answer.err
+        assert (run_copy / "recipe.toml").read_text() == before
+
+    def test_as_many_epochs_as_are_done_but_in_the_next_one(
+        self, digits: Dataset, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "run"
+        with pytest.raises(sartor.Interrupted):
+            sartor.fit(digits, epochs=5, out=out, on_event=interrupt_after(2), **SMALL)
+        with pytest.raises(sartor.SartorError, match="in epoch 3 already") as caught:
+            sartor.resume(out, epochs=2)
+        assert caught.value.exit_code == 2
+        # Fewer than planned, and still ahead, is fine.
+        run = sartor.resume(out, epochs=3)
+        assert (len(run.history), run.status["state"]) == (3, "finished")
+
+
+def interrupt_after(epoch: int) -> Any:
+    def on_event(event: Event) -> None:
+        if isinstance(event, EpochDone) and event.row["epoch"] == epoch:
+            signal.raise_signal(signal.SIGINT)
+
+    return on_event
+
+
+class TestStoppedEarly:
+    @pytest.fixture
+    def stopped(self, digits: Dataset, tmp_path: Path) -> sartor.Run:
+        """With so small a learning rate no epoch is better than the first."""
+        settings = SMALL | {"lr": 1e-9, "patience": 2, "epochs": 10}
+        run = sartor.fit(digits, out=tmp_path / "run", **settings)
+        assert run.status["state"] == "stopped early"
+        assert len(run.history) == 3
+        return run
+
+    def test_without_epochs_it_is_finished(self, stopped: sartor.Run, command: Any) -> None:
+        answer = command("resume", stopped.path, "--json")
+        assert "is finished" in answer.err
+        assert answer.document["epochs"] == 3
+        assert stopped.status["state"] == "stopped early"
+
+    @pytest.mark.parametrize("epochs", [10, 20])
+    def test_with_epochs_patience_counts_anew(
+        self, epochs: int, stopped: sartor.Run, command: Any
+    ) -> None:
+        assert command("resume", stopped.path, "--epochs", epochs, "--json").document["epochs"] == 5
+        assert stopped.status["state"] == "stopped early"
+
+    def test_one_epoch_more(self, stopped: sartor.Run, command: Any) -> None:
+        assert command("resume", stopped.path, "--epochs", 4, "--json").document["epochs"] == 4
+        assert stopped.status["state"] == "finished"
+
+
+class TestWhereTheRunIs:
+    def test_a_moved_run_goes_on_from_another_folder(
+        self, run_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Any
+    ) -> None:
+        moved = run_copy.rename(tmp_path / "a new name")
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        assert command("resume", "../a new name", "--epochs", 4, "--json").exit_code == 0
+        assert list(Path().iterdir()) == []
+        assert RunFolder(moved).status()["state"] == "finished"
+
+    def test_a_run_on_a_folder_goes_on_from_another_folder(
+        self, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Any
+    ) -> None:
+        write_idx(tmp_path / "pictures" / "small", digits)
+        monkeypatch.chdir(tmp_path / "pictures")
+        out = tmp_path / "run"
+        fit = command("fit", "small", "--epochs", 2, "--out", out, "--json", "--threads", 1)
+        assert fit.exit_code == 0
+        monkeypatch.chdir(tmp_path)
+        assert command("resume", out, "--epochs", 3, "--json").document["epochs"] == 3
+        assert command("evaluate", out, "--json").document["count"] == 100
+        (tmp_path / "pictures").rename(tmp_path / "gone")
+        answer = command("evaluate", out)
+        assert answer.exit_code == 1
+        assert f"data {tmp_path / 'pictures' / 'small'} is not at hand" in answer.err
+
+
+def write_idx(folder: Path, dataset: Dataset) -> None:
+    folder.mkdir(parents=True)
+    for name, part in (("train", slice(0, 400)), ("t10k", slice(400, 500))):
+        images, labels = dataset.images[part, 0], dataset.labels[part].astype("uint8")
+        header = b"".join(n.to_bytes(4, "big") for n in (0x803, *images.shape))
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(header + images.tobytes())
+        header = b"".join(n.to_bytes(4, "big") for n in (0x801, len(labels)))
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())

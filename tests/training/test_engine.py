@@ -1,0 +1,55 @@
+"""How the machine is used, and that it is left as it was found."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from sartor.training import engine
+from sartor.training.settings import TrainingSettings
+
+
+def test_channels_last_suits_convolutions() -> None:
+    conv, linear = nn.Sequential(nn.Conv2d(1, 2, 3)), nn.Linear(2, 2)
+    assert engine.chosen_memory_format("auto", conv) == "channels-last"
+    assert engine.chosen_memory_format("auto", linear) == "contiguous"
+    assert engine.chosen_memory_format("contiguous", conv) == "contiguous"
+    assert engine.chosen_memory_format("channels-last", linear) == "channels-last"
+
+
+def test_threads_are_those_wished_for_or_torchs() -> None:
+    assert engine.chosen_threads(3) == 3
+    assert engine.chosen_threads(None) == torch.get_num_threads()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_tuned_leaves_threads_and_random_numbers_as_they_were(fails: bool) -> None:
+    settings = TrainingSettings(threads=2, device="cpu")
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+
+    def use() -> None:
+        with engine.tuned(settings):
+            assert torch.get_num_threads() == 2
+            torch.manual_seed(99)
+            torch.rand(7)
+            if fails:
+                raise KeyError
+
+    if fails:
+        with pytest.raises(KeyError):
+            use()
+    else:
+        use()
+    assert torch.get_num_threads() == 1
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_tuned_takes_tiny_numbers_for_zero_while_it_lasts() -> None:
+    tiny = torch.tensor([1e-39]).mul(torch.tensor([1.0]))
+    with engine.tuned(TrainingSettings(threads=1, device="cpu")):
+        inside = tiny * 1.0
+    assert (tiny * 1.0).count_nonzero() == 1
+    assert inside.view(torch.int32).item() == 0
