@@ -127,6 +127,7 @@ class TestFit:
         with pytest.raises(UsageError, match=r"val split of .* has no images") as caught:
             run.evaluate("val")
         assert "--split" in caught.value.hint
+        assert caught.value.exit_code == 2
         with pytest.raises(RecipeError, match="patience needs a validation split"):
             sartor.fit(digits, val_fraction=0.0, patience=3, **SMALL)
 

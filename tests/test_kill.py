@@ -22,7 +22,7 @@ from sartor.data.dataset import Dataset
 from sartor.events import EpochDone, Event
 from sartor.runs.folder import RunFolder
 
-FIT = ["fit", "digits", "--model", "lenet", "--model-kwargs", "dropout=0.3", "--epochs", "8"]
+FIT = ["fit", "digits", "--model", "lenet", "--model-kwargs", "dropout=0.3", "--epochs", "12"]
 FIT += ["--batch-size", "32", "--warmup-epochs", "1", "--threads", "1", "--seed", "5"]
 TIMES = ("seconds", "images_per_second")
 
@@ -45,7 +45,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "digits",
         model="lenet",
         model_kwargs={"dropout": 0.3},
-        epochs=8,
+        epochs=12,
         batch_size=32,
         warmup_epochs=1,
         threads=1,
@@ -107,22 +107,6 @@ class TestSigkill:
         assert answer.document["weights_sha256"] == undisturbed["weights"]
         assert outcome(out) == undisturbed
 
-    def test_twice_in_a_row(
-        self, start: Any, command: Any, tmp_path: Path, undisturbed: dict[str, Any]
-    ) -> None:
-        out = tmp_path / "run"
-        for words, moment in (
-            ((*FIT, "--out", out), lambda: has_checkpoint(out)),
-            (("resume", out), rows(out, 3)),
-        ):
-            process = start(*words)
-            wait_until(moment, process)
-            process.kill()
-            process.wait()
-            assert RunFolder(out).status()["state"] == "killed"
-        assert command("resume", out, "--json").exit_code == 0
-        assert outcome(out) == undisturbed
-
     def test_between_the_end_and_saying_so(self, run_copy: Path, command: Any) -> None:
         RunFolder(run_copy).write_status("running")
         assert RunFolder(run_copy).status()["state"] == "killed"
@@ -142,32 +126,28 @@ class TestSigkill:
 
 
 class TestSignals:
-    @pytest.mark.parametrize(
-        ("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
-    )
-    def test_saves_says_so_and_resumes_to_the_same_bits(
-        self,
-        number: signal.Signals,
-        exit_code: int,
-        start: Any,
-        command: Any,
-        tmp_path: Path,
-        undisturbed: dict[str, Any],
+    def test_killed_then_interrupted_then_terminated(
+        self, start: Any, command: Any, tmp_path: Path, undisturbed: dict[str, Any]
     ) -> None:
         out = tmp_path / "runs" / "one"
-        process = start(*FIT, "--out", out, "--json")
-        wait_until(rows(out, 2), process)
-        listed = command("runs", out.parent, "--json").document
-        assert [run["state"] for run in listed] == ["running"]
-        process.send_signal(number)
-        stdout, stderr = process.communicate()
-        assert process.returncode == exit_code
-        assert stdout == ""
-        assert "all is saved" in stderr
-        assert f"sartor resume {out}" in stderr
-        assert "Traceback" not in stderr
-        assert RunFolder(out).status()["state"] == "interrupted"
-
+        for words, moment, number, exit_code, state in (
+            ([*FIT, "--out", out], lambda: has_checkpoint(out), signal.SIGKILL, -9, "killed"),
+            (["resume", out, "--json"], rows(out, 2), signal.SIGINT, 130, "interrupted"),
+            (["resume", out, "--json"], rows(out, 4), signal.SIGTERM, 143, "interrupted"),
+        ):
+            process = start(*words)
+            wait_until(moment, process)
+            listed = command("runs", out.parent, "--json").document
+            assert [run["state"] for run in listed] == ["running"]
+            process.send_signal(number)
+            stdout, stderr = process.communicate()
+            assert process.returncode == exit_code
+            assert stdout == ""
+            assert "Traceback" not in stderr
+            if number != signal.SIGKILL:
+                assert "all is saved" in stderr
+                assert f"sartor resume {out}" in stderr
+            assert RunFolder(out).status()["state"] == state
         assert command("resume", out, "--json").exit_code == 0
         assert outcome(out) == undisturbed
 

@@ -315,6 +315,11 @@ class TestLoading:
         assert load_recipe(file).training.epochs == 4
         assert load_recipe(str(file)) == load_recipe(file)
 
+    def test_a_file_from_windows(self, tmp_path: Path) -> None:
+        file = tmp_path / "mine.toml"
+        file.write_bytes("\ufeff[training]\r\nepochs = 4\r\n".encode())
+        assert load_recipe(file).training.epochs == 4
+
     def test_a_file_of_another_suffix(self, tmp_path: Path) -> None:
         file = tmp_path / "mine.txt"
         file.write_text("[training]\nepochs = 4\n")

@@ -152,7 +152,8 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
             "Name a shipped recipe or the path of a .toml file.",
         )
     try:
-        return Recipe.from_toml(path.read_text("utf-8"))
+        # Editors of Windows put a byte order mark first, which is not TOML.
+        return Recipe.from_toml(path.read_text("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise UsageError(f"Cannot read the recipe {path}: {reason}.", "Check the path.") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import pty
 import re
@@ -163,7 +162,7 @@ class TestTables:
         assert max(map(len, answer.out.splitlines())) <= 80
         document = command("evaluate", trained, "--json").document
         assert f"accuracy {document['accuracy']:.2%} (95 % interval" in answer.out
-        rows = re.findall(r"^ +\d \d +((?:[\d.]+ ?)+)$", answer.out, re.MULTILINE)
+        rows = re.findall(r"^ +\d \d {2,}((?: *[\d.]+)+)$", answer.out, re.MULTILINE)
         cells = [[0 if cell == "." else int(cell) for cell in row.split()] for row in rows]
         assert cells == document["confusion"]
 
@@ -207,9 +206,9 @@ class TestTables:
             "train_accuracy": 1.0,
             "val_loss": 12.3456,
             "val_accuracy": 0.9999,
-            "images_per_second": 1_234_567.8,
+            "images_per_second": 234_567.8,
         }
-        assert len(epoch_line(row, 1000) + " *") <= 82
+        assert len(epoch_line(row, 1000) + " *") <= 80
         assert "val" not in epoch_line(row | {"val_loss": None, "val_accuracy": None}, 1000)
 
     @pytest.mark.parametrize(
@@ -239,8 +238,9 @@ class TestTables:
 SESSION = """
 import sys
 from sartor.cli.main import run
-fit = ["fit", "digits", "--batch-size", "4", "--epochs", "2", "--threads", "1", "--out", sys.argv[1]]
-for words in (fit, ["evaluate", sys.argv[1]], ["runs", sys.argv[2]], ["show", sys.argv[1]]):
+run_folder, runs = sys.argv[1:]
+fit = ["fit", "digits", "--batch-size", "4", "--epochs", "2", "--threads", "1", "--out", run_folder]
+for words in (fit, ["evaluate", run_folder], ["runs", runs], ["show", run_folder]):
     print("$", *words[:1], flush=True)
     assert run(words) == 0
 try:
@@ -303,10 +303,3 @@ def read_or_nothing(handle: int) -> bytes:
         return os.read(handle, 65_536)
     except OSError:
         return b""
-
-
-def test_the_result_can_be_piped_while_progress_is_seen(start: Any, tmp_path: Path) -> None:
-    words = ["fit", "digits", "--epochs", 1, "--threads", 1, "--out", tmp_path / "run", "--json"]
-    stdout, stderr = start(*words).communicate()
-    assert json.loads(stdout)["epochs"] == 1
-    assert "epoch 1/1" in stderr

@@ -145,6 +145,7 @@ class TestCheckpoints:
         shutil.copy(folder / "last.safetensors", folder / "new.safetensors")
         cut_in_half(folder / "last.safetensors")
         (folder / "last.safetensors").replace(folder / "previous.safetensors")
+        assert sartor.evaluate(stopped, checkpoint="last").count == 359
         run = sartor.resume(stopped)
         assert run.weights_sha256 == sartor.Run.open(trained).weights_sha256
         assert not (folder / "new.safetensors").exists()

@@ -230,6 +230,33 @@ class TestDescent:
         )
         torch.testing.assert_close(dict(network.state_dict()), dict(own.state_dict()))
 
+    def test_with_class_weights_and_smoothing(
+        self, make_job: MakeJob, by_hand: HandWritten
+    ) -> None:
+        """They shape training and its figures; validation judges without them."""
+        weights = torch.tensor([0.2, 1.0, 7.0])
+        network, own = linear(), linear()
+        own.load_state_dict(network.state_dict())
+        rows = rows_of(
+            run(
+                make_job(
+                    network,
+                    opt="sgd",
+                    lr=0.1,
+                    epochs=2,
+                    batch_size=31,
+                    smoothing=0.2,
+                    class_weights=weights.tolist(),
+                )
+            )
+        )
+        loss = nn.CrossEntropyLoss(weights, label_smoothing=0.2)
+        optimizer = torch.optim.SGD(own.parameters(), lr=0.1)
+        by_hand.train(own, optimizer, epochs=2, batch_size=31, loss=loss)
+        torch.testing.assert_close(dict(network.state_dict()), dict(own.state_dict()))
+        for row, expected in zip(rows, by_hand.rows, strict=True):
+            assert {key: row[key] for key in expected} == pytest.approx(expected, rel=1e-4)
+
     @pytest.mark.parametrize("clip", [0.05, 1000.0], ids=["short", "long"])
     def test_clip_grad(self, make_job: MakeJob, by_hand: HandWritten, clip: float) -> None:
         network, own = linear(), linear()

@@ -84,12 +84,35 @@ def test_a_network_that_sees_nothing_is_reported(
     assert result.accuracy < 1
 
 
-def test_half_right_is_not_learnt(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All right but the loss still high, as after a step or two."""
-    monkeypatch.setattr(overfit, "MAX_STEPS", 1)
-    result, _ = tried(make_job(model="mlp"))
-    assert not result.learnt
-    assert result.steps == 1
+@pytest.mark.parametrize(
+    ("losses", "rights", "steps"),
+    [
+        ([1.0, 0.5, 0.06, 0.049], [0, 8, 8, 8], 4),
+        ([1.0, 0.01, 0.01, 0.04], [0, 7, 7, 8], 4),
+        ([1.0, 0.01, 0.01, 0.04], [0, 7, 8, 8], 3),
+        ([1.0, 0.5, 0.06, 0.06], [0, 8, 8, 8], None),
+        ([1.0, 0.01, 0.01, 0.01], [0, 7, 7, 7], None),
+        ([0.01, 0.01, 0.01, 0.01], [8, 8, 8, 8], None),
+    ],
+)
+def test_learnt_is_every_image_right_and_a_twentieth_of_the_loss(
+    make_job: MakeJob,
+    monkeypatch: pytest.MonkeyPatch,
+    losses: list[float],
+    rights: list[int],
+    steps: int | None,
+) -> None:
+    coming = iter(zip(losses, rights, strict=True))
+
+    def scripted(*_: object) -> tuple[torch.Tensor, int, torch.Tensor]:
+        loss, right = next(coming)
+        return torch.tensor(loss * 8), 8, torch.tensor(right)
+
+    monkeypatch.setattr(overfit, "MAX_STEPS", 4)
+    monkeypatch.setattr(overfit, "update", scripted)
+    result, _ = tried(make_job(batch_size=8))
+    assert result.learnt == (steps is not None)
+    assert result.steps == (steps or 4)
 
 
 def test_is_the_same_every_time(make_job: MakeJob) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import abc
 from dataclasses import replace
 from typing import Any, get_origin
@@ -35,6 +36,9 @@ def _words_with_equals(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any]
 def parse(verb: str, class_name: str, words: list[str]) -> Any:
     """The verb's arguments. Help and mistakes are printed, and leave with 0 and 2."""
     kind = getattr(verbs, class_name)
+    if os.environ.get("NO_COLOR"):
+        # tyro has no other switch for it.
+        tyro._experimental_options["ansi_codes"] = False
     default: Any = _fit_defaults(words) if kind is verbs.Fit else tyro.MISSING_NONPROP
     return tyro.cli(
         kind,
