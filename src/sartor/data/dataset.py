@@ -92,7 +92,7 @@ class Dataset:
         return channels, height, width
 
     def not_for_testing(self) -> Int64Array:
-        """Indices of the images that the source does not set aside for testing, int64, ascending."""
+        """Indices of the images not set aside for testing by the source, int64, ascending."""
         everything = np.arange(len(self), dtype=np.int64)
         return everything if self.test is None else np.setdiff1d(everything, self.test)
 
