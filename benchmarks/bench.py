@@ -59,6 +59,7 @@ CASES = (
 def main(words: Sequence[str] | None = None) -> int:
     """Measure, print, write."""
     given = parsed_arguments(words)
+    described = machine.describe(machine.command_of("bench"))
     torch.set_num_threads(chosen_threads(None))
     cases = [case for case in CASES if given.only in (None, case.name)]
     datasets = {case.name: dataset_of(case) for case in cases}
@@ -68,7 +69,6 @@ def main(words: Sequence[str] | None = None) -> int:
     tables = "\n".join([*ratio_table(results), "", *limit_table(limits)])
     print(tables)
     if not (given.only or given.no_write):
-        described = machine.describe(machine.command_of("bench"))
         write_json(machine.DOCS / "benchmarks.json", raw_results(described, rounds, limits))
         write_text(machine.DOCS / "benchmarks.md", document(described, results, limits))
     return 0

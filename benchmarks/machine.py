@@ -23,6 +23,7 @@ def describe(command: str) -> dict[str, str]:
     return {
         "processor": f"{found['processor']}, {chosen_threads(None)} of {os.cpu_count()} cores",
         "memory": memory(),
+        "load before": load(),
         "system": system(),
         "Python": str(found["python"]),
         "torch": str(packages["torch"]),
@@ -46,6 +47,14 @@ def commit() -> str:
     except OSError:
         return "unknown"
     return answer.stdout.strip() or "unknown"
+
+
+def load() -> str:
+    """How many processes wanted a core in the last minute, where the system tells."""
+    try:
+        return f"{os.getloadavg()[0]:.1f}"
+    except (AttributeError, OSError):
+        return "unknown"
 
 
 def memory() -> str:

@@ -47,6 +47,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Train, compare, print, write."""
     given = parsed_arguments(words)
     began = time.perf_counter()
+    described = machine.describe(machine.command_of("reproduce"))
     figures: dict[str, list[Figure]] = {}
     for case in CASES:
         if given.only in (None, case.name):
@@ -54,7 +55,6 @@ def main(words: Sequence[str] | None = None) -> int:
             figures[case.name] = measure(case, dataset, range(given.seeds))
     print("\n".join(tables(figures)))
     if not (given.only or given.no_write):
-        described = machine.describe(machine.command_of("reproduce"))
         described["time of it all"] = f"{(time.perf_counter() - began) / 60:.1f} minutes"
         write_text(machine.DOCS / "reproduction.md", document(described, figures))
     return 0

@@ -50,16 +50,11 @@ class Figure:
         return near or min(self.values) - slack <= value <= max(self.values) + slack
 
 
-_CHANCE = (
-    "chance of a few seeds, which here lie closer together than most. Over {count} seeds "
-    "(`python benchmarks/reproduce.py --only {recipe} --seeds {count}`) sartor's mean is {mean}, "
-    "its standard deviation {deviation}, lowest to highest {low} to {high}."
-)
-
-
-def _chance(recipe: str, count: int, mean: str, deviation: str, low: str, high: str) -> str:
-    return _CHANCE.format(
-        recipe=recipe, count=count, mean=mean, deviation=deviation, low=low, high=high
+def _chance(recipe: str, seeds: int, mean: str, deviation: str, low: str, high: str) -> str:
+    return (
+        f"chance of a few seeds. Over {seeds} it agrees: mean {mean}, standard deviation "
+        f"{deviation}, {low} to {high} "
+        f"(`python benchmarks/reproduce.py --only {recipe} --seeds {seeds}`)."
     )
 
 
@@ -157,13 +152,13 @@ _PAGE = """\
 
 Written by `benchmarks/reproduce.py` (`make reproduce`). sartor grew from walk-throughs of PyTorch;
 here their figures stand beside those of its recipes, each trained with {seeds} seeds. A seed
-decides the split, the first weights, the order of the images and what dropout leaves out. The
-walk-throughs name no seed: each of their figures is one draw, beside {seeds} of ours.
+decides the split, the first weights, the order of the images and what dropout leaves out. Each
+figure of a walk-through is one draw; its seed is not known.
 
 "Agrees" says that the reported figure lies within two standard deviations of our mean, or between
-our lowest and highest: {agreeing} of {judged} do. A spread that is estimated from {seeds} seeds is
-rough: of figures that were drawn like ours, {chance:.0%} would be judged not to agree, and figures
-of one run go together.
+our lowest and highest: {agreeing} of {judged} do. A spread estimated from {seeds} seeds is rough:
+of figures drawn just like ours, {chance:.0%} would be judged not to agree. Figures of the same run
+rise and fall together, and so do their verdicts.
 
 mnist-logistic is trained for 20 epochs, as its walk-through does in the end; the first 5 are those
 of the recipe.

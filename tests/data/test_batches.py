@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -175,6 +175,7 @@ class TestFeed:
 
     @settings(deadline=None, max_examples=60)
     @given(INDICES, st.integers(1, 20))
+    @example([3, 5, 4, 6], 2)
     def test_in_order_shows_each_index_once_in_its_place(
         self, indices: list[int], batch_size: int
     ) -> None:
@@ -185,6 +186,8 @@ class TestFeed:
 
     @settings(deadline=None, max_examples=60)
     @given(INDICES)
+    @example([3, 5, 4, 6])
+    @example([3, 3, 5])
     def test_slices_equal_gathers(self, indices: list[int]) -> None:
         feed = feed_of()
         rows = feed.rows(np.array(indices))

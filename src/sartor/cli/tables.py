@@ -78,7 +78,8 @@ def print_evaluation(evaluation: Evaluation, run: str) -> None:
     """The headline, a line a class, and the confusion matrix where it fits."""
     low, high = evaluation.accuracy_interval
     correct = sum(row.correct for row in evaluation.per_class)
-    print(f"{run}, {evaluation.split} split: {correct:,} of {evaluation.count:,} right")
+    print(run)
+    print(f"{evaluation.split} split: {correct:,} of {evaluation.count:,} right")
     print(
         f"accuracy {evaluation.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}), "
         f"loss {evaluation.loss:.4f}\n"

@@ -127,7 +127,8 @@ def _checked_images(images: Any) -> UInt8Array:
         images = images[:, None]
     if images.ndim != 4:
         raise DataError(
-            f"Images must be (N, H, W), (N, H, W, C) or (N, C, H, W), not {images.shape}.",
+            "Images must have the shape (N, H, W), (N, H, W, C) or (N, C, H, W), "
+            f"not {images.shape}.",
             "Stack single images with numpy.stack.",
         )
     if images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
