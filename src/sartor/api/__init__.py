@@ -1,0 +1,27 @@
+"""The verbs, for Python and for the command line: the only place that sees everything."""
+
+from .fitting import compose_recipe, fit, overfit_batch, resume
+from .judging import evaluate, mistakes_figure, predictions_of
+from .looking import load, summary
+from .notes import Sink
+from .predicting import Picture, Prediction, predict, predict_readable
+from .run import Run, load_checkpoint
+
+__all__ = [
+    "Picture",
+    "Prediction",
+    "Run",
+    "Sink",
+    "compose_recipe",
+    "evaluate",
+    "fit",
+    "load",
+    "load_checkpoint",
+    "mistakes_figure",
+    "overfit_batch",
+    "predict",
+    "predict_readable",
+    "predictions_of",
+    "resume",
+    "summary",
+]

@@ -1,0 +1,98 @@
+"""Evaluate: predictions of a split, and what they say of the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from .. import assembly
+from ..data.dataset import Dataset
+from ..errors import UsageError
+from ..evaluation.metrics import Evaluation
+from ..evaluation.metrics import evaluate as judge
+from ..evaluation.predictions import Predictions
+from ..files import make_folder
+from ..training import engine
+from ..training.loop import logits_of
+from .run import Run, as_run, load_checkpoint, with_weights
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def evaluate(
+    run: str | Path | Run,
+    split: str = "test",
+    *,
+    checkpoint: str = "best",
+    data: Dataset | None = None,
+    model: nn.Module | None = None,
+) -> Evaluation:
+    """Judge a run's weights on one split; the predictions are saved in the run.
+
+    Args:
+        split: "test", "val" or "train".
+        checkpoint: "best" by the validation split (where there is none, the last), or "last".
+
+    Raises:
+        UsageError: an unknown split, or one without images. RunError: a broken run.
+    """
+    return judge(predictions_of(as_run(run, data, model), split, checkpoint=checkpoint))
+
+
+def predictions_of(run: Run, split: str, *, checkpoint: str = "best") -> Predictions:
+    """Predict every image of a split and save the logits in the run."""
+    recipe, dataset, parts = run.recipe, run.dataset(), run.split()
+    if split not in ("train", "val", "test"):
+        raise UsageError(f'There is no split "{split}".', "Choose train, val or test.")
+    indices = parts.part(split)
+    if not len(indices):
+        raise UsageError(
+            f"The {split} split of {run.path} has no images.", "Choose another with --split."
+        )
+    kept = load_checkpoint(run.folder, checkpoint)
+    network = with_weights(run._bare_network(len(kept.classes)), kept, run.path)
+    material, _ = assembly.prepare_material(recipe, dataset, parts)
+    feed = material.feed(indices, recipe.training)
+    with engine.tuned(recipe.training):
+        logits = torch.cat([logits for logits, _ in logits_of(network, feed, recipe.training)])
+    predictions = Predictions(
+        logits=logits.cpu().numpy(),
+        labels=dataset.labels[indices],
+        indices=indices,
+        classes=kept.classes,
+        split=split,
+        loss=recipe.training.loss,  # type: ignore[arg-type]
+        weights_sha256=kept.weights_sha256,
+        dataset_fingerprint=dataset.fingerprint,
+    )
+    predictions.save(_made_parent(run.folder.predictions_path(split)))
+    return predictions
+
+
+def mistakes_figure(run: Run, predictions: Predictions, count: int = 32) -> Figure:
+    """The wrong answers with the largest loss, each titled with true and predicted class."""
+    from ..report.figures import sample_grid
+
+    predicted = predictions.predicted()
+    wrong = np.flatnonzero(predicted != predictions.labels)
+    if not len(wrong):
+        raise UsageError(
+            f"There is no mistake on the {predictions.split} split.", "Leave --mistakes out."
+        )
+    worst = wrong[np.argsort(-predictions.example_losses()[wrong], kind="stable")][:count]
+    classes = predictions.classes
+    captions = [
+        f"true: {classes[predictions.labels[row]]}\npredicted: {classes[predicted[row]]}"
+        for row in worst
+    ]
+    return sample_grid(run.dataset(), predictions.indices[worst].tolist(), captions=captions)
+
+
+def _made_parent(path: Path) -> Path:
+    make_folder(path.parent)
+    return path

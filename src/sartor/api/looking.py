@@ -1,0 +1,72 @@
+"""Load and summary: data and networks, before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from .. import assembly
+from ..data.catalogue import NAMES
+from ..data.dataset import Dataset
+from ..data.preprocess import Preprocess
+from ..data.sources import open_source
+from ..errors import DataError
+from ..models.summary import Summary, summarize
+from ..recipe import Recipe
+from .notes import Sink, noting
+from .run import Run
+
+
+def load(source: str | Path, *, on_event: Sink | None = None) -> Dataset:
+    """A named set, fetched if it is not on disk yet, or a folder of IDX files.
+
+    Raises:
+        UsageError: an unknown name. DataError: it cannot be had, or cannot be read.
+    """
+    return open_source(str(source), note=noting(on_event))
+
+
+def summary(
+    model: str | nn.Module | Run, data: str | Path | Dataset = "digits", **model_kwargs: Any
+) -> Summary:
+    """A table of a network's layers: shapes, parameters, multiply-adds, memory.
+
+    Args:
+        model: a name, "path/file.py:Name", any network, or a run, whose data and settings it uses.
+        data: whose images decide the shapes.
+    """
+    if isinstance(model, Run):
+        shape = Preprocess.from_settings(model.recipe.preprocess).input_shape
+        return summarize(model.network("last"), shape)
+    dataset, _ = dataset_for(data, Recipe(), None)
+    if isinstance(model, str):
+        recipe = Recipe().with_settings(
+            {
+                "model": model,
+                "model_kwargs": model_kwargs,
+                "image_size": dataset.shape[1:],
+                "channels": dataset.shape[0],
+            }
+        )
+        model = assembly.build_network(recipe, len(dataset.classes))
+    return summarize(model, dataset.shape)
+
+
+def dataset_for(
+    data: str | Path | Dataset | None, recipe: Recipe, on_event: Sink | None
+) -> tuple[Dataset, Recipe]:
+    """The dataset, and the recipe that says where it can be had again."""
+    if isinstance(data, Dataset):
+        return data, recipe.with_settings({"source": data.name})
+    source = recipe.data.source if data is None else str(data)
+    dataset = load(source, on_event=on_event)
+    if data is None and recipe.data.fingerprint not in ("", dataset.fingerprint):
+        raise DataError(
+            f"The data {source} is not what this recipe was made for: its fingerprint differs.",
+            "Name the data explicitly to train on it all the same.",
+        )
+    # A folder by its whole path, so that the run can go on from anywhere.
+    again = source if source in NAMES else str(Path(source).absolute())
+    return dataset, recipe.with_settings({"source": again})

@@ -1,0 +1,152 @@
+"""Predict: classify pictures, prepared exactly as in training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..data.preprocess import Preprocess, find_pictures, read_picture
+from ..errors import PictureError
+from ..evaluation.predictions import probabilities_of
+from ..training.loop import precision
+from .run import Run, as_run, load_checkpoint, with_weights
+
+Picture = str | Path | Image.Image
+"""A file, a folder, a pattern, or a picture in memory."""
+_PICTURES_AT_ONCE = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a run says of one picture."""
+
+    file: str
+    label: str
+    probability: float
+    """Of the label, in 0..1."""
+    probabilities: dict[str, float]
+    """Of every class, in 0..1; they sum to 1."""
+
+    def to_json(self, topk: int | None = None) -> dict[str, Any]:
+        """The keys of `predict --json`; with `topk`, the most probable classes alone."""
+        chosen = self.top(topk) if topk else list(self.probabilities.items())
+        return {
+            "file": self.file,
+            "label": self.label,
+            "probability": self.probability,
+            "probabilities": dict(chosen),
+        }
+
+    def top(self, count: int) -> list[tuple[str, float]]:
+        """The most probable classes, the first first."""
+        return sorted(self.probabilities.items(), key=lambda pair: -pair[1])[:count]
+
+
+def predict(
+    run: str | Path | Run,
+    pictures: Picture | Sequence[Picture],
+    *,
+    invert: bool = False,
+    checkpoint: str = "best",
+) -> list[Prediction]:
+    """Classify pictures of any size and mode, prepared exactly as in training.
+
+    Args:
+        pictures: files, folders, patterns or pictures in memory; one or many.
+        invert: for dark on light, where training had light on dark.
+
+    Raises:
+        PictureError: naming every file that cannot be read. RunError: a broken run.
+    """
+    several = [pictures] if isinstance(pictures, str | Path | Image.Image) else list(pictures)
+    predictions, faults = predict_readable(
+        as_run(run), several, invert=invert, checkpoint=checkpoint
+    )
+    if faults:
+        raise PictureError("\n".join(fault.message for fault in faults), faults[0].hint)
+    return predictions
+
+
+def predict_readable(
+    run: Run,
+    pictures: Sequence[Picture],
+    *,
+    invert: bool = False,
+    checkpoint: str = "best",
+) -> tuple[list[Prediction], list[PictureError]]:
+    """Predictions for the pictures that can be read, and the reasons for the others."""
+    recipe = run.recipe
+    preprocess = Preprocess.from_settings(recipe.preprocess)
+    kept = load_checkpoint(run.folder, checkpoint)
+    network = with_weights(run._bare_network(len(kept.classes)), kept, run.path).eval()
+    normalize = preprocess.normalizer(recipe.training.device)
+    predictions: list[Prediction] = []
+    faults: list[PictureError] = []
+    for names, images in _prepared(pictures, preprocess, invert, faults):
+        batch = normalize(torch.from_numpy(images).to(recipe.training.device))
+        with torch.inference_mode(), precision(recipe.training):
+            logits = network(batch).float().cpu().numpy()
+        probabilities = probabilities_of(logits, recipe.training.loss)
+        predictions += [
+            _prediction(name, row, kept.classes)
+            for name, row in zip(names, probabilities, strict=True)
+        ]
+    return predictions, faults
+
+
+def _prepared(
+    pictures: Iterable[Picture], preprocess: Preprocess, invert: bool, faults: list[PictureError]
+) -> Iterable[tuple[list[str], np.ndarray[Any, np.dtype[np.uint8]]]]:
+    """Names and uint8 images (B, C, H, W), a few at a time so that any number fits into memory."""
+    names, images = [], []
+    for name, open_picture in _opened(pictures, faults):
+        try:
+            images.append(preprocess.picture(open_picture(), invert=invert))
+        except PictureError as error:
+            faults.append(error)
+            continue
+        names.append(name)
+        if len(images) == _PICTURES_AT_ONCE:
+            yield names, np.stack(images)
+            names, images = [], []
+    if images:
+        yield names, np.stack(images)
+
+
+def _opened(
+    pictures: Iterable[Picture], faults: list[PictureError]
+) -> Iterable[tuple[str, Callable[[], Image.Image]]]:
+    for picture in pictures:
+        if isinstance(picture, Image.Image):
+            yield getattr(picture, "filename", "") or "picture", partial(_same, picture)
+            continue
+        try:
+            paths = find_pictures([str(picture)])
+        except PictureError as error:
+            faults.append(error)
+            continue
+        for path in paths:
+            yield str(path), partial(read_picture, path)
+
+
+def _same(picture: Image.Image) -> Image.Image:
+    return picture
+
+
+def _prediction(
+    name: str, row: np.ndarray[Any, np.dtype[np.float64]], classes: Sequence[str]
+) -> Prediction:
+    best = int(row.argmax())
+    return Prediction(
+        file=name,
+        label=classes[best],
+        probability=float(row[best]),
+        probabilities={one: float(p) for one, p in zip(classes, row, strict=True)},
+    )
