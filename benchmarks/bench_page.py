@@ -177,7 +177,7 @@ Written by `benchmarks/bench.py` (`make bench`); every single result is in
 
 {ratios}
 
-{rounds} rounds, after one that warms up. In a round the loop trains one epoch, then sartor one or
+Rounds: {rounds}, after one that warms up. In a round the loop trains one epoch, then sartor one or
 more, and the ratio compares their times of an epoch. Time of the loop: its epoch alone. Time of
 sartor: all of `sartor.fit`, from the call until it returns, with the fingerprint of the data, the
 checkpoints on the disk and the history, divided by its epochs. Both have the same hyper-parameters,

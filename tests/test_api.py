@@ -15,6 +15,7 @@ from torch import nn
 
 import sartor
 from sartor import api
+from sartor.data.batches import Ahead
 from sartor.data.dataset import Dataset
 from sartor.data.preprocess import as_picture
 from sartor.errors import (
@@ -68,6 +69,26 @@ class TestFit:
         assert runs[0].recipe == runs[1].recipe
         assert not np.array_equal(runs[0].split().val, runs[2].split().val)
         assert np.array_equal(runs[0].split().test, runs[2].split().test), "comparable"
+
+    def test_threads_that_prepare_batches_change_no_bit(
+        self, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made: list[int] = []
+        before = Ahead.batch
+        monkeypatch.setattr(Ahead, "batch", lambda *place: made.append(1) or before(*place))
+        alone = sartor.fit(digits, out=tmp_path / "alone", **SMALL)
+        assert not made
+        helped = sartor.fit(digits, out=tmp_path / "helped", workers=2, **SMALL)
+        assert len(made) == helped.result()["steps"]
+        assert helped.weights_sha256 == alone.weights_sha256
+
+    def test_images_that_would_fill_the_memory_are_refused(
+        self, digits: Dataset, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "run"
+        with pytest.raises(RecipeError, match=r"4096x4096 take .* GiB; this machine has"):
+            sartor.fit(digits, out=out, image_size=4096, **SMALL)
+        assert not out.exists()
 
     def test_nothing_around_it_decides(self, digits: Dataset, tmp_path: Path) -> None:
         torch.manual_seed(1)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from .data.batches import Batches, Feed
+from .data.batches import Batches, Feed, prepared_ahead
 from .data.dataset import Dataset, Int64Array, UInt8Array
 from .data.description import channel_statistics
 from .data.preprocess import Preprocess
@@ -113,7 +116,9 @@ class Material:
 
 def prepare_material(recipe: Recipe, dataset: Dataset, split: Split) -> tuple[Material, Recipe]:
     """The images at the input's size on the device, and the recipe with their mean and spread."""
-    images = Preprocess.from_settings(recipe.preprocess).images(dataset.images)
+    geometry = Preprocess.from_settings(recipe.preprocess)
+    _refuse_too_large(len(dataset), geometry)
+    images = geometry.images(dataset.images)
     recipe = _with_statistics(recipe, images, split)
     device = recipe.training.device
     material = Material(
@@ -162,6 +167,14 @@ def _model_name(recipe: Recipe, model_file: Path | None) -> str:
     return name if model_file is None else f"{model_file}:{name.rpartition(':')[2]}"
 
 
+@contextmanager
+def batches_ahead(job: Job) -> Iterator[Job]:
+    """The job with batches made ahead by as many threads as its settings say."""
+    assert isinstance(job.batches, Batches), "made by make_job"
+    with prepared_ahead(job.batches, job.settings.workers) as batches:
+        yield replace(job, batches=batches)
+
+
 def _objective(training: TrainingSettings, material: Material) -> Objective:
     weights: Tensor | None = None
     if training.class_weights == "balanced":
@@ -198,6 +211,21 @@ def _split_problems(training: TrainingSettings, split: Split) -> list[str]:
             f"drop_last leaves nothing of {count} training images: a step takes {images}"
         )
     return problems
+
+
+def _refuse_too_large(count: int, geometry: Preprocess) -> None:
+    """All images lie in memory; better a sentence now than a machine that stands still."""
+    channels, height, width = geometry.input_shape
+    wanted = count * channels * height * width
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if os.name == "posix" else 0
+    if memory and wanted > memory / 2:
+        raise RecipeError(
+            [
+                f"{count:,} images of {channels}x{height}x{width} take {wanted / 2**30:.0f} GiB; "
+                f"this machine has {memory / 2**30:.0f} GiB of memory"
+            ],
+            "Lower --image-size.",
+        )
 
 
 def _with_statistics(recipe: Recipe, images: UInt8Array, split: Split) -> Recipe:

@@ -178,6 +178,8 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
     if training.warmup_epochs >= training.epochs:
         warmup, epochs = training.warmup_epochs, training.epochs
         yield f"warmup_epochs ({warmup:g}) must be fewer than epochs ({epochs})"
+    if training.min_lr and training.sched != "cosine":
+        yield f"min_lr works with the schedule cosine alone, not with {training.sched}"
     if training.min_lr > training.lr:
         yield f"min_lr ({training.min_lr:g}) must not exceed lr ({training.lr:g})"
     if recipe.data.val_fraction == 0 and training.patience is not None:

@@ -78,7 +78,7 @@ def test_the_page_says_what_was_reached() -> None:
     assert "| some-recipe | 4.00 | 2.00 to 8.00 | 5 | no |" in text
     assert "| a start | 2.00 | 0.50 to 3.00 (3 times) | 1 | no |" in text
     assert "| processor | abacus |" in text
-    assert "3 rounds" in text
+    assert "Rounds: 3," in text
 
 
 @pytest.mark.usefixtures("fashion_mnist")

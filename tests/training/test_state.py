@@ -151,13 +151,13 @@ class TestDamage:
         """Valid in form, but not what was written."""
         for metadata in changed_metadata(new, into="progress" if old == "step" else None):
             with pytest.raises(CheckpointError, match="checksum does not match"):
-                Checkpoint.from_bytes(save(load(CONTENT), metadata), "last")
+                Checkpoint.from_bytes(with_metadata(load(CONTENT), metadata), "last")
 
     def test_renamed_tensors_are_noticed(self) -> None:
         tensors = load(CONTENT)
         tensors["model.conv.bias"] = tensors.pop("model.conv.weight")
         with pytest.raises(CheckpointError, match="checksum"):
-            Checkpoint.from_bytes(save(tensors, metadata_of(CONTENT)), "last")
+            Checkpoint.from_bytes(with_metadata(tensors, metadata_of(CONTENT)), "last")
 
     def test_another_file_of_safetensors_is_refused(self) -> None:
         for content in (
@@ -171,7 +171,11 @@ class TestDamage:
 
 def metadata_of(content: bytes) -> dict[str, str]:
     length = int.from_bytes(content[:8], "little")
-    return dict(json.loads(content[8 : 8 + length])["__metadata__"])
+    return dict(json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["sartor"]))
+
+
+def with_metadata(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> bytes:
+    return save(tensors, {"sartor": json.dumps(metadata)})
 
 
 def changed_metadata(change: dict[str, Any], into: str | None) -> Iterator[dict[str, str]]:
@@ -188,6 +192,10 @@ def test_another_format_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="has the format 2; this version of sartor reads 1"):
         Checkpoint.from_bytes(newer, "last")
+
+
+def test_the_same_state_gives_the_same_bytes() -> None:
+    assert len({CHECKPOINT.to_bytes() for _ in range(8)}) == 1
 
 
 class TestSnapshot:

@@ -14,7 +14,7 @@ from torch import nn
 from .. import assembly
 from ..data.dataset import Dataset
 from ..data.split import Split, make_split
-from ..errors import FileError, Interrupted, SartorError, TrainingError, UsageError
+from ..errors import FileError, Interrupted, RunError, SartorError, TrainingError, UsageError
 from ..events import Ended, Event, Started
 from ..files import write_bytes, write_json, write_json_lines, write_text
 from ..interrupts import stop_requests
@@ -192,7 +192,7 @@ def _continue(
     )
     if checkpoint:
         with_weights(job.model, checkpoint, run.path)
-        job.optimizer.load(checkpoint.optimizer)
+        _load_optimizer(job, checkpoint, run.path)
     _keep_recipe(run, recipe)
     write_json_lines(run.folder.history_path, progress.history)
     progress.seconds += time.perf_counter() - ready
@@ -201,12 +201,26 @@ def _continue(
     _train(run.folder, job, progress, sink)
 
 
+def _load_optimizer(job: Job, checkpoint: Checkpoint, run: Path) -> None:
+    try:
+        job.optimizer.load(checkpoint.optimizer)
+    except ValueError as error:
+        raise RunError(
+            f"The state in {run} does not fit its model: {error}.",
+            "Give the network that was trained, with the same layers frozen.",
+        ) from error
+
+
 def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink) -> None:
     """Run the loop, keep what it says, and leave the run's status true however it ends."""
     reason = "failed"
     folder.write_status("running")
     try:
-        with stop_requests() as request, engine.tuned(job.settings):
+        with (
+            stop_requests() as request,
+            engine.tuned(job.settings),
+            assembly.batches_ahead(job) as job,
+        ):
             for event in _explained(train(job, progress, request.asked), progress):
                 sink(event)
                 if isinstance(event, Ended):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -85,11 +86,6 @@ class Batches:
         whole, rest = divmod(len(self.feed), self.batch_size)
         return whole + (1 if rest and not self.drop_last else 0)
 
-    @property
-    def images_per_epoch(self) -> int:
-        """Images that one epoch shows; fewer than there are only with `drop_last`."""
-        return min(len(self) * self.batch_size, len(self.feed))
-
     def batch(self, epoch: int, position: int) -> Batch:
         """Batch `position` of `epoch`, both counted from 0."""
         start = position * self.batch_size
@@ -135,10 +131,6 @@ class Ahead:
     def __len__(self) -> int:
         return len(self._batches)
 
-    @property
-    def images_per_epoch(self) -> int:
-        return self._batches.images_per_epoch
-
     def batch(self, epoch: int, position: int) -> Batch:
         """As `Batches.batch`."""
         for ahead in range(self._depth + 1):
@@ -154,3 +146,16 @@ class Ahead:
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def prepared_ahead(batches: Batches, workers: int) -> Iterator[Batches | Ahead]:
+    """The batches, made by `workers` threads ahead of their use; by none, when they are needed."""
+    if not workers:
+        yield batches
+        return
+    ahead = Ahead(batches, workers)
+    try:
+        yield ahead
+    finally:
+        ahead.close()

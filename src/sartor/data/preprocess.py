@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 100_000_000
 """A picture with more is refused before it is decoded; 100 megapixels take 300 MB as RGB."""
+_PROGRAMS = ("EPS", "WMF")
+"""Formats that are programs, which other software would have to run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +138,8 @@ def read_picture(path: Path) -> Image.Image:
             # Of many pixels, where our own limit counts, and of damaged tags beside whole pixels.
             warnings.simplefilter("ignore")
             with Image.open(path) as picture:
+                if picture.format in _PROGRAMS:
+                    raise PictureError(*_not_a_picture(path))
                 _check_size(path, picture)
                 picture.load()
                 # Now, while the name is known: a damaged file may point outside its palette.

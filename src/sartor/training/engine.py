@@ -1,4 +1,8 @@
-"""How the machine is used: threads, the layout of images in memory, tiny numbers."""
+"""How the machine is used: threads, and the layout of images in memory.
+
+Tiny numbers are not flushed to zero: PyTorch can ask that of one thread alone, so the bits would
+depend on which threads of the process are older than the wish.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +39,10 @@ def tuned(settings: TrainingSettings) -> Iterator[None]:
     """Use the machine as the resolved settings say; afterwards all is as it was."""
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads or threads)
-    # Numbers below 1e-38 add nothing to a network and slow a processor down up to a hundredfold.
-    torch.set_flush_denormal(True)
     try:
         with torch.random.fork_rng(devices=_used_gpus(settings)):
             yield
     finally:
-        torch.set_flush_denormal(False)
         torch.set_num_threads(threads)
 
 

@@ -30,9 +30,6 @@ class BatchSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    @property
-    def images_per_epoch(self) -> int: ...
-
     def batch(self, epoch: int, position: int) -> Batch: ...
 
 
@@ -270,7 +267,7 @@ class _Watch:
             "learning_rate": learning_rate_of(progress, self._job),
             "train_loss": sums.loss / sums.weight,
             "train_accuracy": sums.correct / sums.count,
-            "val_loss": validation.loss if validation else None,
+            "val_loss": _finite(validation.loss) if validation else None,
             "val_accuracy": validation.accuracy if validation else None,
             "images_per_second": round(sums.count / sums.seconds, 1),
         }
@@ -304,6 +301,11 @@ def _parts(batch: Batch, count: int) -> Iterator[tuple[Tensor, Tensor]]:
         return iter([batch])
     size = math.ceil(len(batch.labels) / count)
     return zip(torch.split(batch.images, size), torch.split(batch.labels, size), strict=True)
+
+
+def _finite(value: float) -> float | None:
+    # JSON has no word for the others.
+    return value if math.isfinite(value) else None
 
 
 def _total(parts: list[Tensor]) -> Tensor:

@@ -50,13 +50,13 @@ class Optimizer:
         """Take over the state of an optimizer of the same settings and parameters.
 
         Raises:
-            ValueError: the names differ.
+            ValueError: names or shapes differ.
         """
         own = self.tensors
-        if own.keys() != tensors.keys():
-            raise ValueError(
-                f"the optimizer's state differs in {sorted(own.keys() ^ tensors.keys())[:3]}"
-            )
+        here = {(name, tensor.shape) for name, tensor in own.items()}
+        there = {(name, tensor.shape) for name, tensor in tensors.items()}
+        if here != there:
+            raise ValueError(f"the optimizer's state differs in {min(here ^ there)[0]}")
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
 

@@ -27,7 +27,7 @@ class TrainingSettings:
     shuffle: bool = True
     """A new order each epoch, from the seed; without it, the order of the files."""
     drop_last: bool = False
-    """Leave out an incomplete last batch."""
+    """Leave out an incomplete last step of an epoch."""
     opt: Annotated[str, OneOf("optimizer", OPTIMIZERS)] = "adamw"
     """sgd, adam, adamw or rmsprop."""
     lr: Annotated[float, Range(0, 1_000, open_low=True)] = 0.002
@@ -61,7 +61,8 @@ class TrainingSettings:
     clip_grad: Annotated[float | None, Range(0, 1_000_000, open_low=True)] = None
     """Largest norm of the gradient; longer ones are scaled down."""
     grad_accum_steps: Annotated[int, Range(1, 100_000)] = 1
-    """Batches whose gradients make one step; the same step as one batch that many times larger."""
+    """Batches whose gradients make one step; but for batch statistics and dropout the same step as
+    one batch that many times larger."""
     patience: Annotated[int | None, Range(1, 1_000_000)] = None
     """Stop after so many epochs without a better validation figure."""
     monitor: Annotated[str, OneOf("figure to monitor", MONITORS)] = "val_accuracy"

@@ -81,7 +81,9 @@ class Checkpoint:
             {"format": FORMAT, "progress": asdict(self.progress), "classes": self.classes},
             sort_keys=True,
         )
-        return save(tensors, {"state": state, "sha256": _checksum(tensors, state)})
+        # Under one key, for the order of several is not the same from file to file.
+        kept = {"state": state, "sha256": _checksum(tensors, state)}
+        return save(tensors, {"sartor": json.dumps(kept, separators=(",", ":"))})
 
     @classmethod
     def from_bytes(cls, content: bytes, name: str) -> Checkpoint:
@@ -152,7 +154,7 @@ def _metadata(content: bytes) -> dict[str, Any]:
     # The layout of safetensors: eight bytes with the length of a JSON header, the header, the data.
     length = int.from_bytes(content[:8], "little")
     metadata = json.loads(content[8 : 8 + length])["__metadata__"]
-    return dict(metadata)
+    return dict(json.loads(metadata["sartor"]))
 
 
 def _damaged(name: str, reason: str) -> CheckpointError:
