@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sartor.training import overfit
-from sartor.training.loop import Job
+from sartor.training.loop import Job, Outcome
 from sartor.training.overfit import OverfitResult, overfit_batch
 
 MakeJob = Callable[..., Job]
@@ -104,9 +104,10 @@ def test_learnt_is_every_image_right_and_a_twentieth_of_the_loss(
 ) -> None:
     coming = iter(zip(losses, rights, strict=True))
 
-    def scripted(*_: object) -> tuple[torch.Tensor, int, torch.Tensor]:
+    def scripted(*_: object) -> Outcome:
         loss, right = next(coming)
-        return torch.tensor(loss * 8), 8, torch.tensor(right)
+        logits = torch.eye(3)[[0] * right + [1] * (8 - right)]
+        return Outcome(torch.tensor(loss * 8), 8, logits, torch.zeros(8, dtype=torch.int64))
 
     monkeypatch.setattr(overfit, "MAX_STEPS", 4)
     monkeypatch.setattr(overfit, "update", scripted)

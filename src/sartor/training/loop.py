@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -69,10 +69,10 @@ def train(job: Job, progress: Progress, stop_asked: Callable[[], bool]) -> Itera
             seed_random_numbers(settings.seed, progress.step)
             lr = learning_rate(settings, progress.step, steps_per_epoch)
             batch = job.batches.batch(progress.epoch, progress.position)
-            loss, weight, correct = update(job, batch, lr)
+            outcome = update(job, batch, lr)
             progress.step += 1
             progress.position += 1
-            yield from watch.after_step(loss, weight, correct, len(batch.labels), lr)
+            yield from watch.after_step(outcome)
             if stop_asked():
                 yield from watch.checkpoint()
                 yield Ended(reason="interrupted")
@@ -82,11 +82,24 @@ def train(job: Job, progress: Progress, stop_asked: Callable[[], bool]) -> Itera
     yield Ended(reason="stopped early" if progress.stopped_early else "finished")
 
 
-def update(job: Job, batch: Batch, lr: float) -> tuple[Tensor, Tensor | int, Tensor]:
-    """One update of the weights: sum of losses, what it was divided by, and the number correct."""
+class Outcome(NamedTuple):
+    """What one update saw; still on the device, for reading a number waits for it."""
+
+    loss: Tensor
+    """Sum of the images' losses."""
+    weight: Tensor | int
+    """What the sum was divided by."""
+    logits: Tensor
+    """(B, K)."""
+    labels: Tensor
+    """int64 (B,)."""
+
+
+def update(job: Job, batch: Batch, lr: float) -> Outcome:
+    """One update of the weights."""
     job.optimizer.zero_grad()
     weight = job.objective.weight(batch.labels)
-    losses, correct = [], []
+    losses, answers = [], []
     for images, labels in _parts(batch, job.settings.grad_accum_steps):
         with precision(job.settings):
             logits = job.model(images)
@@ -94,11 +107,18 @@ def update(job: Job, batch: Batch, lr: float) -> tuple[Tensor, Tensor | int, Ten
         # Divided by the weight of the whole update, so that parts of unequal size count right.
         torch.autograd.backward(loss / weight)
         losses.append(loss.detach())
-        correct.append((logits.detach().argmax(1) == labels).sum())
+        answers.append(logits.detach())
     if job.settings.clip_grad is not None:
         nn.utils.clip_grad_norm_(job.optimizer.parameters, job.settings.clip_grad)
     job.optimizer.step(lr)
-    return _total(losses), weight, _total(correct)
+    if len(losses) == 1:
+        return Outcome(losses[0], weight, answers[0], batch.labels)
+    return Outcome(torch.stack(losses).sum(), weight, torch.cat(answers), batch.labels)
+
+
+def count_correct(logits: Tensor, labels: Tensor) -> int:
+    """How many of the labels have the highest logit."""
+    return int((logits.argmax(1) == labels).sum())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +137,7 @@ def validate(job: Job) -> Validation | None:
     objective = job.objective.plain()
     for logits, labels in logits_of(job.model, job.val, job.settings):
         loss += float(objective.sum(logits, labels))
-        correct += int((logits.argmax(1) == labels).sum())
+        correct += count_correct(logits, labels)
     return Validation(loss=loss / len(job.val), accuracy=correct / len(job.val))
 
 
@@ -160,8 +180,7 @@ class _Watch:
     def __init__(self, job: Job, progress: Progress) -> None:
         self._job = job
         self._progress = progress
-        self._immediate = job.settings.device == "cpu"
-        self._waiting: list[tuple[Tensor, Tensor | int, Tensor, int]] = []
+        self._waiting: list[Outcome] = []
         self._began = time.perf_counter() - progress.seconds
         self._said = 0.0
         self._saved = time.perf_counter()
@@ -171,21 +190,18 @@ class _Watch:
     def start_step(self) -> None:
         self._step_began = time.perf_counter()
 
-    def after_step(
-        self, loss: Tensor, weight: Tensor | int, correct: Tensor, count: int, lr: float
-    ) -> Iterator[Event]:
-        self._waiting.append((loss, weight, correct, count))
+    def after_step(self, outcome: Outcome) -> Iterator[Event]:
+        self._waiting.append(outcome)
         now = time.perf_counter()
         speak = now - self._said >= _SECONDS_BETWEEN_STEP_EVENTS
-        epoch_over = self._progress.position == len(self._job.batches)
-        if self._immediate or speak or epoch_over:
-            # Elsewhere than on the processor, reading a number waits for the device.
-            self._add_up(lr)
+        if speak or self._progress.position == len(self._job.batches):
+            # Many steps at once: a few calls instead of a few a step, and a GPU need not wait.
+            self._add_up()
             now = time.perf_counter()
         self._progress.sums.seconds += now - self._step_began
         if speak:
             self._said = now
-            yield self._step_event(lr)
+            yield self._step_event()
         if now - self._saved >= self._saving_took / _CHECKPOINT_SHARE:
             yield from self.checkpoint()
 
@@ -211,7 +227,7 @@ class _Watch:
         yield EpochDone(row=row, best=better)
 
     def checkpoint(self) -> Iterator[Event]:
-        self._add_up(learning_rate_of(self._progress, self._job))
+        self._add_up()
         began = time.perf_counter()
         self._progress.seconds = began - self._began
         last = snapshot(self._job.model, self._job.optimizer, self._progress, self._job.classes)
@@ -221,17 +237,23 @@ class _Watch:
         self._saved = time.perf_counter()
         self._saving_took = self._saved - began
 
-    def _add_up(self, lr: float) -> None:
-        sums = self._progress.sums
-        for loss, weight, correct, count in self._waiting:
-            value = float(loss)
-            if not math.isfinite(value):
-                self._not_finite(f"The loss is {value}", lr)
-            sums.loss += value
-            sums.weight += float(weight)
-            sums.correct += int(correct)
-            sums.count += count
-        self._waiting.clear()
+    def _add_up(self) -> None:
+        if not self._waiting:
+            return
+        sums, waiting = self._progress.sums, self._waiting
+        losses = torch.stack([outcome.loss for outcome in waiting]).tolist()
+        first = self._progress.step - len(waiting) + 1
+        for step, (loss, outcome) in enumerate(zip(losses, waiting, strict=True), first):
+            if not math.isfinite(loss):
+                self._not_finite(f"The loss is {loss}", step)
+            sums.loss += loss
+            sums.weight += float(outcome.weight)
+            sums.count += len(outcome.labels)
+        sums.correct += count_correct(
+            torch.cat([outcome.logits for outcome in waiting]),
+            torch.cat([outcome.labels for outcome in waiting]),
+        )
+        waiting.clear()
 
     def _refuse_broken(self, checkpoint: Checkpoint) -> None:
         broken = [
@@ -240,13 +262,12 @@ class _Watch:
             if tensor.is_floating_point() and not tensor.isfinite().all()
         ]
         if broken:
-            lr = learning_rate_of(self._progress, self._job)
-            self._not_finite(f"Weights of {broken[0]} are not finite", lr)
+            self._not_finite(f"Weights of {broken[0]} are not finite", self._progress.step)
 
-    def _not_finite(self, what: str, lr: float) -> None:
+    def _not_finite(self, what: str, step: int) -> None:
+        lr = learning_rate(self._job.settings, max(step - 1, 0), len(self._job.batches))
         raise TrainingError(
-            f"{what} at step {self._progress.step} (epoch {self._progress.epoch + 1}), "
-            f"learning rate {lr:g}.",
+            f"{what} at step {step} (epoch {self._progress.epoch + 1}), learning rate {lr:g}.",
             "Lower --lr, add --warmup-epochs or set --clip-grad; the last good checkpoint is kept.",
         )
 
@@ -272,7 +293,7 @@ class _Watch:
             "images_per_second": round(sums.count / sums.seconds, 1),
         }
 
-    def _step_event(self, lr: float) -> StepDone:
+    def _step_event(self) -> StepDone:
         progress, sums = self._progress, self._progress.sums
         steps_per_epoch = len(self._job.batches)
         total = steps_per_epoch * self._job.settings.epochs
@@ -283,7 +304,7 @@ class _Watch:
             epochs=self._job.settings.epochs,
             position=progress.position,
             steps_per_epoch=steps_per_epoch,
-            learning_rate=lr,
+            learning_rate=learning_rate_of(progress, self._job),
             train_loss=sums.loss / sums.weight,
             train_accuracy=sums.correct / sums.count,
             images_per_second=sums.count / sums.seconds,
@@ -306,10 +327,6 @@ def _parts(batch: Batch, count: int) -> Iterator[tuple[Tensor, Tensor]]:
 def _finite(value: float) -> float | None:
     # JSON has no word for the others.
     return value if math.isfinite(value) else None
-
-
-def _total(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.stack(parts).sum()
 
 
 def _evaluation_batch(feed: Feed) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ..data.batches import Batch
-from .loop import Job, seed_random_numbers, update
+from .loop import Job, count_correct, seed_random_numbers, update
 
 MAX_STEPS = 2_000
 LEARNT_LOSS_SHARE = 0.05
@@ -41,8 +41,9 @@ def overfit_batch(
     step, learnt = 0, False
     for step in range(1, MAX_STEPS + 1):
         seed_random_numbers(job.settings.seed, step)
-        total, weight, correct = update(job, batch, lr)
-        loss, accuracy = float(total) / float(weight), int(correct) / count
+        outcome = update(job, batch, lr)
+        loss = float(outcome.loss) / float(outcome.weight)
+        accuracy = count_correct(outcome.logits, outcome.labels) / count
         if step == 1:
             first_loss = loss
         said(step, loss, accuracy)
