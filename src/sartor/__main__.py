@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    _share_the_processor()
     try:
         from .cli.main import run
 
@@ -15,6 +17,17 @@ def main() -> None:
         # While the first modules were read; from then on `run` takes care of it.
         exit_code = 130
     sys.exit(exit_code)
+
+
+def _share_the_processor() -> None:
+    """Let waiting threads give up their core early, which other programs may need.
+
+    OpenMP's threads wait for each other at every operation, by default spinning for milliseconds.
+    Where another program holds a core, training then takes ten times as long; `benchmarks/busy.py`
+    measures it. It must be said before torch is imported, and only where the user said nothing.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ class Interrupted(SartorError):  # noqa: N818  (an interruption is no error; the
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """A sentence about an unknown name, with the nearest spelling or all that is known."""
     spelled = {one.lower(): one for one in sorted(known)}
-    near = difflib.get_close_matches(name.lower(), spelled, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name.lower(), spelled, n=1, cutoff=0.6)
     listed = ", ".join(spelled.values())
     advice = f'did you mean "{spelled[near[0]]}"?' if near else f"known: {listed}"
     return f'unknown {kind} "{name}"; {advice}'

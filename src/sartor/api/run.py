@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,9 +133,13 @@ class Run:
     def _bare_network(self, num_classes: int) -> nn.Module:
         source = self.folder.model_source_path
         recipe = self.recipe
-        network = self._network or assembly.build_network(
-            recipe, num_classes, source if source.is_file() else None
-        )
+        if self._network is not None:
+            # The user's own object stays as training left it.
+            network = copy.deepcopy(self._network)
+        else:
+            network = assembly.build_network(
+                recipe, num_classes, source if source.is_file() else None
+            )
         return assembly.place_network(network, recipe)[0]
 
     def plot(self) -> Figure:

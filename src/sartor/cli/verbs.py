@@ -108,7 +108,9 @@ def evaluate(given: arguments.Evaluate) -> int:
     run = api.Run.open(given.run)
     predictions = api.predictions_of(run, given.split, checkpoint=given.checkpoint)
     evaluation = judge(predictions)
-    if given.mistakes:
+    if given.mistakes and evaluation.accuracy == 1:
+        _note("There is no mistake to draw.")
+    elif given.mistakes:
         from ..report.figures import save_figure
 
         save_figure(api.mistakes_figure(run, predictions), given.mistakes)

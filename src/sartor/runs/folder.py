@@ -79,7 +79,7 @@ class RunFolder:
         except (OSError, UnicodeDecodeError) as error:
             raise RunError(
                 f"{self.path} is no complete run: its recipe.toml cannot be read.",
-                "Name another run (`sartor runs` lists them) or train anew.",
+                "Name another run (`sartor runs` lists them), or delete the folder and train anew.",
             ) from error
 
     def read_bytes(self, path: Path, what: str) -> bytes:
@@ -172,7 +172,7 @@ class RunFolder:
         if occupied:
             raise RunError(
                 f"{self.path} exists and is not empty; a run is never overwritten.",
-                "Choose another --out, or `sartor resume` the run in it.",
+                "Choose another --out, or `sartor resume` the run in it; without recipe.toml, delete it.",
             )
 
     def settle(self) -> None:

@@ -44,6 +44,7 @@ def first_logits(job: Job, images: Tensor) -> Tensor:
     try:
         with torch.no_grad(), precision(job.settings):
             logits = job.model(images)
+            logits = logits.detach() if isinstance(logits, Tensor) else logits
     except Exception as error:  # whatever a network of the user's own may leave with
         shape = tuple(images.shape[1:])
         raise ModelError(
