@@ -172,7 +172,7 @@ class RunFolder:
         if occupied:
             raise RunError(
                 f"{self.path} exists and is not empty; a run is never overwritten.",
-                "Choose another --out, or `sartor resume` the run in it; without recipe.toml, delete it.",
+                "Choose another --out, `sartor resume` the run in it, or delete the folder.",
             )
 
     def settle(self) -> None:
