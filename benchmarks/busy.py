@@ -2,7 +2,7 @@
 
     python benchmarks/busy.py
 
-Trains one epoch of fashion-cnn with the command line, alone and beside as many busy processes as
+Trains one epoch of fashion-mlp with the command line, alone and beside as many busy processes as
 there are cores, in turn; prints images a second.
 """
 
@@ -46,7 +46,7 @@ def images_per_second(wait: str) -> float:
     if wait == "default":
         environment["GOMP_SPINCOUNT"] = SPINNING
     with tempfile.TemporaryDirectory() as folder:
-        words = ["fit", "--recipe", "fashion-cnn", "--epochs", "1", "--quiet", "--json"]
+        words = ["fit", "--recipe", "fashion-mlp", "--epochs", "1", "--quiet", "--json"]
         command = [sys.executable, "-m", "sartor", *words, "--out", str(Path(folder) / "run")]
         try:
             done = subprocess.run(

@@ -10,11 +10,15 @@ import struct
 import subprocess
 import sys
 import termios
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from sartor import api
 from sartor.cli import tables
 from sartor.cli.main import VERBS
 from sartor.cli.progress import PlainProgress, duration, epoch_line, step_figures
@@ -165,6 +169,38 @@ class TestTables:
         rows = re.findall(r"^ +\d \d {2,}((?: *[\d.]+)+)$", answer.out, re.MULTILINE)
         cells = [[0 if cell == "." else int(cell) for cell in row.split()] for row in rows]
         assert cells == document["confusion"]
+
+    def test_the_worst_mistakes_are_drawn(
+        self, command: Any, trained: Path, tmp_path: Path
+    ) -> None:
+        picture = tmp_path / "mistakes.png"
+        answer = command("evaluate", trained, "--mistakes", picture)
+        assert answer.exit_code == 0
+        assert f"Wrote {picture}" in answer.err
+        with Image.open(picture) as drawn:
+            assert drawn.width > 8 * 100, "eight a row"
+
+    def test_mistakes_have_the_largest_losses_and_say_both_classes(self, trained: Path) -> None:
+        run = api.Run.open(trained)
+        predictions = api.predictions_of(run, "test")
+        titles = [axes.get_title() for axes in api.mistakes_figure(run, predictions, 5).axes]
+        wrong = predictions.predicted() != predictions.labels
+        worst = np.argsort(-np.where(wrong, predictions.example_losses(), -1), kind="stable")[:5]
+        assert titles == [
+            f"true: {predictions.labels[row]}\npredicted: {predictions.predicted()[row]}"
+            for row in worst
+        ]
+
+    def test_without_a_mistake_there_is_nothing_to_draw(
+        self, command: Any, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        predictions = api.predictions_of(api.Run.open(trained), "test")
+        perfect = replace(predictions, labels=predictions.predicted())
+        monkeypatch.setattr(api, "predictions_of", lambda *_, **__: perfect)
+        answer = command("evaluate", trained, "--mistakes", tmp_path / "none.png")
+        assert answer.exit_code == 0
+        assert "There is no mistake to draw." in answer.err
+        assert not (tmp_path / "none.png").exists()
 
     @pytest.mark.parametrize("count", [2, 10, 100])
     def test_long_names_and_many_classes(
