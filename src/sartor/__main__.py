@@ -23,7 +23,7 @@ def _share_the_processor() -> None:
     """Let waiting threads give up their core early, which other programs may need.
 
     OpenMP's threads wait for each other at every operation, by default spinning for milliseconds.
-    Where another program holds a core, training then takes ten times as long; `benchmarks/busy.py`
+    Where another program holds a core, training can then be many times slower; `benchmarks/busy.py`
     measures it. It must be said before torch is imported, and only where the user said nothing.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
