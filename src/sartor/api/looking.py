@@ -19,13 +19,18 @@ from .notes import Sink, noting
 from .run import Run
 
 
-def load(source: str | Path, *, on_event: Sink | None = None) -> Dataset:
-    """A named set, fetched if it is not on disk yet, or a folder of IDX files.
+def load(source: str | Path, *, on_event: Sink | None = None, **settings: Any) -> Dataset:
+    """A named set, fetched if it is not on disk yet, or a source of your own, such as a folder.
+
+    Args:
+        source: a named set, or the path of a folder of pictures or of IDX files.
+        settings: of the data and of its preparation, such as image_size=64.
 
     Raises:
         UsageError: an unknown name. DataError: it cannot be had, or cannot be read.
     """
-    return open_source(str(source), note=noting(on_event))
+    recipe = Recipe().with_settings({**settings, "source": str(source)})
+    return open_source(recipe.data, recipe.preprocess, note=noting(on_event))
 
 
 def summary(
@@ -61,7 +66,8 @@ def dataset_for(
     if isinstance(data, Dataset):
         return data, recipe.with_settings({"source": data.name})
     source = recipe.data.source if data is None else str(data)
-    dataset = load(source, on_event=on_event)
+    recipe = recipe.with_settings({"source": source})
+    dataset = open_source(recipe.data, recipe.preprocess, note=noting(on_event))
     if data is None and recipe.data.fingerprint not in ("", dataset.fingerprint):
         raise DataError(
             f"The data {source} is not what this recipe was made for: its fingerprint differs.",

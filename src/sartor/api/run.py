@@ -249,7 +249,7 @@ def _read_recipe(folder: RunFolder) -> Recipe:
 
 def _reopened(recipe: Recipe) -> Dataset:
     try:
-        return open_source(recipe.data.source)
+        return open_source(recipe.data, recipe.preprocess)
     except UsageError as error:
         raise DataError(
             f"The run's data {recipe.data.source} is not at hand.",

@@ -45,10 +45,11 @@ def resume(given: arguments.Resume) -> int:
 def data(given: arguments.Data) -> int:
     """Look at a set."""
     from ..data.description import describe
+    from ..data.settings import DataSettings
     from ..data.sources import open_source
 
     _check_count("--samples", given.samples)
-    dataset = open_source(given.target, note=_note)
+    dataset = open_source(DataSettings(source=given.target), note=_note)
     wants_picture = given.samples or given.out or given.pixels or given.image is not None
     if wants_picture:
         path = _draw(given, dataset)

@@ -53,6 +53,12 @@ class Dataset:
     _: KW_ONLY
     test: Int64Array | None = None
     """Indices that the source itself sets aside for testing; None where it does not."""
+    val: Int64Array | None = None
+    """Indices that the source itself sets aside for validation; None where it does not."""
+    groups: tuple[str, ...] | None = None
+    """What each image belongs to (patient, session, author); images of a group stay together."""
+    files: tuple[str, ...] | None = None
+    """Name of the file that each image came from, where there are files."""
     name: str = "arrays"
     """What the source is called."""
 
@@ -63,8 +69,15 @@ class Dataset:
         object.__setattr__(self, "images", images)
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "classes", classes)
-        if self.test is not None:
-            object.__setattr__(self, "test", _checked_indices(self.test, len(images)))
+        for part in ("test", "val"):
+            indices = getattr(self, part)
+            if indices is not None:
+                object.__setattr__(self, part, _checked_indices(part, indices, len(images)))
+        _check_apart(self.test, self.val)
+        for field in ("groups", "files"):
+            values = getattr(self, field)
+            if values is not None:
+                object.__setattr__(self, field, _checked_names(field, values, len(images)))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -98,12 +111,16 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over shape, pixels, labels, class names and the indices set aside for testing."""
+        """SHA-256 over shape, pixels, labels, class names, indices set aside, and groups."""
         digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
         digest.update(np.ascontiguousarray(self.images).data)
         digest.update(np.ascontiguousarray(self.labels).data)
-        if self.test is not None:
-            digest.update(b"test" + np.ascontiguousarray(self.test).tobytes())
+        for part in ("test", "val"):
+            indices = getattr(self, part)
+            if indices is not None:
+                digest.update(part.encode() + np.ascontiguousarray(indices).tobytes())
+        if self.groups is not None:
+            digest.update(repr(self.groups).encode())
         return digest.hexdigest()
 
     def torch(self) -> TorchDataset[tuple[Tensor, int]]:
@@ -187,16 +204,36 @@ def _checked_classes(classes: Sequence[str] | None, labels: Int64Array) -> tuple
     return names
 
 
-def _checked_indices(indices: Any, count: int) -> Int64Array:
+def _checked_indices(part: str, indices: Any, count: int) -> Int64Array:
     indices = np.asarray(indices)
     indices = indices.astype(np.int64) if indices.size == 0 else indices
     whole = indices.ndim == 1 and np.issubdtype(indices.dtype, np.integer)
     if not whole or (len(indices) and (indices.min() < 0 or indices.max() >= count)):
-        raise DataError(f"`test` must hold indices from 0 to {count - 1}.", "Check its values.")
+        raise DataError(f"`{part}` must hold indices from 0 to {count - 1}.", "Check its values.")
     if len(np.unique(indices)) != len(indices):
-        raise DataError("`test` names an image twice.", "Name each index once.")
+        raise DataError(f"`{part}` names an image twice.", "Name each index once.")
     checked: Int64Array = indices.astype(np.int64, copy=False)
     return checked
+
+
+def _check_apart(test: Int64Array | None, val: Int64Array | None) -> None:
+    if test is None or val is None:
+        return
+    both = np.intersect1d(test, val)
+    if len(both):
+        raise DataError(
+            f"Image {both[0]} is set aside for testing and for validation.",
+            "Name it in one of them.",
+        )
+
+
+def _checked_names(field: str, values: Any, count: int) -> tuple[str, ...]:
+    names = tuple(str(value) for value in values)
+    if len(names) != count:
+        raise DataError(
+            f"{count:,} images need as many `{field}`, not {len(names):,}.", "Give one an image."
+        )
+    return names
 
 
 def _shortened(names: tuple[str, ...]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import io
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -128,19 +129,36 @@ def as_picture(image: UInt8Array) -> Image.Image:
 
 
 def read_picture(path: Path) -> Image.Image:
-    """A picture file, decoded; for an animation its first frame; turned as its EXIF tag says.
+    """As `decode_picture`, from a file.
 
     Raises:
         PictureError: no such file, not a picture, damaged, or too large.
     """
     try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise PictureError(
+            f"Cannot read {path}: {(error.strerror or str(error)).lower()}.", "Check the path."
+        ) from None
+    return decode_picture(content, str(path))
+
+
+def decode_picture(content: bytes, name: str) -> Image.Image:
+    """An encoded picture, decoded; for an animation its first frame; turned as its EXIF tag says.
+
+    Raises:
+        PictureError: not a picture, damaged, or too large; the sentence begins with `name`.
+    """
+    if not content:
+        raise PictureError(f"{name} is empty.", "Leave it out or replace it.")
+    try:
         with warnings.catch_warnings():
             # Of many pixels, where our own limit counts, and of damaged tags beside whole pixels.
             warnings.simplefilter("ignore")
-            with Image.open(path) as picture:
+            with Image.open(io.BytesIO(content)) as picture:
                 if picture.format in _PROGRAMS:
-                    raise PictureError(*_not_a_picture(path))
-                _check_size(path, picture)
+                    raise PictureError(*_not_a_picture(name))
+                _check_size(name, picture)
                 picture.load()
                 # Now, while the name is known: a damaged file may point outside its palette.
                 colours = picture.convert("RGBA") if picture.mode in ("P", "PA") else picture
@@ -148,18 +166,12 @@ def read_picture(path: Path) -> Image.Image:
     except PictureError:
         raise
     except UnidentifiedImageError:
-        raise PictureError(*_not_a_picture(path)) from None
-    except OSError as error:
-        if error.errno:
-            raise PictureError(
-                f"Cannot read {path}: {(error.strerror or '').lower()}.", "Check the path."
-            ) from None
-        raise PictureError(f"{path} is damaged: {error}.", "Leave it out or replace it.") from None
+        raise PictureError(*_not_a_picture(name)) from None
     except Image.DecompressionBombError:
-        raise PictureError(f"{path} has too many pixels.", _too_large_hint()) from None
+        raise PictureError(f"{name} has too many pixels.", _too_large_hint()) from None
     except Exception as error:  # Pillow's decoders leave with all sorts on damaged files
         reason = str(error) or type(error).__name__
-        raise PictureError(f"{path} is damaged: {reason}.", "Leave it out or replace it.") from None
+        raise PictureError(f"{name} is damaged: {reason}.", "Leave it out or replace it.") from None
 
 
 def find_pictures(arguments: Iterable[str]) -> list[Path]:
@@ -225,20 +237,18 @@ def _letterboxed(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     return canvas
 
 
-def _check_size(path: Path, picture: Image.Image) -> None:
+def _check_size(name: str, picture: Image.Image) -> None:
     width, height = picture.size
     if width * height > MAX_PIXELS:
-        raise PictureError(f"{path} has {width:,} x {height:,} pixels.", _too_large_hint())
+        raise PictureError(f"{name} has {width:,} x {height:,} pixels.", _too_large_hint())
 
 
 def _too_large_hint() -> str:
     return f"At most {MAX_PIXELS:,} pixels are read; shrink it first."
 
 
-def _not_a_picture(path: Path) -> tuple[str, str]:
-    if path.stat().st_size == 0:
-        return f"{path} is empty.", "Leave it out or replace it."
-    return f"{path} is not a picture that Pillow can read.", "Convert it to PNG or JPEG."
+def _not_a_picture(name: str) -> tuple[str, str]:
+    return f"{name} is not a picture that Pillow can read.", "Convert it to PNG or JPEG."
 
 
 def _matching(argument: str) -> Iterator[Path]:

@@ -8,21 +8,46 @@ from pathlib import Path
 from ..errors import UsageError, unknown
 from .catalogue import NAMES, load_named
 from .dataset import Dataset
-from .idx import load_idx_folder
+from .folder import list_folder
+from .idx import holds_idx, load_idx_folder
+from .listing import Listing
+from .prepare import prepare
+from .settings import DataSettings, PreprocessSettings
+
+Note = Callable[[str], None]
 
 
-def open_source(source: str, *, note: Callable[[str], None] | None = None) -> Dataset:
-    """The dataset that a name or a path stands for.
+def open_source(
+    data: DataSettings,
+    preprocess: PreprocessSettings | None = None,
+    *,
+    note: Note | None = None,
+) -> Dataset:
+    """The dataset that `data` describes; pictures are brought to the size that `preprocess` says.
 
     Raises:
-        UsageError: no named set and no folder; with the nearest name.
+        UsageError: no named set and nothing at that path; with the nearest name.
         DataError: it cannot be had, or cannot be read.
     """
-    if source in NAMES:
-        return load_named(source, note=note)
-    if Path(source).is_dir():
-        return load_idx_folder(Path(source))
-    sentence = unknown("set", source, NAMES)
+    opened = find_source(data, note=note)
+    if isinstance(opened, Dataset):
+        return opened
+    return prepare(opened, preprocess or PreprocessSettings())
+
+
+def find_source(data: DataSettings, *, note: Note | None = None) -> Dataset | Listing:
+    """What `data` describes: arrays at once, or a listing of pictures that are not decoded yet.
+
+    Raises:
+        As `open_source`.
+    """
+    if data.source in NAMES:
+        return load_named(data.source, note=note)
+    path = Path(data.source)
+    if path.is_dir():
+        return load_idx_folder(path) if holds_idx(path) else list_folder(path)
+    sentence = unknown("set", data.source, NAMES)
     raise UsageError(
-        sentence[0].upper() + sentence[1:], "Or give the path of a folder of IDX files."
+        sentence[0].upper() + sentence[1:],
+        "Or give the path of a folder with one folder of pictures for each class.",
     )
