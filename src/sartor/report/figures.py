@@ -2,63 +2,50 @@
 
 from __future__ import annotations
 
-import io
 import math
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.image import AxesImage
-from matplotlib.textpath import TextToPath
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ..data.dataset import Dataset
 from ..errors import DataError, RunError, UsageError, unknown
 from ..evaluation.metrics import Evaluation
 from ..files import atomic_write
-
-# Okabe and Ito (2008): told apart with every kind of colour blindness.
-BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
-INK, GRAY, FAINT = "#222222", "#8A8A8A", "#D9D9D9"
+from .canvas import (
+    BLUE,
+    FAINT,
+    GRAY,
+    GREEN,
+    INK,
+    ORANGE,
+    POINTS_PER_INCH,
+    axes_at,
+    frame,
+    lettering,
+    new_figure,
+    open_axes,
+    shortened,
+    text_width,
+    wrapped,
+)
 
 FORMATS = ("png", "svg", "pdf")
 """What `save_figure` can write."""
 
-# Figures are measured in inches, letters in points.
-_POINTS_PER_INCH = 72
 # Black and white stand out equally from this level of gray (contrast 4.6 : 1, WCAG 2).
 _MIDDLE_GRAY = 118
 _LARGEST_PIXEL_IMAGE = 64
 # A confusion matrix of more classes, or with smaller numbers, is read by its colours alone.
 _MOST_WITH_NUMBERS, _SMALLEST_NUMBERS = 40, 4.5
-# Asked in turn for letters that DejaVu Sans, which matplotlib brings along, does not have.
-_FALLBACK_FONTS = (
-    "Noto Sans CJK JP",
-    "Hiragino Sans",
-    "Yu Gothic",
-    "Microsoft YaHei",
-    "Malgun Gothic",
-    "Arial Unicode MS",
-)
-
-
-class _Figure(Figure):
-    """Shows itself in a notebook, which without pyplot knows no figures."""
-
-    def _repr_png_(self) -> bytes:
-        stream = io.BytesIO()
-        self.savefig(stream, format="png")
-        return stream.getvalue()
 
 
 # ------------------------------------------------------------------------------------ images
@@ -83,20 +70,20 @@ def sample_grid(
     if captions is None:
         captions = [dataset[int(index)].class_name for index in indices]
     cell, gap, size = 1.4, 0.14, 8.5
-    titles = [_wrapped(caption, cell * _POINTS_PER_INCH, size) for caption in captions]
+    titles = [wrapped(caption, cell * POINTS_PER_INCH, size) for caption in captions]
     title_height = max(title.count("\n") + 1 for title in titles) * size / 55 + 0.05
     columns = min(columns, len(titles))
     rows = math.ceil(len(titles) / columns)
     _, height, width = dataset.shape
     picture = cell * min(max(height / width, 0.25), 3)
     row = title_height + picture + gap
-    figure = _new_figure(columns * (cell + gap) + gap, rows * row + gap)
+    figure = new_figure(columns * (cell + gap) + gap, rows * row + gap)
     for place, (index, title) in enumerate(zip(indices, titles, strict=True)):
         left = gap + place % columns * (cell + gap)
         top = gap / 2 + place // columns * row + title_height
-        axes = _axes_at(figure, left, top, cell, picture)
+        axes = axes_at(figure, left, top, cell, picture)
         _show(axes, dataset[int(index)].image)
-        axes.set_title(title, pad=3, linespacing=1.1, **_lettering(size))
+        axes.set_title(title, pad=3, linespacing=1.1, **lettering(size))
     return figure
 
 
@@ -113,13 +100,13 @@ def pixel_image(dataset: Dataset, index: int) -> Figure:
     pixel = min(max(12 / max(height, width), 0.28), 0.7)
     panel, gap, top = width * pixel, 0.15, 0.5 if channels == 1 else 0.8
     all_panels = channels * (panel + gap) - gap
-    figure = _new_figure(max(all_panels, 3) + 2 * gap, top + height * pixel + gap)
+    figure = new_figure(max(all_panels, 3) + 2 * gap, top + height * pixel + gap)
     margin = (figure.get_figwidth() - all_panels) / 2
     for channel, name in enumerate(("red", "green", "blue") if channels == 3 else ("",)):
         left = margin + channel * (panel + gap)
-        axes = _axes_at(figure, left, top, panel, height * pixel)
+        axes = axes_at(figure, left, top, panel, height * pixel)
         _show(axes, image[channel : channel + 1])
-        _write_values(axes, image[channel], size=min(0.4 * pixel * _POINTS_PER_INCH, 16))
+        _write_values(axes, image[channel], size=min(0.4 * pixel * POINTS_PER_INCH, 16))
         axes.set_title(name, pad=4, fontsize=11, color=INK)
     _headline(figure, class_name, f", index {index}")
     return figure
@@ -164,7 +151,7 @@ def _show(axes: Axes, image: npt.NDArray[np.uint8]) -> None:
     """Draw an image (C, H, W) as its pixels are: neither smoothed nor stretched in contrast."""
     pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    _frame(axes)
+    frame(axes)
 
 
 def _write_values(axes: Axes, pixels: npt.NDArray[np.uint8], size: float) -> None:
@@ -175,9 +162,9 @@ def _write_values(axes: Axes, pixels: npt.NDArray[np.uint8], size: float) -> Non
 
 def _headline(figure: Figure, name: str, addition: str) -> None:
     width, height = figure.get_size_inches()
-    room = 0.9 * width * _POINTS_PER_INCH - _width(addition, 13)
-    title = _shortened(name, room, 13) + addition
-    figure.text(0.5, 1 - 0.26 / height, title, ha="center", va="center", **_lettering(13))
+    room = 0.9 * width * POINTS_PER_INCH - text_width(addition, 13)
+    title = shortened(name, room, 13) + addition
+    figure.text(0.5, 1 - 0.26 / height, title, ha="center", va="center", **lettering(13))
 
 
 # ------------------------------------------------------------------------------------ charts
@@ -195,18 +182,18 @@ def class_histogram(counts: Mapping[str, Sequence[int]], classes: Sequence[str])
             "Count the images of each class, also of those that have none.",
         )
     bar = min(max(9 / len(classes), 0.14), 0.36)
-    size = min(10, 0.75 * bar * _POINTS_PER_INCH)
-    names = [_shortened(name, 150, size) for name in classes]
-    margin = max(_width(name, size) for name in names) / _POINTS_PER_INCH
+    size = min(10, 0.75 * bar * POINTS_PER_INCH)
+    names = [shortened(name, 150, size) for name in classes]
+    margin = max(text_width(name, size) for name in names) / POINTS_PER_INCH
     width = margin + 2.9 * len(counts) + 0.4
-    figure = _new_figure(width, bar * len(classes) + 0.7, layout="constrained")
+    figure = new_figure(width, bar * len(classes) + 0.7, layout="constrained")
     panels = figure.subplots(1, len(counts), sharey=True, squeeze=False)[0]
     for axes, (part, values), colour in zip(
         panels, counts.items(), cycle((BLUE, ORANGE, GREEN)), strict=False
     ):
         _draw_bars(axes, values, colour, size)
         axes.set_title(f"{part}: {sum(values):,} images", fontsize=11, color=INK, loc="left")
-    panels[0].set_yticks(range(len(classes)), labels=names, **_lettering(size))
+    panels[0].set_yticks(range(len(classes)), labels=names, **lettering(size))
     panels[0].set_ylim(len(classes) - 0.5, -0.5)
     return figure
 
@@ -221,7 +208,7 @@ def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     """
     if not history:
         raise RunError("There is no complete epoch to draw.", "Train for at least one epoch.")
-    figure = _new_figure(11, 4, layout="constrained")
+    figure = new_figure(11, 4, layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     _draw_curves(loss, history, "loss", "{:.4g}".format)
     _draw_curves(accuracy, history, "accuracy", _percent)
@@ -234,18 +221,18 @@ def confusion_figure(evaluation: Evaluation) -> Figure:
     counts = evaluation.confusion
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     cell = min(max(6 / len(counts), 0.15), 0.9)
-    size = min(10, 0.8 * cell * _POINTS_PER_INCH)
-    names = [_shortened(entry.class_name, 140, size) for entry in evaluation.per_class]
-    longest = max(_width(name, size) for name in names) / _POINTS_PER_INCH
+    size = min(10, 0.8 * cell * POINTS_PER_INCH)
+    names = [shortened(entry.class_name, 140, size) for entry in evaluation.per_class]
+    longest = max(text_width(name, size) for name in names) / POINTS_PER_INCH
     side = len(counts) * cell
-    figure = _new_figure(side + longest + 1.9, side + longest + 1.1, layout="constrained")
+    figure = new_figure(side + longest + 1.9, side + longest + 1.1, layout="constrained")
     axes = figure.add_subplot()
     # The square root lets a confusion of one in a hundred be seen beside a full diagonal.
     shades = PowerNorm(0.5, vmin=0, vmax=1)
     picture = axes.imshow(shares, cmap="Blues", norm=shades, interpolation="nearest")
-    _frame(axes)
-    _name_axes(axes, names, size, cell * _POINTS_PER_INCH)
-    _write_counts(axes, counts, shares, cell * _POINTS_PER_INCH)
+    frame(axes)
+    _name_axes(axes, names, size, cell * POINTS_PER_INCH)
+    _write_counts(axes, counts, shares, cell * POINTS_PER_INCH)
     low, high = evaluation.accuracy_interval
     axes.set_title(
         f"{evaluation.split}: accuracy {_percent(evaluation.accuracy)}\n"
@@ -265,7 +252,7 @@ def _draw_bars(axes: Axes, values: Sequence[int], colour: str, size: float) -> N
     axes.set_xlim(0, 1.3 * max(*values, 1))
     axes.set_xticks([])
     axes.tick_params(axis="y", length=0)
-    _open(axes, "left")
+    open_axes(axes, "left")
 
 
 def _draw_curves(
@@ -290,7 +277,7 @@ def _draw_curves(
     axes.set_xlabel("epoch", color=INK)
     axes.set_title(quantity, fontsize=11, color=INK, loc="left")
     axes.grid(axis="y", color=FAINT, linewidth=0.8)
-    _open(axes, "left", "bottom")
+    open_axes(axes, "left", "bottom")
     if axes.lines:
         # Above the axes, where it can hide no point.
         axes.legend(
@@ -315,11 +302,11 @@ def _finite(value: float | None) -> float:
 
 def _name_axes(axes: Axes, names: Sequence[str], size: float, cell: float) -> None:
     """Write the names at both axes, at the lower one as level as cells of `cell` points allow."""
-    level = all(_width(name, size) < 0.9 * cell for name in names)
+    level = all(text_width(name, size) < 0.9 * cell for name in names)
     rotation = 0 if level else 45 if len(names) <= 20 else 90
     ticks = range(len(names))
-    axes.set_yticks(ticks, labels=names, **_lettering(size))
-    axes.set_xticks(ticks, labels=names, rotation=rotation, **_lettering(size))
+    axes.set_yticks(ticks, labels=names, **lettering(size))
+    axes.set_xticks(ticks, labels=names, rotation=rotation, **lettering(size))
     if rotation == 45:
         for tick in axes.xaxis.get_major_ticks():
             tick.label1.set(ha="right", va="top", rotation_mode="anchor")
@@ -372,107 +359,3 @@ def save_figure(figure: Figure, path: Path) -> None:
     dots_per_inch = min(150, 32_000 / max(figure.get_size_inches()))
     with atomic_write(path) as stream:
         figure.savefig(stream, format=suffix, dpi=dots_per_inch)
-
-
-# ------------------------------------------------------------------------------------ frames
-
-
-def _new_figure(width: float, height: float, layout: Any = None) -> Figure:
-    """An empty figure, in inches."""
-    return _Figure(figsize=(width, height), dpi=100, facecolor="white", layout=layout)
-
-
-def _axes_at(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Axes in inches from the upper left corner."""
-    whole_width, whole_height = figure.get_size_inches()
-    bottom = whole_height - top - height
-    return figure.add_axes(
-        (
-            left / whole_width,
-            bottom / whole_height,
-            width / whole_width,
-            height / whole_height,
-        )
-    )
-
-
-def _frame(axes: Axes) -> None:
-    """No ticks, and a thin line that shows where a white image ends."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for side in axes.spines.values():
-        side.set(color=FAINT, linewidth=0.8)
-
-
-def _open(axes: Axes, *sides: str) -> None:
-    """Axes with lines on these sides alone, whatever style the reader's matplotlib has."""
-    axes.set_facecolor("white")
-    axes.tick_params(colors=INK)
-    for name, side in axes.spines.items():
-        side.set(color=GRAY, linewidth=0.8, visible=name in sides)
-
-
-# ------------------------------------------------------------------------------------ letters
-
-
-def _lettering(size: float) -> dict[str, Any]:
-    """How names from outside are written: in fonts that have their letters, "$" as itself."""
-    return {"fontproperties": _font(size), "color": INK, "parse_math": False}
-
-
-def _wrapped(text: str, width: float, size: float) -> str:
-    """Each line of `text` on at most two lines of `width` points."""
-    lines: list[str] = []
-    for line in text.split("\n"):
-        lines += _broken(_drawable(line), width, size)
-    return "\n".join(lines)
-
-
-def _broken(line: str, width: float, size: float) -> list[str]:
-    if _width(line, size) <= width:
-        return [line]
-    fits = _count_that_fit(line, width, size)
-    after_mark = max(line.rfind(mark, 1, fits + 1) for mark in " /_-") + 1
-    cut = min(after_mark, fits) if after_mark else fits
-    return [line[:cut].rstrip(), _shortened(line[cut:].lstrip(), width, size)]
-
-
-def _shortened(text: str, width: float, size: float) -> str:
-    """`text`, ending in "…" where it would take more than `width` points."""
-    text = _drawable(text)
-    if _width(text, size) <= width:
-        return text
-    return text[: _count_that_fit(text, width - _width("…", size), size)].rstrip() + "…"
-
-
-def _count_that_fit(text: str, width: float, size: float) -> int:
-    """How many of its first letters stay within `width` points, at least one."""
-    counts = range(1, len(text) + 1)
-    return max(bisect_right(counts, width, key=lambda count: _width(text[:count], size)), 1)
-
-
-def _drawable(text: str) -> str:
-    """`text` with a box for each letter that no font here has, instead of a warning."""
-    return "".join(letter if _has_glyph(letter) else "□" for letter in text)
-
-
-def _width(text: str, size: float) -> float:
-    """Width in points."""
-    width, _, _ = TextToPath().get_text_width_height_descent(text, _font(size), ismath=False)
-    return float(width)
-
-
-def _font(size: float) -> FontProperties:
-    return FontProperties(family=list(_families()), size=size)
-
-
-@lru_cache(maxsize=1)
-def _families() -> tuple[str, ...]:
-    installed = set(font_manager.get_font_names())
-    return ("DejaVu Sans", *(name for name in _FALLBACK_FONTS if name in installed))
-
-
-@lru_cache(maxsize=4096)
-def _has_glyph(letter: str) -> bool:
-    files = (font_manager.findfont(FontProperties(family=[name])) for name in _families())
-    return any(font_manager.get_font(file).get_char_index(ord(letter)) for file in files)
