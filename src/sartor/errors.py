@@ -11,6 +11,7 @@
     ├── ModelError              a network that does not fit the data
     ├── RunError                a run's folder that is missing, broken or from another version
     │   └── CheckpointError     a checkpoint whose bytes do not match its checksum
+    ├── MissingExtraError       a library that only some uses need is not installed
     ├── TrainingError           training that cannot go on, such as a loss that is not finite
     └── Interrupted             exit code 130 or 143, after the state was saved
 
@@ -80,6 +81,16 @@ class RunError(SartorError):
 
 class CheckpointError(RunError):
     """A checkpoint whose bytes do not match its checksum."""
+
+
+class MissingExtraError(SartorError):
+    """A library that only some uses need is not installed."""
+
+    def __init__(self, what: str, library: str, extra: str) -> None:
+        super().__init__(
+            f"{what} needs {library}, which is not installed.",
+            f"Install it: pip install 'sartor[{extra}]'",
+        )
 
 
 class TrainingError(SartorError):
