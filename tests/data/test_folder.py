@@ -1,5 +1,6 @@
 """Folders of pictures, from listing to training."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ from sklearn.datasets import load_digits
 
 import sartor
 from sartor.data.folder import list_folder
+from sartor.data.prepare import prepared
+from sartor.data.settings import PreprocessSettings
 from sartor.errors import DataError
 
 
@@ -45,3 +48,31 @@ def test_classes_stand_in_natural_order(tmp_path: Path) -> None:
 def test_a_folder_without_pictures_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no picture"):
         list_folder(tmp_path)
+
+
+def test_what_was_seen_of_each_picture_is_kept(digit_folder: Path) -> None:
+    listing = list_folder(digit_folder)
+    facts = prepared(listing, PreprocessSettings()).facts
+    assert set(facts.formats) == {"PNG"}
+    assert set(facts.modes) == {"L"}
+    assert (facts.widths == 8).all()
+    assert (facts.orientations == 1).all()
+    assert facts.grays.all()
+    first = listing.pictures.read(0)
+    assert facts.file_sha256[0].tobytes() == hashlib.sha256(first).digest()
+    assert facts.file_bytes[0] == len(first)
+    assert facts.readable.all()
+
+
+def test_an_unreadable_picture_has_a_reason_and_keeps_its_row(tmp_path: Path) -> None:
+    for name in ("a/1.png", "a/2.png", "b/3.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (3, 3), 9).save(tmp_path / name)
+    (tmp_path / "a/2.png").write_bytes(b"")
+    found = prepared(list_folder(tmp_path), PreprocessSettings())
+    assert list(found.facts.faults) == [1]
+    assert "a/2.png is empty" in found.facts.faults[1]
+    assert found.facts.readable.tolist() == [True, False, True]
+    assert len(found.images) == 3
+    with pytest.raises(DataError, match=r"a/2\.png"):
+        found.dataset()
