@@ -583,3 +583,16 @@ class TestOthers:
             sartor.fit(digits, out=tmp_path / "file" / "run", **SMALL)
         with pytest.raises(RunError, match="is not empty"):
             sartor.fit(digits, out=tmp_path, **SMALL)
+
+
+def test_a_learning_rate_is_suggested_without_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    before = network[1].weight.clone()
+    found = sartor.find_learning_rate("digits", model=network, opt="adam")
+    assert found.suggestion is not None
+    assert 1e-4 < found.suggestion < 1
+    assert torch.equal(before, network[1].weight)
+    assert not list(tmp_path.iterdir())

@@ -1,6 +1,6 @@
 """The verbs, for Python and for the command line: the only place that sees everything."""
 
-from .fitting import compose_recipe, fit, overfit_batch, resume
+from .fitting import compose_recipe, find_learning_rate, fit, overfit_batch, resume
 from .judging import evaluate, mistakes_figure, predictions_of
 from .looking import load, summary
 from .notes import Sink
@@ -14,6 +14,7 @@ __all__ = [
     "Sink",
     "compose_recipe",
     "evaluate",
+    "find_learning_rate",
     "fit",
     "load",
     "load_checkpoint",

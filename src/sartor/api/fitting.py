@@ -30,6 +30,7 @@ from ..training.objective import untrained_loss
 from ..training.overfit import OverfitResult
 from ..training.overfit import overfit_batch as learn_by_heart
 from ..training.preflight import check_model, count_parameters
+from ..training.range_test import RangeTest, range_test
 from ..training.state import Checkpoint, Progress
 from .looking import dataset_for
 from .notes import Sink, tell, warn
@@ -128,6 +129,27 @@ def overfit_batch(
     warn(warned)
     with engine.tuned(resolved.training):
         return learn_by_heart(job, job.batches.batch(0, 0), resolved.training.lr, said)
+
+
+def find_learning_rate(
+    data: str | Path | Dataset | None = None,
+    *,
+    model: str | nn.Module | None = None,
+    recipe: str | Path | Recipe | None = None,
+    said: Callable[[int, float, float], None] | None = None,
+    **settings: Any,
+) -> RangeTest:
+    """The loss over rising learning rates, and a rate that it suggests; makes no run.
+
+    Trains a copy of the network for at most 100 steps: a network given as an object, the random
+    numbers and the data stay as they are. `range_test_figure` in `sartor.report.figures` draws it.
+    """
+    wanted = compose_recipe(recipe, model, settings)
+    dataset, wanted = dataset_for(data, wanted, None)
+    job, resolved, _ = _assemble(wanted, dataset, model)
+    _checked(job, resolved)
+    with engine.tuned(resolved.training):
+        return range_test(job, said=said)
 
 
 def compose_recipe(

@@ -40,6 +40,9 @@ class Fit:
     """The run's folder; by default the next free runs/NAME."""
     overfit_batch: bool = False
     """Check the network: train on one batch until it is learnt by heart. Makes no run."""
+    lr_find: bool = False
+    """Range test: train a copy for at most 100 steps at rising learning rates, suggest one. Makes
+    no run; --out names a picture of the curve (.png, .svg or .pdf)."""
     quiet: bool = False
     """No progress."""
     json: bool = False

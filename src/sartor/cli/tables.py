@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..api import Prediction
     from ..evaluation.metrics import Evaluation
     from ..runs.store import RunSummary
+    from ..training.range_test import RangeTest
 
 
 def print_result(result: dict[str, Any]) -> None:
@@ -28,6 +29,21 @@ def print_result(result: dict[str, Any]) -> None:
     )
     print(f"run: {result['run']}")
     print(f"next: sartor evaluate {result['run']}")
+
+
+def print_range_test(test: RangeTest) -> None:
+    """The running mean of the loss, a bar for every few rates, and what it suggests."""
+    top = 1.5 * max(test.smoothed[:1], default=1.0)
+    last = test.rates[-1] if test.rates else 0
+    for rate, loss in list(zip(test.rates, test.smoothed, strict=True))[::4]:
+        bar = "█" * round(50 * min(loss / top, 1))
+        print(f"lr {rate:8.1e}  loss {loss:8.4f}  {bar}")
+    if test.blew_up_at is not None:
+        print(f"\nThe loss blew up at {test.blew_up_at:.1e}.")
+    if test.suggestion is None:
+        print(f"\nThe loss never fell by 5 % up to {last:.1e}: no suggestion.")
+    else:
+        print(f"\nSuggestion: --lr {test.suggestion:g}, where the loss falls steepest.")
 
 
 def print_dataset(description: dict[str, Any]) -> None:

@@ -26,6 +26,8 @@ def fit(given: arguments.Fit) -> int:
     model = changes.pop("model", None)
     if given.overfit_batch:
         return _overfit(given, recipe, model, changes)
+    if given.lr_find:
+        return _find_learning_rate(given, recipe, model, changes)
     with _progress(given.quiet) as progress:
         run = api.fit(
             given.target, recipe=recipe, model=model, out=given.out, on_event=progress, **changes
@@ -181,6 +183,24 @@ def _overfit(given: arguments.Fit, recipe: Any, model: str | None, changes: dict
             f"Learnt {result.images} images by heart in {result.steps} steps: "
             f"loss {result.first_loss:.3f} -> {result.loss:.3f}."
         )
+    return 0
+
+
+def _find_learning_rate(
+    given: arguments.Fit, recipe: Any, model: str | None, changes: dict[str, Any]
+) -> int:
+    from .. import api
+
+    test = api.find_learning_rate(given.target, recipe=recipe, model=model, **changes)
+    if given.out:
+        from ..report.figures import range_test_figure, save_figure
+
+        save_figure(range_test_figure(test), given.out)
+        _note(f"Wrote {given.out}")
+    if given.json:
+        _print_json(asdict(test))
+    else:
+        tables.print_range_test(test)
     return 0
 
 

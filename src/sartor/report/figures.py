@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,9 @@ from .canvas import (
     text_width,
     wrapped,
 )
+
+if TYPE_CHECKING:
+    from ..training.range_test import RangeTest
 
 FORMATS = ("png", "svg", "pdf")
 """What `save_figure` can write."""
@@ -213,6 +216,32 @@ def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     _draw_curves(loss, history, "loss", "{:.4g}".format)
     _draw_curves(accuracy, history, "accuracy", _percent)
     accuracy.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))
+    return figure
+
+
+def range_test_figure(test: RangeTest) -> Figure:
+    """Loss over rising learning rates, with the suggestion where there is one.
+
+    Raises:
+        RunError: the loss was not finite from the first step on.
+    """
+    if not test.rates:
+        raise RunError("No step had a finite loss.", "Check the model, or lower the highest rate.")
+    figure = new_figure(7, 4, layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(test.rates, test.losses, ".", color=FAINT, label="each batch")
+    axes.plot(test.rates, test.smoothed, color=BLUE, label="running mean")
+    if test.suggestion is not None:
+        label = f"suggestion {test.suggestion:g}"
+        axes.axvline(test.suggestion, color=ORANGE, linestyle="--", label=label)
+    axes.set_xscale("log")
+    # What blows up would flatten all the rest.
+    axes.set_ylim(0, 1.5 * max(test.smoothed[0], *test.losses[:10]))
+    axes.set_xlabel("learning rate", color=INK)
+    axes.set_title("loss", fontsize=11, color=INK, loc="left")
+    axes.grid(color=FAINT, linewidth=0.8)
+    open_axes(axes, "left", "bottom")
+    axes.legend(loc="lower left", fontsize=9, frameon=False, labelcolor=INK)
     return figure
 
 

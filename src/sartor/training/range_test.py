@@ -1,0 +1,95 @@
+"""The learning rate range test (Smith, 2017): raise the rate step by step, watch the loss."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from .loop import Job, seed_random_numbers, update
+from .optim import Optimizer
+
+STEPS = 100
+LOWEST, HIGHEST = 1e-6, 10.0
+_BLOWN_UP = 4.0
+_SMOOTHING = 0.9
+_LEAST_FALL = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class RangeTest:
+    """The loss over rising learning rates, and what it suggests."""
+
+    rates: tuple[float, ...]
+    """Learning rate of each step, rising geometrically."""
+    losses: tuple[float, ...]
+    """Mean loss of each step's batch, before its update."""
+    smoothed: tuple[float, ...]
+    """The losses' running mean, corrected for its beginning."""
+    suggestion: float | None
+    """Where the smoothed loss falls steepest; None where it never fell by 5 %."""
+    blew_up_at: float | None
+    """The rate at which the loss passed four times its lowest, or left the finite numbers."""
+
+
+def range_test(
+    job: Job, *, steps: int = STEPS, said: Callable[[int, float, float], None] | None = None
+) -> RangeTest:
+    """Train a copy of the network at rising rates; the job and all random numbers stay untouched.
+
+    The rates rise from 1e-6 to 10 in `steps` steps; the test ends when the loss blows up.
+    `said(step, rate, loss)` is called after every step.
+    """
+    model = copy.deepcopy(job.model).train()
+    trial = replace(job, model=model, optimizer=Optimizer(model, job.settings))
+    growth = (HIGHEST / LOWEST) ** (1 / max(steps - 1, 1))
+    rates: list[float] = []
+    losses: list[float] = []
+    smoothed: list[float] = []
+    blew_up_at = None
+    with torch.random.fork_rng():
+        for step in range(steps):
+            rate = LOWEST * growth**step
+            seed_random_numbers(job.settings.seed, step)
+            batch = job.batches.batch(*divmod(step, len(job.batches)))
+            outcome = update(trial, batch, rate)
+            loss = float(outcome.loss) / float(outcome.weight)
+            if not math.isfinite(loss):
+                blew_up_at = rate
+                break
+            rates.append(rate)
+            losses.append(loss)
+            smoothed.append(_running_mean(losses))
+            if said:
+                said(step + 1, rate, loss)
+            if smoothed[-1] > _BLOWN_UP * min(smoothed):
+                blew_up_at = rate
+                break
+    return RangeTest(
+        rates=tuple(rates),
+        losses=tuple(losses),
+        smoothed=tuple(smoothed),
+        suggestion=_steepest(rates, smoothed),
+        blew_up_at=blew_up_at,
+    )
+
+
+def _running_mean(losses: list[float]) -> float:
+    """The exponential mean of all losses, divided by the sum of its weights (Kingma, Ba 2015)."""
+    weights = _SMOOTHING ** np.arange(len(losses) - 1, -1, -1, dtype=np.float64)
+    return float(weights @ np.asarray(losses) / weights.sum())
+
+
+def _steepest(rates: list[float], smoothed: list[float]) -> float | None:
+    """The rate at the steepest fall before the lowest loss, by slope over the rate's logarithm."""
+    if len(rates) < 5:
+        return None
+    lowest = int(np.argmin(smoothed))
+    if lowest < 2 or smoothed[lowest] > (1 - _LEAST_FALL) * smoothed[0]:
+        return None
+    slopes = np.gradient(np.asarray(smoothed), np.log(rates))
+    return float(f"{rates[int(np.argmin(slopes[: lowest + 1]))]:.1e}")
