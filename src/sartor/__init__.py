@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .api import (
+        Explanation,
         Prediction,
         Run,
         evaluate,
+        explain,
         find_learning_rate,
         fit,
         load,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Dataset": "data.dataset",
     "Evaluation": "evaluation.metrics",
+    "Explanation": "api",
     "Interrupted": "errors",
     "PlainProgress": "cli.progress",
     "Prediction": "api",
@@ -46,6 +49,7 @@ _HOMES = {
     "SartorWarning": "errors",
     "Summary": "models.summary",
     "evaluate": "api",
+    "explain": "api",
     "find_learning_rate": "api",
     "fit": "api",
     "load": "api",
@@ -59,6 +63,7 @@ _HOMES = {
 __all__ = [
     "Dataset",
     "Evaluation",
+    "Explanation",
     "Interrupted",
     "PlainProgress",
     "Prediction",
@@ -69,6 +74,7 @@ __all__ = [
     "SartorWarning",
     "Summary",
     "evaluate",
+    "explain",
     "find_learning_rate",
     "fit",
     "load",

@@ -1,5 +1,6 @@
 """The verbs, for Python and for the command line: the only place that sees everything."""
 
+from .explaining import Explanation, explain, explanations_figure
 from .fitting import compose_recipe, find_learning_rate, fit, overfit_batch, resume
 from .judging import evaluate, mistakes_figure, predictions_of
 from .looking import load, summary
@@ -8,12 +9,15 @@ from .predicting import Picture, Prediction, predict, predict_readable
 from .run import Run, load_checkpoint
 
 __all__ = [
+    "Explanation",
     "Picture",
     "Prediction",
     "Run",
     "Sink",
     "compose_recipe",
     "evaluate",
+    "explain",
+    "explanations_figure",
     "find_learning_rate",
     "fit",
     "load",

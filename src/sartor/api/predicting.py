@@ -89,7 +89,7 @@ def predict_readable(
     normalize = preprocess.normalizer(recipe.training.device)
     predictions: list[Prediction] = []
     faults: list[PictureError] = []
-    for names, images in _prepared(pictures, preprocess, invert, faults):
+    for names, images in prepared_pictures(pictures, preprocess, invert, faults):
         batch = normalize(torch.from_numpy(images).to(recipe.training.device))
         with torch.inference_mode(), precision(recipe.training):
             logits = network(batch).float().cpu().numpy()
@@ -101,7 +101,7 @@ def predict_readable(
     return predictions, faults
 
 
-def _prepared(
+def prepared_pictures(
     pictures: Iterable[Picture], preprocess: Preprocess, invert: bool, faults: list[PictureError]
 ) -> Iterable[tuple[list[str], np.ndarray[Any, np.dtype[np.uint8]]]]:
     """Names and uint8 images (B, C, H, W), a few at a time so that any number fits into memory."""

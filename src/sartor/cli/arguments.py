@@ -15,6 +15,7 @@ from ..training.settings import TrainingSettings
 
 SplitName = Literal["test", "val", "train"]
 CheckpointName = Literal["best", "last"]
+MethodName = Literal["occlusion", "integrated-gradients", "grad-cam"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +139,10 @@ class Predict:
     """Show so many of the most probable classes."""
     invert: bool = False
     """The pictures are dark on light, and training had light on dark."""
+    explain: Path | None = None
+    """Draw which pixels speak for each answer into this file (.png, .svg or .pdf)."""
+    method: MethodName = "occlusion"
+    """How to find them; grad-cam needs a network with convolutions."""
     checkpoint: CheckpointName = "best"
     """Weights of the best epoch or the last."""
     json: bool = False

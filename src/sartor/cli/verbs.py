@@ -137,11 +137,29 @@ def predict(given: arguments.Predict) -> int:
     )
     for fault in faults:
         _note(f"sartor: {fault.message} {fault.hint}")
+    if given.explain and predictions:
+        _explain(given, [prediction.file for prediction in predictions])
     if given.json:
         _print_json([prediction.to_json(given.topk) for prediction in predictions])
     elif predictions:
         tables.print_predictions(predictions, given.topk or 3)
     return 1 if faults else 0
+
+
+def _explain(given: arguments.Predict, files: list[str]) -> None:
+    from .. import api
+    from ..report.figures import save_figure
+
+    assert given.explain
+    explanations = api.explain(
+        given.run,
+        files,
+        method=given.method,
+        invert=given.invert,
+        checkpoint=given.checkpoint,
+    )
+    save_figure(api.explanations_figure(explanations), given.explain)
+    _note(f"Wrote {given.explain}")
 
 
 def summary(given: arguments.Summary) -> int:

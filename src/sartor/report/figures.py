@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from ..data.dataset import Dataset
+from ..data.dataset import Dataset, UInt8Array
 from ..errors import DataError, RunError, UsageError, unknown
 from ..evaluation.metrics import Evaluation
 from ..files import atomic_write
@@ -47,6 +47,7 @@ FORMATS = ("png", "svg", "pdf")
 # Black and white stand out equally from this level of gray (contrast 4.6 : 1, WCAG 2).
 _MIDDLE_GRAY = 118
 _LARGEST_PIXEL_IMAGE = 64
+_FOR, _AGAINST = np.array([202, 0, 32]), np.array([5, 113, 176])
 # A confusion matrix of more classes, or with smaller numbers, is read by its colours alone.
 _MOST_WITH_NUMBERS, _SMALLEST_NUMBERS = 40, 4.5
 
@@ -243,6 +244,42 @@ def range_test_figure(test: RangeTest) -> Figure:
     open_axes(axes, "left", "bottom")
     axes.legend(loc="lower left", fontsize=9, frameon=False, labelcolor=INK)
     return figure
+
+
+def explanation_figure(
+    images: Sequence[UInt8Array],
+    heats: Sequence[npt.NDArray[np.float32]],
+    captions: Sequence[tuple[str, str]],
+) -> Figure:
+    """A row for each image: the image (C, H, W), and its map (H, W) over a pale copy of it."""
+    cell, gap, size = 2.4, 0.2, 9.0
+    _, height, width = images[0].shape
+    picture = cell * min(max(height / width, 0.25), 3)
+    row = picture + 0.55
+    figure = new_figure(2 * cell + 3 * gap, len(images) * row + gap)
+    for number, (image, heat, texts) in enumerate(zip(images, heats, captions, strict=True)):
+        for column, (shown, text) in enumerate(
+            zip((image, heat_over(image, heat)), texts, strict=True)
+        ):
+            left, top = gap + column * (cell + gap), number * row + 0.45
+            axes = axes_at(figure, left, top, cell, picture)
+            _show(axes, shown)
+            title = wrapped(text, cell * POINTS_PER_INCH, size)
+            axes.set_title(title, pad=3, linespacing=1.1, **lettering(size))
+    return figure
+
+
+def heat_over(image: UInt8Array, heat: npt.NDArray[np.float32]) -> UInt8Array:
+    """A map (H, W) over a pale copy of its image (C, H, W), as uint8 (3, H, W).
+
+    Red speaks for, blue against; the strongest pixel is opaque, 0 is clear.
+    """
+    gray = image.mean(axis=0, keepdims=True)
+    pale = 255 - (255 - np.repeat(gray, 3, axis=0)) * 0.35
+    strength = np.abs(heat) / (float(np.abs(heat).max()) or 1.0)
+    colours = np.where(heat[None] >= 0, _FOR[:, None, None], _AGAINST[:, None, None])
+    mixed = pale * (1 - strength) + colours * strength
+    return np.asarray(mixed.round().clip(0, 255), dtype=np.uint8)
 
 
 def confusion_figure(evaluation: Evaluation) -> Figure:

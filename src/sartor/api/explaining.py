@@ -1,0 +1,169 @@
+"""Explain: which pixels speak for what a run says of a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from ..data.dataset import UInt8Array
+from ..data.preprocess import Preprocess
+from ..errors import PictureError, UsageError, unknown
+from ..evaluation.predictions import probabilities_of
+from ..inspection.attribution import METHODS, attribute
+from ..training.loop import precision
+from .predicting import Picture, prepared_pictures
+from .run import Run, as_run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Explanation:
+    """Which pixels speak for one class of one picture."""
+
+    file: str
+    image: UInt8Array
+    """uint8 (C, H, W): the picture as the network sees it."""
+    label: str
+    """The class that the network gives."""
+    probability: float
+    """Of the label, in 0..1."""
+    target: str
+    """The class that is explained."""
+    method: str
+    map: npt.NDArray[np.float32]
+    """float32 (H, W): above 0 speaks for the target, below 0 against it."""
+
+    def plot(self) -> Figure:
+        """The picture beside its map."""
+        return explanations_figure([self])
+
+
+def explanations_figure(explanations: Sequence[Explanation]) -> Figure:
+    """Every picture beside its map; red speaks for the class, blue against it."""
+    from ..report.figures import explanation_figure
+
+    return explanation_figure(
+        [one.image for one in explanations],
+        [one.map for one in explanations],
+        [
+            (f"{one.label} {one.probability:.1%}\n{one.file}", f"for {one.target}\n{one.method}")
+            for one in explanations
+        ],
+    )
+
+
+def explain(
+    run: str | Path | Run,
+    pictures: Picture | int | Sequence[Picture | int],
+    *,
+    method: str = METHODS[0],
+    target: str | None = None,
+    checkpoint: str = "best",
+    invert: bool = False,
+) -> list[Explanation]:
+    """Which pixels speak for the answers of a run.
+
+    Args:
+        pictures: as for `predict`, or numbers of images in the run's dataset.
+        method: occlusion, integrated-gradients or grad-cam (networks with convolutions alone);
+            `sartor.inspection.attribution.attribute` says what each does.
+        target: the class to explain; by default the one that the network gives.
+        invert: as for `predict`.
+
+    Raises:
+        UsageError: no such method, class or image. PictureError: naming the files that cannot be
+            read. MissingExtraError: captum is not installed.
+    """
+    run = as_run(run)
+    several = (
+        list(pictures)
+        if isinstance(pictures, Sequence) and not isinstance(pictures, str)
+        else [pictures]
+    )
+    names, images = _images(run, several, invert)
+    network = run.network(checkpoint)
+    return explain_images(run, network, names, images, method=method, target=target)
+
+
+def explain_images(
+    run: Run,
+    network: nn.Module,
+    names: Sequence[str],
+    images: UInt8Array,
+    *,
+    method: str,
+    target: str | None = None,
+) -> list[Explanation]:
+    """As `explain`, for images uint8 (B, C, H, W) that are prepared already."""
+    recipe, classes = run.recipe, run.classes
+    if target is not None and target not in classes:
+        raise UsageError(
+            unknown("class", target, classes).capitalize() + ".", "Name a class of the run."
+        )
+    device = recipe.training.device
+    normalize = Preprocess.from_settings(recipe.preprocess).normalizer(device)
+    batch = normalize(torch.from_numpy(images).to(device))
+    with torch.inference_mode(), precision(recipe.training):
+        logits = network(batch).float().cpu().numpy()
+    answers = logits.argmax(1)
+    targets = answers if target is None else np.full(len(images), classes.index(target))
+    maps = attribute(
+        network,
+        batch,
+        torch.from_numpy(targets).to(device),
+        method=method,
+        baseline=normalize(torch.zeros_like(batch[:1], dtype=torch.uint8)),
+    )
+    probabilities = probabilities_of(logits, recipe.training.loss)
+    return [
+        Explanation(
+            file=name,
+            image=images[row],
+            label=classes[answers[row]],
+            probability=float(probabilities[row, answers[row]]),
+            target=classes[targets[row]],
+            method=method,
+            map=maps[row],
+        )
+        for row, name in enumerate(names)
+    ]
+
+
+def _images(
+    run: Run, pictures: Sequence[Picture | int], invert: bool
+) -> tuple[list[str], UInt8Array]:
+    """Names, and the images as the network is given them, uint8 (B, C, H, W)."""
+    preprocess = Preprocess.from_settings(run.recipe.preprocess)
+    names: list[str] = []
+    images: list[UInt8Array] = []
+    faults: list[PictureError] = []
+    for picture in pictures:
+        if isinstance(picture, int):
+            images.append(preprocess.images(_dataset_image(run, picture)))
+            names.append(f"image {picture}")
+            continue
+        for found, batch in prepared_pictures([picture], preprocess, invert, faults):
+            names += found
+            images.append(batch)
+    if faults:
+        raise PictureError("\n".join(fault.message for fault in faults), faults[0].hint)
+    return names, np.concatenate(images)
+
+
+def _dataset_image(run: Run, index: int) -> UInt8Array:
+    dataset = run.dataset()
+    if not 0 <= index < len(dataset):
+        raise UsageError(
+            f"There is no image {index}: the set holds {len(dataset):,}, numbered from 0.",
+            "Choose another.",
+        )
+    return dataset.images[index : index + 1]
