@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Explanation,
         Prediction,
         Run,
+        embed,
         evaluate,
         explain,
         find_learning_rate,
@@ -32,11 +33,13 @@ if TYPE_CHECKING:
     from .data.dataset import Dataset, Sample
     from .errors import Interrupted, SartorError, SartorWarning
     from .evaluation.metrics import Evaluation
+    from .inspection.embedding import Embedding
     from .models.summary import Summary
     from .recipe import Recipe, load_recipe
 
 _HOMES = {
     "Dataset": "data.dataset",
+    "Embedding": "inspection.embedding",
     "Evaluation": "evaluation.metrics",
     "Explanation": "api",
     "Interrupted": "errors",
@@ -48,6 +51,7 @@ _HOMES = {
     "SartorError": "errors",
     "SartorWarning": "errors",
     "Summary": "models.summary",
+    "embed": "api",
     "evaluate": "api",
     "explain": "api",
     "find_learning_rate": "api",
@@ -62,6 +66,7 @@ _HOMES = {
 
 __all__ = [
     "Dataset",
+    "Embedding",
     "Evaluation",
     "Explanation",
     "Interrupted",
@@ -73,6 +78,7 @@ __all__ = [
     "SartorError",
     "SartorWarning",
     "Summary",
+    "embed",
     "evaluate",
     "explain",
     "find_learning_rate",

@@ -4,6 +4,7 @@ from .explaining import Explanation, explain, explanations_figure
 from .fitting import compose_recipe, find_learning_rate, fit, overfit_batch, resume
 from .judging import evaluate, mistakes_figure, predictions_of
 from .looking import load, summary
+from .mapping import embed
 from .notes import Sink
 from .predicting import Picture, Prediction, predict, predict_readable
 from .run import Run, load_checkpoint
@@ -15,6 +16,7 @@ __all__ = [
     "Run",
     "Sink",
     "compose_recipe",
+    "embed",
     "evaluate",
     "explain",
     "explanations_figure",

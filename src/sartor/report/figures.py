@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
@@ -39,6 +40,7 @@ from .canvas import (
 )
 
 if TYPE_CHECKING:
+    from ..inspection.embedding import Embedding
     from ..training.range_test import RangeTest
 
 FORMATS = ("png", "svg", "pdf")
@@ -280,6 +282,48 @@ def heat_over(image: UInt8Array, heat: npt.NDArray[np.float32]) -> UInt8Array:
     colours = np.where(heat[None] >= 0, _FOR[:, None, None], _AGAINST[:, None, None])
     mixed = pale * (1 - strength) + colours * strength
     return np.asarray(mixed.round().clip(0, 255), dtype=np.uint8)
+
+
+def embedding_figure(embedding: Embedding) -> Figure:
+    """Every image as a dot in the colour of its class; the ten strangest ringed and numbered."""
+    figure = new_figure(8.5, 6, layout="constrained")
+    axes = figure.add_subplot()
+    colours = colormaps["tab10" if len(embedding.classes) <= 10 else "tab20"]
+    for label, name in enumerate(embedding.classes):
+        points = embedding.points[embedding.labels == label]
+        colour = colours(label % colours.N)
+        axes.scatter(points[:, 0], points[:, 1], s=8, color=colour, alpha=0.6, linewidths=0)
+        if len(points):
+            middle = np.median(points, axis=0)
+            axes.annotate(
+                shortened(name, 90, 9),
+                middle,
+                ha="center",
+                va="center",
+                bbox={"boxstyle": "round", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
+                **lettering(9),
+            )
+    strange = np.argsort(-embedding.strangeness, kind="stable")[:10]
+    x, y = embedding.points[strange].T
+    axes.scatter(x, y, s=45, facecolors="none", edgecolors=INK, linewidths=0.9)
+    for row in strange:
+        axes.annotate(
+            str(embedding.indices[row]),
+            embedding.points[row],
+            xytext=(5, 4),
+            textcoords="offset points",
+            fontsize=7,
+            color=INK,
+        )
+    frame(axes)
+    axes.set_title(
+        f"{embedding.split}: {len(embedding.points):,} images by {embedding.method}; "
+        "ringed: least like their class",
+        fontsize=10,
+        color=INK,
+        loc="left",
+    )
+    return figure
 
 
 def confusion_figure(evaluation: Evaluation) -> Figure:

@@ -1,0 +1,63 @@
+"""Embed: a map of what a run's network sees in the images of a split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .. import assembly
+from ..data.dataset import Dataset
+from ..data.order import epoch_order
+from ..errors import UsageError
+from ..inspection.embedding import Embedding, features_of, lay_out, strangeness_of
+from ..training import engine
+from .run import Run, as_run
+
+MOST_POINTS = 5_000
+
+
+def embed(
+    run: str | Path | Run,
+    split: str = "val",
+    *,
+    method: str = "pca",
+    limit: int = MOST_POINTS,
+    seed: int = 0,
+    checkpoint: str = "best",
+    data: Dataset | None = None,
+) -> Embedding:
+    """The images of a split as points of a map, by the features before the network's last layer.
+
+    Args:
+        split: "val", "train" or "test".
+        method: pca, tsne or umap (extra `maps`).
+        limit: of more images, so many are drawn by `seed`.
+
+    Raises:
+        UsageError: no such split or method, or a split without images. RunError: a broken run.
+    """
+    run = as_run(run, data)
+    dataset, parts = run.dataset(), run.split()
+    if split not in ("train", "val", "test"):
+        raise UsageError(f'There is no split "{split}".', "Choose train, val or test.")
+    indices = parts.part(split)
+    if not len(indices):
+        raise UsageError(f"The {split} split of {run.path} has no images.", "Choose another.")
+    if len(indices) > limit:
+        indices = np.sort(indices[epoch_order(len(indices), seed, 0)[:limit]])
+    recipe = run.recipe
+    material, _ = assembly.prepare_material(recipe, dataset, parts)
+    with engine.tuned(recipe.training):
+        feed = material.feed(indices, recipe.training)
+        features, _ = features_of(run.network(checkpoint), feed, recipe.training)
+    labels = dataset.labels[indices]
+    return Embedding(
+        points=lay_out(features, method, seed),
+        labels=labels,
+        indices=indices,
+        classes=run.classes,
+        split=split,
+        method=method,
+        strangeness=strangeness_of(features, labels),
+    )

@@ -1,0 +1,174 @@
+"""A map of what a network sees: its last features, laid out in two dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from ..data.batches import Feed
+from ..data.dataset import Int64Array
+from ..errors import DataError, MissingExtraError, UsageError, unknown
+from ..training.loop import logits_of
+from ..training.settings import TrainingSettings
+
+Float32Array = npt.NDArray[np.float32]
+
+METHODS = ("pca", "tsne", "umap")
+_NEIGHBOURS = 10
+_FEWEST = 3
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Embedding:
+    """Every image of a split as a point; near means alike to the network."""
+
+    points: Float32Array
+    """float32 (N, 2)."""
+    labels: Int64Array
+    """int64 (N,): the true class of each point."""
+    indices: Int64Array
+    """int64 (N,): which image of the dataset each point is."""
+    classes: tuple[str, ...]
+    split: str
+    method: str
+    """pca, tsne or umap."""
+    strangeness: Float32Array
+    """float32 (N,): mean distance to the 10 nearest others of the same class, among all features
+    and not in the map, over the class's median; an image that stands alone has a high one."""
+
+    def __repr__(self) -> str:
+        return f"<Embedding of {self.split}: {len(self.points):,} images by {self.method}>"
+
+    def outliers(self, count: int = 20) -> Int64Array:
+        """Indices of the images that are the least like their class, the strangest first."""
+        return self.indices[np.argsort(-self.strangeness, kind="stable")[:count]]
+
+
+def features_of(
+    model: nn.Module, feed: Feed, settings: TrainingSettings
+) -> tuple[Float32Array, Float32Array]:
+    """What the last linear layer is given for every image, (N, features), and logits (N, classes).
+
+    A network without a linear layer is described by its logits.
+    """
+    last = _last_linear(model, feed, settings)
+    seen: list[Tensor] = []
+
+    def keep(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.append(inputs[0].detach().flatten(1).float().cpu())
+
+    handle = last.register_forward_pre_hook(keep) if last else None
+    try:
+        logits = torch.cat([one.cpu() for one, _ in logits_of(model, feed, settings)])
+    finally:
+        if handle:
+            handle.remove()
+    features = torch.cat(seen) if seen else logits
+    return features.numpy(), logits.numpy()
+
+
+def lay_out(features: Float32Array, method: str = "pca", seed: int = 0) -> Float32Array:
+    """Features (N, F) as points (N, 2).
+
+    pca keeps the two directions of the largest spread. tsne (van der Maaten, Hinton 2008) and umap
+    (McInnes et al. 2018) keep neighbours together; distances between their clusters mean little.
+
+    Raises:
+        UsageError: no such method. DataError: fewer than three images, or values that are not
+            finite. MissingExtraError: umap is not installed.
+    """
+    if method not in METHODS:
+        raise UsageError(unknown("method", method, METHODS).capitalize() + ".", "Choose another.")
+    if len(features) < _FEWEST:
+        raise DataError(
+            f"{len(features)} images make no map.", f"Choose a split of at least {_FEWEST}."
+        )
+    if not np.isfinite(features).all():
+        raise DataError("The network's features are not finite.", "Its weights may have diverged.")
+    points: Float32Array = _REDUCERS[method](_padded(features), seed).astype(np.float32)
+    return points
+
+
+def strangeness_of(features: Float32Array, labels: Int64Array) -> Float32Array:
+    """See `Embedding.strangeness`; 0 where a class has a single image."""
+    from sklearn.neighbors import NearestNeighbors
+
+    strangeness = np.zeros(len(labels), np.float32)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        neighbours = min(_NEIGHBOURS, len(members) - 1)
+        if neighbours < 1:
+            continue
+        search = NearestNeighbors(n_neighbors=neighbours).fit(features[members])
+        # Without arguments, no point counts as its own neighbour.
+        distances = search.kneighbors()[0].mean(axis=1)
+        strangeness[members] = distances / (np.median(distances) or 1.0)
+    return strangeness
+
+
+def _by_pca(features: Float32Array, _seed: int) -> npt.NDArray[Any]:
+    from sklearn.decomposition import PCA
+
+    points: npt.NDArray[Any] = PCA(n_components=2, svd_solver="full").fit_transform(features)
+    return points
+
+
+def _by_tsne(features: Float32Array, seed: int) -> npt.NDArray[Any]:
+    from sklearn.manifold import TSNE
+
+    perplexity = min(30.0, (len(features) - 1) / 3)
+    reducer = TSNE(n_components=2, init="pca", perplexity=perplexity, random_state=seed)
+    points: npt.NDArray[Any] = reducer.fit_transform(features)
+    return points
+
+
+def _by_umap(features: Float32Array, seed: int) -> npt.NDArray[Any]:
+    try:
+        from umap import UMAP
+    except ImportError as error:
+        raise MissingExtraError("A map by umap", "umap-learn", "maps") from error
+    # With a seed it works on one thread; saying so keeps it from warning of that.
+    reducer = UMAP(
+        n_components=2,
+        n_neighbors=min(15, len(features) - 1),
+        init="pca",
+        random_state=seed,
+        n_jobs=1,
+    )
+    points: npt.NDArray[Any] = reducer.fit_transform(features)
+    return points
+
+
+_REDUCERS: dict[str, Callable[[Float32Array, int], npt.NDArray[Any]]] = {
+    "pca": _by_pca,
+    "tsne": _by_tsne,
+    "umap": _by_umap,
+}
+
+
+def _padded(features: Float32Array) -> Float32Array:
+    """At least two features, so that there are two dimensions to fill."""
+    return features if features.shape[1] > 1 else np.pad(features, ((0, 0), (0, 1)))
+
+
+def _last_linear(model: nn.Module, feed: Feed, settings: TrainingSettings) -> nn.Module | None:
+    """The linear layer that is called last, found by watching one image pass."""
+    called: list[nn.Module] = []
+    handles = [
+        module.register_forward_pre_hook(lambda layer, _inputs: called.append(layer))
+        for module in model.modules()
+        if isinstance(module, nn.Linear)
+    ]
+    try:
+        for _ in logits_of(model, replace(feed, indices=feed.indices[:1]), settings):
+            pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    return called[-1] if called else None
