@@ -1,13 +1,46 @@
-"""The verbs, for Python and for the command line: the only place that sees everything."""
+"""The verbs, for Python and for the command line: the only place that sees everything.
 
-from .explaining import Explanation, explain, explanations_figure
-from .fitting import compose_recipe, find_learning_rate, fit, overfit_batch, resume
-from .judging import evaluate, mistakes_figure, predictions_of
-from .looking import load, summary
-from .mapping import embed
-from .notes import Sink
-from .predicting import Picture, Prediction, predict, predict_readable
-from .run import Run, load_checkpoint
+Names are imported when they are first used, for most bring torch along and some need none of it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .explaining import Explanation, explain, explanations_figure
+    from .fitting import compose_recipe, find_learning_rate, fit, overfit_batch, resume
+    from .judging import evaluate, mistakes_figure, predictions_of
+    from .looking import load, summary
+    from .mapping import embed
+    from .notes import Sink
+    from .predicting import Picture, Prediction, predict, predict_readable
+    from .run import Run, load_checkpoint
+
+_HOMES = {
+    "Explanation": "explaining",
+    "Picture": "predicting",
+    "Prediction": "predicting",
+    "Run": "run",
+    "Sink": "notes",
+    "compose_recipe": "fitting",
+    "embed": "mapping",
+    "evaluate": "judging",
+    "explain": "explaining",
+    "explanations_figure": "explaining",
+    "find_learning_rate": "fitting",
+    "fit": "fitting",
+    "load": "looking",
+    "load_checkpoint": "run",
+    "mistakes_figure": "judging",
+    "overfit_batch": "fitting",
+    "predict": "predicting",
+    "predict_readable": "predicting",
+    "predictions_of": "judging",
+    "resume": "fitting",
+    "summary": "looking",
+}
 
 __all__ = [
     "Explanation",
@@ -32,3 +65,9 @@ __all__ = [
     "resume",
     "summary",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sartor.api' has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
