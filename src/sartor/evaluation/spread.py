@@ -1,0 +1,68 @@
+"""How far a figure moves when the same training is done again with other seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """A figure over several runs that differ in their seed alone."""
+
+    count: int
+    """Runs, at least two."""
+    mean: float
+    std: float
+    """Standard deviation of a run, with count - 1 in the denominator."""
+    interval: tuple[float, float]
+    """95 % interval of the mean, from Student's t distribution, within what the figure can be."""
+    lowest: float
+    highest: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "mean": self.mean,
+            "std": self.std,
+            "interval": list(self.interval),
+            "min": self.lowest,
+            "max": self.highest,
+        }
+
+
+def spread_of(
+    values: Sequence[float], *, highest: float = math.inf, confidence: float = 0.95
+) -> Spread:
+    """Mean, standard deviation, and the interval of the mean (Student, 1908, Biometrika 6, 1-25).
+
+    Args:
+        values: a figure that cannot be negative, such as a loss, one of each run.
+        highest: what the figure cannot exceed, such as 1 for an accuracy.
+
+    Raises:
+        UsageError: fewer than two values, from which no spread can be told.
+    """
+    from scipy.special import stdtrit
+
+    count = len(values)
+    if count < 2:
+        raise UsageError(
+            f"The spread of {count} run{'' if count == 1 else 's'} cannot be told.",
+            "Give at least two seeds.",
+        )
+    mean = math.fsum(values) / count
+    std = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
+    half = float(stdtrit(count - 1, (1 + confidence) / 2)) * std / math.sqrt(count)
+    return Spread(
+        count=count,
+        mean=mean,
+        std=std,
+        interval=(max(0.0, mean - half), min(highest, mean + half)),
+        lowest=min(values),
+        highest=max(values),
+    )
