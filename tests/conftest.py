@@ -106,3 +106,27 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture(scope="session")
+def rivals(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Three judged runs: linear with seeds 0 and 1, and an mlp with seed 0; not to be changed."""
+    folder = tmp_path_factory.mktemp("rivals")
+    settings: dict[str, Any] = {"epochs": 3, "lr": 0.02, "threads": 1}
+    linear = [
+        sartor.fit("digits", model="linear", seed=seed, out=folder / f"linear-{seed}", **settings)
+        for seed in (0, 1)
+    ]
+    mlp = sartor.fit("digits", model="mlp", out=folder / "mlp", **settings)
+    for run in (*linear, mlp):
+        run.evaluate("test")
+    return linear[0].path, linear[1].path, mlp.path
+
+
+@pytest.fixture
+def rival_copies(rivals: tuple[Path, Path, Path], tmp_path: Path) -> tuple[Path, Path, Path]:
+    """Copies of `rivals` to resume or to damage."""
+    first, second, third = (
+        Path(shutil.copytree(path, tmp_path / "copies" / path.name)) for path in rivals
+    )
+    return first, second, third

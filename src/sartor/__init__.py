@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .api import (
+        Comparison,
         Explanation,
         Prediction,
         Run,
+        compare,
         embed,
         evaluate,
         explain,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from .recipe import Recipe, load_recipe
 
 _HOMES = {
+    "Comparison": "api",
     "Dataset": "data.dataset",
     "Embedding": "inspection.embedding",
     "Evaluation": "evaluation.metrics",
@@ -51,6 +54,7 @@ _HOMES = {
     "SartorError": "errors",
     "SartorWarning": "errors",
     "Summary": "models.summary",
+    "compare": "api",
     "embed": "api",
     "evaluate": "api",
     "explain": "api",
@@ -65,6 +69,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Comparison",
     "Dataset",
     "Embedding",
     "Evaluation",
@@ -78,6 +83,7 @@ __all__ = [
     "SartorError",
     "SartorWarning",
     "Summary",
+    "compare",
     "embed",
     "evaluate",
     "explain",

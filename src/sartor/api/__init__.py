@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .comparing import Comparison, compare
     from .explaining import Explanation, explain, explanations_figure
     from .fitting import compose_recipe, find_learning_rate, fit, overfit_batch, resume
     from .judging import evaluate, mistakes_figure, predictions_of
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
     from .run import Run, load_checkpoint
 
 _HOMES = {
+    "Comparison": "comparing",
     "Explanation": "explaining",
     "Picture": "predicting",
     "Prediction": "predicting",
     "Run": "run",
     "Sink": "notes",
+    "compare": "comparing",
     "compose_recipe": "fitting",
     "embed": "mapping",
     "evaluate": "judging",
@@ -43,11 +46,13 @@ _HOMES = {
 }
 
 __all__ = [
+    "Comparison",
     "Explanation",
     "Picture",
     "Prediction",
     "Run",
     "Sink",
+    "compare",
     "compose_recipe",
     "embed",
     "evaluate",

@@ -1,0 +1,280 @@
+"""Compare: runs on the same images, from saved predictions, without torch where all are saved."""
+
+from __future__ import annotations
+
+import html
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import DataError, RunError, UsageError
+from ..evaluation.comparison import (
+    Flip,
+    Pair,
+    Standing,
+    compare_pairs,
+    on_same_images,
+    standing,
+)
+from ..evaluation.predictions import Predictions
+from ..evaluation.spread import Spread, spread_of
+from ..recipe import Recipe
+from ..runs.folder import RunFolder
+from ..runs.store import find_run
+from ..runs.weights_file import stored_weights_sha256
+from .notes import Sink, tell, warn
+from .recipes import differing_settings, seed_groups, settings_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ..data.dataset import Dataset
+    from .run import Run
+
+SPLITS = ("test", "val")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedGroup:
+    """Runs that share a recipe but for the seed."""
+
+    names: tuple[str, ...]
+    seeds: tuple[int, ...]
+    accuracy: Spread
+    """Over these runs, on the images of the comparison."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "runs": list(self.names),
+            "seeds": list(self.seeds),
+            "accuracy": self.accuracy.to_json(),
+        }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Comparison:
+    """Runs on the same images: how each does, every pair in words and figures, what differs."""
+
+    split: str
+    """test or val."""
+    count: int
+    """Images, the same for every run."""
+    dataset_fingerprint: str
+    paths: tuple[Path, ...]
+    """Folder of each run."""
+    runs: tuple[Standing, ...]
+    """How each run does by itself."""
+    pairs: tuple[Pair, ...]
+    """Every pair of runs; of more than six runs, each with the first."""
+    recipe_differences: dict[str, list[Any]]
+    """Settings that are not the same in all runs, with the value of each run."""
+    seed_groups: tuple[SeedGroup, ...]
+    """Spread over runs that share a recipe but for the seed."""
+    _data: Callable[[], Dataset] = field(repr=False)
+
+    def figure(self, most: int = 24) -> Figure:
+        """The images that flip between the first run and each other, at most so many each way.
+
+        Raises:
+            DataError: the data is not at hand, or not the same any more.
+        """
+        from ..report.flips import grouped_grid
+
+        groups: dict[str, tuple[list[int], list[str]]] = {}
+        for pair in self.pairs:
+            if pair.first != self.runs[0].name:
+                continue
+            for right, wrong, flips in (
+                (pair.second, pair.first, pair.only_second),
+                (pair.first, pair.second, pair.only_first),
+            ):
+                heading = f"{right} alone is right, {wrong} is not: {_some_of(flips, most)}"
+                shown = flips[:most]
+                captions = [f"true: {flip.class_name}\nsaid: {flip.said}" for flip in shown]
+                groups[heading] = [flip.index for flip in shown], captions
+        return grouped_grid(self._data(), groups)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for JSON, as `sartor compare --json` gives them."""
+        return {
+            "split": self.split,
+            "count": self.count,
+            "dataset_fingerprint": self.dataset_fingerprint,
+            "runs": [
+                {"run": str(path), **run.to_json()}
+                for path, run in zip(self.paths, self.runs, strict=True)
+            ],
+            "correction": "holm" if len(self.pairs) > 1 else None,
+            "pairs": [pair.to_json() for pair in self.pairs],
+            "recipe_differences": self.recipe_differences,
+            "seed_groups": [group.to_json() for group in self.seed_groups],
+        }
+
+    def __repr__(self) -> str:
+        verdicts = "; ".join(pair.verdict for pair in self.pairs[:3])
+        more = len(self.pairs) - 3
+        return f"<Comparison on {self.split}: {verdicts}{f'; and {more} more' * (more > 0)}>"
+
+    def _repr_html_(self) -> str:
+        """Verdicts and a table for notebooks."""
+        verdicts = "".join(f"<li>{html.escape(pair.verdict)}</li>" for pair in self.pairs)
+        titles = ("run", "accuracy", "95 % interval", "loss")
+        head = "".join(f"<th>{title}</th>" for title in titles)
+        body = "".join(_html_row(run) for run in self.runs)
+        caption = html.escape(f"{self.split}: {self.count:,} images, the same for every run")
+        return (
+            f"<ul>{verdicts}</ul><table><caption>{caption}</caption>"
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        )
+
+
+def compare(
+    *runs: str | Path | Run, split: str = "test", on_event: Sink | None = None
+) -> Comparison:
+    """Compare runs on the same images, pair by pair, with an interval and a verdict on each.
+
+    Predictions that `evaluate` saved are read; where a run has none, or has some of other weights
+    than its best, they are made as `evaluate` makes them, and `on_event` is told so.
+
+    Args:
+        runs: at least two, the one to compare with first.
+        split: "test" or "val"; the two are never mixed.
+
+    Raises:
+        UsageError: fewer than two runs, one named twice, or an unknown split.
+        DataError: they were not judged on the same images, or do not tell the same classes apart.
+        RunError: a run that is missing or broken.
+    """
+    if split not in SPLITS:
+        raise UsageError(f'Runs cannot be compared on the split "{split}".', "Choose test or val.")
+    folders = [_folder(run) for run in runs]
+    names = _names(folders)
+    settings = [settings_of(folder) for folder in folders]
+    each = [
+        _predictions(run, folder, split, on_event)
+        for run, folder in zip(runs, folders, strict=True)
+    ]
+    aligned = on_same_images(dict(zip(names, each, strict=True)))
+    first = each[0]
+    standings = tuple(standing(name, predictions) for name, predictions in aligned.items())
+    return Comparison(
+        split=split,
+        count=len(first),
+        dataset_fingerprint=first.dataset_fingerprint,
+        paths=tuple(folder.path for folder in folders),
+        runs=standings,
+        pairs=compare_pairs(aligned),
+        recipe_differences=differing_settings(settings),
+        seed_groups=tuple(
+            _seed_group(group, standings, settings) for group in seed_groups(settings)
+        ),
+        _data=lambda: _dataset(runs[0], folders[0], first.dataset_fingerprint),
+    )
+
+
+def _folder(run: str | Path | Run) -> RunFolder:
+    folder = find_run(run) if isinstance(run, str | Path) else run.folder
+    folder.status()
+    return folder
+
+
+def _names(folders: Sequence[RunFolder]) -> list[str]:
+    """The shortest name of each run that tells it from the others."""
+    if len(folders) < 2:
+        raise UsageError(
+            "A comparison takes at least two runs.",
+            "Name another one: sartor compare RUN RUN; `sartor runs` lists them.",
+        )
+    paths = [folder.path.resolve() for folder in folders]
+    twice = next((path for path, times in Counter(paths).items() if times > 1), None)
+    if twice is not None:
+        raise UsageError(f"{twice.name} is named twice.", "Name different runs.")
+    short = Counter(path.name for path in paths)
+    return [
+        path.name if short[path.name] == 1 else str(folder.path)
+        for path, folder in zip(paths, folders, strict=True)
+    ]
+
+
+def _predictions(
+    run: str | Path | Run, folder: RunFolder, split: str, on_event: Sink | None
+) -> Predictions:
+    """The saved predictions of the run's best weights, or new ones."""
+    path = folder.predictions_path(split)
+    if not path.is_file():
+        return _made(run, folder, split, f"has no saved predictions on {split}", on_event)
+    saved = Predictions.load(path)
+    if saved.split != split:
+        raise RunError(
+            f"{path} holds predictions on {saved.split}, not on {split}.",
+            f"Make them again: sartor evaluate {folder.path} --split {split}",
+        )
+    checkpoints = folder.checkpoints("best")
+    if not checkpoints:
+        warn([f"{folder.path} has no checkpoint to hold its predictions against."])
+    elif stored_weights_sha256(checkpoints[0]) != saved.weights_sha256:
+        reason = f"has predictions on {split} that its best weights did not make"
+        return _made(run, folder, split, reason, on_event)
+    return saved
+
+
+def _made(
+    run: str | Path | Run, folder: RunFolder, split: str, reason: str, on_event: Sink | None
+) -> Predictions:
+    tell(on_event, f"{folder.path} {reason}: evaluating it now.")
+    # Only here is torch needed.
+    from .judging import predictions_of
+    from .run import as_run
+
+    return predictions_of(as_run(run), split)
+
+
+def _seed_group(
+    group: Sequence[int], standings: Sequence[Standing], settings: Sequence[dict[str, Any]]
+) -> SeedGroup:
+    return SeedGroup(
+        names=tuple(standings[position].name for position in group),
+        seeds=tuple(settings[position]["seed"] for position in group),
+        accuracy=spread_of([standings[position].accuracy for position in group], highest=1),
+    )
+
+
+def _dataset(run: str | Path | Run, folder: RunFolder, fingerprint: str) -> Dataset:
+    """The data that the runs were judged on; opened without torch for a run that has none."""
+    if not isinstance(run, str | Path):
+        return run.dataset()
+    from ..data.sources import open_source
+
+    recipe = Recipe.from_toml(folder.read_recipe_text())
+    try:
+        dataset = open_source(recipe.data, recipe.preprocess)
+    except UsageError as error:
+        raise DataError(
+            f"The data {recipe.data.source} of {folder.path} is not at hand.",
+            "Put it back where it was; the comparison itself does not need it.",
+        ) from error
+    if dataset.fingerprint != fingerprint:
+        raise DataError(
+            f"The data {recipe.data.source} is not what {folder.path} was judged on.",
+            "Give the original data; the comparison itself does not need it.",
+        )
+    return dataset
+
+
+def _some_of(flips: Sequence[Flip], most: int) -> str:
+    images = f"{len(flips):,} image{'' if len(flips) == 1 else 's'}"
+    return images if len(flips) <= most else f"{images}, the {most} clearest"
+
+
+def _html_row(run: Standing) -> str:
+    low, high = run.interval
+    cells = (
+        html.escape(run.name),
+        f"{run.accuracy:.2%}",
+        f"{low:.2%} to {high:.2%}",
+        f"{run.loss:.4f}",
+    )
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

@@ -1,0 +1,81 @@
+"""The recipes of several runs: what differs between them, and which differ in their seed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..errors import RecipeError
+from ..files import sha256_of
+from ..recipe import Recipe
+from ..runs.folder import RunFolder, read_tables
+
+_MEASURED = ("mean", "std")
+_NEAR = 0.1
+"""Share of the standard deviation by which figures of two training splits may differ."""
+
+
+def settings_of(folder: RunFolder) -> dict[str, Any]:
+    """Every setting of a run by its flat name; what another version wrote as far as it is there.
+
+    Raises:
+        RunError: the run has no recipe.
+    """
+    text = folder.read_recipe_text()
+    try:
+        settings = Recipe.from_toml(text).settings()
+    except RecipeError:
+        parts = (part for part in read_tables(text).values() if isinstance(part, dict))
+        settings = {name: value for part in parts for name, value in part.items()}
+    if folder.model_source_path.is_file():
+        source = folder.read_bytes(folder.model_source_path, "model.py")
+        settings["model_source"] = sha256_of(source)[:16]
+    return {name: _plain(value) for name, value in settings.items()}
+
+
+def differing_settings(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The settings that are not the same in all runs, with the value of each run."""
+    names = {name: None for run in settings for name in run}
+    values = {name: [run.get(name) for run in settings] for name in names}
+    return {name: each for name, each in values.items() if any(one != each[0] for one in each)}
+
+
+def seed_groups(settings: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+    """The positions of runs that share a recipe but for the seed, in groups of at least two seeds.
+
+    The mean and the spread of the pixels may differ a little, for each seed measures them on
+    training images of its own. Of several runs with one seed the first counts.
+    """
+    groups: list[list[int]] = []
+    for position, run in enumerate(settings):
+        if "seed" not in run:
+            continue
+        home = next((group for group in groups if _same_but_seed(settings[group[0]], run)), None)
+        if home is None:
+            groups.append([position])
+        elif all(settings[member]["seed"] != run["seed"] for member in home):
+            home.append(position)
+    return [group for group in groups if len(group) > 1]
+
+
+def _same_but_seed(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    free = ("seed", *_MEASURED)
+    kept = [{k: v for k, v in run.items() if k not in free} for run in (one, other)]
+    return kept[0] == kept[1] and all(
+        _near(one.get(name), other.get(name), one.get("std")) for name in _MEASURED
+    )
+
+
+def _near(one: Any, other: Any, spread: Any) -> bool:
+    try:
+        triples = zip(one, other, spread, strict=True)
+        return all(abs(a - b) <= _NEAR * size for a, b, size in triples)
+    except (TypeError, ValueError):
+        return bool(one == other)
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON has it, whichever way it was read."""
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
