@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .notes import Sink
     from .predicting import Picture, Prediction, predict, predict_readable
     from .run import Run, load_checkpoint
+    from .seeds import SeedRuns, fit_seeds
 
 _HOMES = {
     "Comparison": "comparing",
@@ -25,6 +26,7 @@ _HOMES = {
     "Picture": "predicting",
     "Prediction": "predicting",
     "Run": "run",
+    "SeedRuns": "seeds",
     "Sink": "notes",
     "compare": "comparing",
     "compose_recipe": "fitting",
@@ -34,6 +36,7 @@ _HOMES = {
     "explanations_figure": "explaining",
     "find_learning_rate": "fitting",
     "fit": "fitting",
+    "fit_seeds": "seeds",
     "load": "looking",
     "load_checkpoint": "run",
     "mistakes_figure": "judging",
@@ -51,6 +54,7 @@ __all__ = [
     "Picture",
     "Prediction",
     "Run",
+    "SeedRuns",
     "Sink",
     "compare",
     "compose_recipe",
@@ -60,6 +64,7 @@ __all__ = [
     "explanations_figure",
     "find_learning_rate",
     "fit",
+    "fit_seeds",
     "load",
     "load_checkpoint",
     "mistakes_figure",

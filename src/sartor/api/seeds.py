@@ -1,0 +1,200 @@
+"""The same training with several seeds: a run for each, and how far the figures move."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from ..data.dataset import Dataset
+from ..errors import Interrupted, RunError, UsageError
+from ..evaluation.spread import Spread, spread_of
+from ..recipe import Recipe
+from ..runs.folder import RunFolder
+from ..runs.store import summarize_run
+from .fitting import compose_recipe, fit
+from .notes import Sink
+from .run import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_RESUMABLE = ("interrupted", "killed", "failed")
+FIGURES = ("val_accuracy", "val_loss", "train_accuracy", "train_loss")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SeedRuns:
+    """Runs that share everything but the seed, and the spread of their last epochs' figures."""
+
+    seeds: tuple[int, ...]
+    runs: tuple[Run, ...]
+    results: tuple[dict[str, Any], ...]
+    """What each training came to, as `fit --json` gives it."""
+    summary: dict[str, Spread | None]
+    """Spread of val_accuracy, val_loss, train_accuracy and train_loss; None for what is not there.
+
+    Each seed validates on images of its own."""
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(self.runs)
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for JSON, as `sartor fit --seeds N --json` gives them."""
+        return {
+            "runs": list(self.results),
+            "seeds": list(self.seeds),
+            "summary": {name: spread and spread.to_json() for name, spread in self.summary.items()},
+        }
+
+    def __repr__(self) -> str:
+        name = "val_accuracy" if self.summary["val_accuracy"] else "train_accuracy"
+        spread = self.summary[name]
+        assert spread is not None, "every training has a figure"
+        low, high = spread.interval
+        return (
+            f"<SeedRuns: {len(self)} seeds, {name.replace('_', ' ')} {spread.mean:.2%} "
+            f"(95 % interval of the mean {low:.2%} to {high:.2%}), std {spread.std:.2%}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """A row a seed and the spread, for notebooks."""
+        titles = ("seed", "run", *(name.replace("_", " ") for name in FIGURES))
+        rows = [
+            (str(seed), str(run.path), *(_shown(name, result[name]) for name in FIGURES))
+            for seed, run, result in zip(self.seeds, self.runs, self.results, strict=True)
+        ]
+        spreads = self.summary.items()
+        means = (_shown(name, spread.mean if spread else None) for name, spread in spreads)
+        stds = (_shown(name, spread.std if spread else None) for name, spread in spreads)
+        rows += [("mean", "", *means), ("std", "", *stds)]
+        head = "".join(f"<th>{title}</th>" for title in titles)
+        body = "".join(
+            f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows
+        )
+        return (
+            f"<table><caption>{html.escape(repr(self)[1:-1])}</caption>"
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        )
+
+
+def fit_seeds(
+    data: str | Path | Dataset | None = None,
+    *,
+    seeds: int = 5,
+    model: str | None = None,
+    recipe: str | Path | Recipe | None = None,
+    out: str | Path | None = None,
+    on_event: Sink | None = None,
+    on_run: Callable[[int, dict[str, Any]], None] | None = None,
+    **settings: Any,
+) -> SeedRuns:
+    """Train the same recipe with `seeds` seeds, counted up from its own, and keep every run.
+
+    Args:
+        data, model, recipe, settings: as `fit`; a network that exists already has its first
+            weights, and so cannot be trained with several seeds.
+        out: a folder for the runs seed-0, seed-1, ...; by default each is the next free runs/NAME.
+        on_event: called with every event of every training.
+        on_run: called with the seed and the result of each training that ends.
+
+    Raises:
+        UsageError: fewer than two seeds, or a network. RunError: a run's folder holds something.
+        Interrupted: by a signal, after saving; the runs before stay. Others as `fit`.
+    """
+    if isinstance(model, nn.Module):
+        raise UsageError(
+            "A network that exists already has its first weights; each seed needs its own.",
+            'Give a name, "path/file.py:Name", or call fit once for each network.',
+        )
+    if seeds < 2:
+        raise UsageError(
+            f"The spread of {seeds} seed{'' if seeds == 1 else 's'} cannot be told.",
+            "Give at least two, or leave --seeds out.",
+        )
+    first = compose_recipe(recipe, model, settings).training.seed
+    chosen = tuple(range(first, first + seeds))
+    # Both ends are checked now, and not after hours.
+    compose_recipe(recipe, model, {**settings, "seed": chosen[-1]})
+    folders = _folders(out, chosen)
+    runs: list[Run] = []
+    results: list[dict[str, Any]] = []
+    for seed, folder in zip(chosen, folders, strict=True):
+        try:
+            run = fit(
+                data,
+                model=model,
+                recipe=recipe,
+                out=folder,
+                on_event=on_event,
+                **{**settings, "seed": seed},
+            )
+        except Interrupted as stopped:
+            raise _with_the_rest(stopped, seed, chosen, folders[-1]) from None
+        # A run that can open its data again does not keep it in memory.
+        runs.append(run if isinstance(data, Dataset) else Run(run.folder))
+        results.append(run.result())
+        if on_run is not None:
+            on_run(seed, results[-1])
+    return SeedRuns(
+        seeds=chosen,
+        runs=tuple(runs),
+        results=tuple(results),
+        summary={name: _spread(results, name) for name in FIGURES},
+    )
+
+
+def _folders(out: str | Path | None, seeds: tuple[int, ...]) -> list[Path | None]:
+    """Where each run goes; all are looked at before the first is trained."""
+    if out is None:
+        return [None] * len(seeds)
+    folders = [Path(out) / f"seed-{seed}" for seed in seeds]
+    taken = [folder for folder in folders if folder.is_dir() and any(folder.iterdir())]
+    if taken:
+        states = {folder: summarize_run(RunFolder(folder)).state for folder in taken}
+        listed = ", ".join(f"{folder.name} ({state})" for folder, state in states.items())
+        unfinished = next((f for f, state in states.items() if state in _RESUMABLE), None)
+        raise RunError(
+            f"{out} holds {listed} already; a run is never overwritten.",
+            "Choose another --out, or train the seeds that are missing with --seed and --seeds."
+            if unfinished is None
+            else f"Go on with: sartor resume {unfinished}; then train the seeds that are missing "
+            "with --seed and --seeds.",
+        )
+    return list(folders)
+
+
+def _with_the_rest(
+    stopped: Interrupted, seed: int, seeds: tuple[int, ...], last: Path | None
+) -> Interrupted:
+    """The same interruption, which says besides what is done and what is missing."""
+    done, missing = seeds.index(seed), seeds[-1] - seed
+    finished = ("", "; the one before it is finished", f"; the {done} before it are finished")
+    message = f"{stopped.message} That was seed {seed}, number {done + 1} of {len(seeds)}"
+    hint = stopped.hint
+    if missing == 1:
+        place = "" if last is None else f" --out {last}"
+        hint += f" and then train the last with --seed {seeds[-1]}{place} instead of --seeds."
+    elif missing:
+        hint += f" and then train the other {missing} with --seed {seed + 1} --seeds {missing}."
+    return Interrupted(stopped.exit_code - 128, f"{message}{finished[min(done, 2)]}.", hint)
+
+
+def _spread(results: list[dict[str, Any]], name: str) -> Spread | None:
+    values = [result[name] for result in results]
+    highest = 1 if name.endswith("accuracy") else math.inf
+    return None if None in values else spread_of(values, highest=highest)
+
+
+def _shown(name: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.2%}" if name.endswith("accuracy") else f"{value:.4f}"
