@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import OmitArgPrefixes, Positional, Suppress
+from tyro.conf import OmitArgPrefixes, Positional, Suppress, arg
 
 from ..data.settings import DataSettings, PreprocessSettings
 from ..models.settings import ModelSettings, Setting
@@ -39,6 +39,8 @@ class Fit:
     file; other flags replace its values."""
     out: Path | None = None
     """The run's folder; by default the next free runs/NAME."""
+    seeds: int | None = None
+    """Train with so many seeds, counted up from --seed: a run for each, their mean and spread."""
     overfit_batch: bool = False
     """Check the network: train on one batch until it is learnt by heart. Makes no run."""
     lr_find: bool = False
@@ -123,6 +125,20 @@ class Evaluate:
     """Weights of the best epoch (by the validation split; without one, the last) or the last."""
     mistakes: Path | None = None
     """Draw the worst mistakes, true and predicted class, into this file (.png, .svg or .pdf)."""
+    json: bool = False
+    """As one line of JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Compare runs on the same images: is one better, by how much, and how sure is it?"""
+
+    runs: Positional[Annotated[tuple[str, ...], arg(metavar="RUN...")]]
+    """Two runs or more, the one to compare with first."""
+    split: Literal["test", "val"] = "test"
+    """Which images: test or val."""
+    flips: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Draw the images that flip each way into this file (.png, .svg or .pdf)."""
     json: bool = False
     """As one line of JSON."""
 

@@ -29,6 +29,7 @@ VERBS = {
     "runs": Verb("Runs", "list the runs"),
     "show": Verb("Show", "show one run: recipe, state, history"),
     "evaluate": Verb("Evaluate", "judge a run on images it has not seen"),
+    "compare": Verb("Compare", "tell whether one run is better than another"),
     "predict": Verb("Predict", "classify pictures"),
     "summary": Verb("Summary", "a network's layers, shapes and costs"),
 }

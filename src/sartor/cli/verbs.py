@@ -24,10 +24,14 @@ def fit(given: arguments.Fit) -> int:
     recipe = base_recipe(given.recipe)
     changes = changed_settings(given)
     model = changes.pop("model", None)
+    if given.seeds is not None and (given.overfit_batch or given.lr_find):
+        raise UsageError("--seeds trains runs, and a check makes none.", "Leave one of them out.")
     if given.overfit_batch:
         return _overfit(given, recipe, model, changes)
     if given.lr_find:
         return _find_learning_rate(given, recipe, model, changes)
+    if given.seeds is not None:
+        return _fit_seeds(given, given.seeds, recipe, model, changes)
     with _progress(given.quiet) as progress:
         run = api.fit(
             given.target, recipe=recipe, model=model, out=given.out, on_event=progress, **changes
@@ -125,6 +129,26 @@ def evaluate(given: arguments.Evaluate) -> int:
     return 0
 
 
+def compare(given: arguments.Compare) -> int:
+    """Compare runs; without torch where their predictions are saved."""
+    from .. import api
+    from .comparing import print_comparison
+
+    comparison = api.compare(*given.runs, split=given.split, on_event=PlainProgress())
+    if given.flips and not any(pair.only_first or pair.only_second for pair in comparison.pairs):
+        _note("No image flips: there is nothing to draw.")
+    elif given.flips:
+        from ..report.figures import save_figure
+
+        save_figure(comparison.figure(), given.flips)
+        _note(f"Wrote {given.flips}")
+    if given.json:
+        _print_json(comparison.to_json())
+    else:
+        print_comparison(comparison)
+    return 0
+
+
 def predict(given: arguments.Predict) -> int:
     """Classify pictures; those that cannot be read are named, and make the exit code 1."""
     from .. import api
@@ -176,6 +200,33 @@ def summary(given: arguments.Summary) -> int:
         _print_json(table.to_json())
     else:
         print(table)
+    return 0
+
+
+def _fit_seeds(
+    given: arguments.Fit, seeds: int, recipe: Any, model: str | None, changes: dict[str, Any]
+) -> int:
+    from .. import api
+    from .comparing import print_seeds, seed_line
+
+    def said(seed: int, result: dict[str, Any]) -> None:
+        print(seed_line(seed, result), file=sys.stderr if given.json else None, flush=True)
+
+    with _progress(given.quiet) as progress:
+        trained = api.fit_seeds(
+            given.target,
+            seeds=seeds,
+            recipe=recipe,
+            model=model,
+            out=given.out,
+            on_event=progress,
+            on_run=None if given.json and given.quiet else said,
+            **changes,
+        )
+    if given.json:
+        _print_json(trained.to_json())
+    else:
+        print_seeds(trained)
     return 0
 
 

@@ -1,0 +1,252 @@
+"""Comparisons and spreads for people: at most 80 columns on stdout."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from ..evaluation.comparison import rounded
+from .tables import _console, _percent, _table
+
+if TYPE_CHECKING:
+    from ..api.comparing import Comparison, SeedGroup
+    from ..api.seeds import SeedRuns
+    from ..evaluation.comparison import ClassDifference, Pair
+    from ..evaluation.spread import Spread
+
+_MOST_CLASSES = 12
+_MOST_SENTENCES = 3
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """Verdicts first, then what they rest on: figures, classes, recipes, seeds."""
+    print(f"{comparison.split} split: {comparison.count:,} images, the same for every run\n")
+    _print_verdicts(comparison)
+    print()
+    _console().print(_runs_table(comparison))
+    print()
+    if len(comparison.pairs) == 1:
+        _print_pair(comparison.pairs[0])
+        _print_classes(comparison.pairs[0])
+    else:
+        _print_pairs(comparison)
+        _print_told_classes(comparison)
+    _print_recipes(comparison)
+    for group in comparison.seed_groups:
+        _print_group(group, comparison)
+
+
+def seed_line(seed: int, result: dict[str, Any]) -> str:
+    """What the training with one seed came to."""
+    part = "train" if result["val_accuracy"] is None else "val"
+    return (
+        f"seed {seed}: {part} accuracy {result[f'{part}_accuracy']:.2%}, "
+        f"loss {result[f'{part}_loss']:.4f}, {result['seconds']:.1f} s, run {result['run']}"
+    )
+
+
+def print_seeds(trained: SeedRuns) -> None:
+    """Mean and spread over the seeds, and what to type next."""
+    print(f"\n{len(trained)} seeds, each validated on images of its own")
+    table = _table("last epoch")
+    for heading in ("mean", "std", "95 % interval of mean", "lowest", "highest"):
+        table.add_column(heading, justify="right")
+    for name, spread in trained.summary.items():
+        if spread is not None:
+            table.add_row(name.replace("_", " "), *_spread_cells(name, spread))
+    _console().print(table)
+    print("next, on the same test images:")
+    print(f"sartor compare {' '.join(str(run.path) for run in trained)}")
+
+
+def _print_verdicts(comparison: Comparison) -> None:
+    told = [pair for pair in comparison.pairs if pair.distinguishable]
+    untold = [pair for pair in comparison.pairs if not pair.distinguishable]
+    for pair in told:
+        _print_wrapped(f"{pair.verdict}.")
+    if len(untold) <= _MOST_SENTENCES:
+        for pair in untold:
+            _print_wrapped(f"{pair.verdict}.")
+    else:
+        others = "other " if told else ""
+        print(f"None of the {len(untold)} {others}pairs is distinguishable on these images.")
+
+
+def _runs_table(comparison: Comparison) -> Table:
+    table = _table("", "run")
+    for heading in ("right", "accuracy", "95 % interval", "loss"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for number, run in enumerate(comparison.runs, 1):
+        low, high = run.interval
+        table.add_row(
+            str(number),
+            run.name,
+            f"{run.correct:,}",
+            _percent(run.accuracy),
+            f"{low:.2%} to {high:.2%}",
+            f"{run.loss:.4f}",
+        )
+    return table
+
+
+def _print_pair(pair: Pair) -> None:
+    gained, lost = len(pair.only_second), len(pair.only_first)
+    neither = pair.count - pair.both - gained - lost
+    _print_wrapped(
+        f"2 - 1: {100 * pair.difference:+.2f} points, 95 % interval {_interval(pair.interval)}; "
+        f"exact McNemar p {_p_value(pair.p_value)}"
+    )
+    _print_wrapped(
+        f"images: {pair.both:,} right in both, {gained:,} in 2 alone, {lost:,} in 1 alone, "
+        f"{neither:,} in none"
+    )
+    low, high = pair.interval
+    if (low > 0 or high < 0) and not pair.distinguishable:
+        print("The interval just leaves out 0; the exact test, which decides, does not.")
+
+
+def _print_pairs(comparison: Comparison) -> None:
+    table = _table("pair")
+    for heading in ("points", "95 % interval", "gained", "lost", "p (Holm)", "needed"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for pair in comparison.pairs:
+        table.add_row(
+            _numbers(pair, comparison),
+            f"{100 * pair.difference:+.2f}" + " *" * pair.distinguishable,
+            _interval(pair.interval),
+            f"{len(pair.only_second):,}",
+            f"{len(pair.only_first):,}",
+            _p_value(pair.p_adjusted),
+            f"{rounded(pair.images_needed):,}" if pair.images_needed else "",
+        )
+    _console().print(table)
+    _print_wrapped(
+        "p: exact McNemar test, two-sided, corrected for the number of pairs; it decides (*). "
+        "Each interval is for its pair alone. needed: images that would show such a difference."
+    )
+
+
+def _print_classes(pair: Pair) -> None:
+    """Every class of a pair, those that can be told apart first."""
+    entries = sorted(
+        (entry for entry in pair.per_class if entry.count),
+        key=lambda entry: (not entry.distinguishable, -abs(entry.difference)),
+    )
+    table = _table("class")
+    for heading in ("images", "1", "2", "2 - 1", "95 % interval", "p (Holm)"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for entry in entries[:_MOST_CLASSES]:
+        first, second = entry.accuracies or (None, None)
+        figures = f"{entry.count:,}", _percent(first), _percent(second)
+        table.add_row(entry.class_name, *figures, *_class_cells(entry))
+    print()
+    _console().print(table)
+    if not entries[0].distinguishable:
+        print("No class by itself can be told apart.")
+    if len(entries) > _MOST_CLASSES:
+        hidden = len(entries) - _MOST_CLASSES
+        print(f"{hidden} classes that differ less are left out: --json has them.")
+
+
+def _print_told_classes(comparison: Comparison) -> None:
+    """The classes that can be told apart, of every pair."""
+    table = _table("pair", "class")
+    for heading in ("images", "points", "95 % interval", "p (Holm)"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for pair in comparison.pairs:
+        for entry in pair.per_class:
+            if entry.distinguishable:
+                cells = _numbers(pair, comparison), entry.class_name, f"{entry.count:,}"
+                table.add_row(*cells, *_class_cells(entry))
+    print()
+    if table.row_count:
+        _console().print(table)
+    else:
+        print("No class by itself can be told apart in any pair.")
+
+
+def _class_cells(entry: ClassDifference) -> tuple[str, str, str]:
+    return (
+        f"{100 * entry.difference:+.1f}" + " *" * entry.distinguishable,
+        _interval(entry.interval, 1),
+        _p_value(entry.p_adjusted),
+    )
+
+
+def _print_recipes(comparison: Comparison) -> None:
+    print()
+    if not comparison.recipe_differences:
+        print("The recipes are the same.")
+    elif len(comparison.runs) == 2:
+        table = _table("what differs", "1", "2")
+        for setting, values in comparison.recipe_differences.items():
+            table.add_row(setting, *map(_value, values))
+        _console().print(table)
+    else:
+        print("What differs in the recipes, with the numbers of the runs:")
+        for setting, values in comparison.recipe_differences.items():
+            _print_wrapped(f"  {setting}: {_by_value(values)}")
+
+
+def _by_value(values: list[Any]) -> str:
+    """Each value with the numbers of the runs that have it."""
+    numbers: dict[str, list[str]] = {}
+    for number, value in enumerate(values, 1):
+        numbers.setdefault(_value(value), []).append(str(number))
+    return "; ".join(f"{value} ({', '.join(runs)})" for value, runs in numbers.items())
+
+
+def _print_group(group: SeedGroup, comparison: Comparison) -> None:
+    names = "These runs" if len(group.names) == len(comparison.runs) else ", ".join(group.names)
+    seeds = ", ".join(map(str, group.seeds))
+    low, high = group.accuracy.interval
+    print()
+    _print_wrapped(
+        f"{names} share a recipe but for the seed ({seeds}): mean accuracy "
+        f"{group.accuracy.mean:.2%} (95 % interval {low:.2%} to {high:.2%}), standard deviation "
+        f"{100 * group.accuracy.std:.2f} points."
+    )
+
+
+def _spread_cells(name: str, spread: Spread) -> tuple[str, ...]:
+    def shown(value: float) -> str:
+        return f"{value:.2%}" if name.endswith("accuracy") else f"{value:.4f}"
+
+    low, high = spread.interval
+    return (
+        shown(spread.mean),
+        shown(spread.std),
+        f"{shown(low)} to {shown(high)}",
+        shown(spread.lowest),
+        shown(spread.highest),
+    )
+
+
+def _numbers(pair: Pair, comparison: Comparison) -> str:
+    """ "2 - 1": the numbers of the second run and of the first."""
+    names = [run.name for run in comparison.runs]
+    return f"{names.index(pair.second) + 1} - {names.index(pair.first) + 1}"
+
+
+def _interval(interval: tuple[float, float], digits: int = 2) -> str:
+    low, high = interval
+    return f"{100 * low:+.{digits}f} to {100 * high:+.{digits}f}"
+
+
+def _p_value(p_value: float) -> str:
+    return "< 0.0001" if p_value < 0.0001 else f"{p_value:.4f}"
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, dict):
+        return " ".join(f"{name}={_value(each)}" for name, each in value.items()) or "-"
+    if isinstance(value, list):
+        return ",".join(map(_value, value)) or "-"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _print_wrapped(text: str) -> None:
+    _console().print(text)
