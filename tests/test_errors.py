@@ -21,6 +21,8 @@ def test_exit_codes(kind: Any) -> None:
     if kind is errors.Interrupted:
         assert kind(signal.SIGINT, "Stopped.").exit_code == 130
         assert kind(signal.SIGTERM, "Stopped.").exit_code == 143
+    elif kind is errors.MissingExtraError:
+        assert kind("This", "library", "extra").exit_code == 1
     else:
         error = kind(["wrong"], "Do this.")
         assert error.exit_code == (2 if issubclass(kind, errors.UsageError) else 1)
@@ -44,6 +46,12 @@ def test_text_is_message_and_hint() -> None:
     assert (error.message, error.hint, str(error)) == ("It is wrong.", "Do this.", error.args[0])
     assert str(error) == "It is wrong. Do this."
     assert str(errors.DataError("It is wrong.")) == "It is wrong."
+
+
+def test_a_missing_library_comes_with_the_command_that_installs_it() -> None:
+    error = errors.MissingExtraError("A map by umap", "umap-learn", "maps")
+    assert error.message == "A map by umap needs umap-learn, which is not installed."
+    assert "pip install 'sartor[maps]'" in error.hint
 
 
 def test_a_recipe_error_lists_every_problem() -> None:
