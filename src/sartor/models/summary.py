@@ -106,11 +106,16 @@ class Summary:
 
 
 def summarize(
-    model: nn.Module, input_shape: tuple[int, int, int], *, batch_size: int = 1
+    model: nn.Module,
+    input_shape: tuple[int, int, int],
+    *,
+    batch_size: int = 1,
+    count_multiply_adds: bool = True,
 ) -> Summary:
     """Send a batch of zeros through the network and note what every layer does.
 
-    The network is as before afterwards: mode, hooks, gradients and torch's random state.
+    The network is as before afterwards: mode, hooks, gradients and torch's random state. Without
+    `count_multiply_adds` they are all 0; torch's counter imports the compiler, a second's work.
 
     Raises:
         ModelError: it cannot take images of this shape; the layer and torch's reason.
@@ -121,7 +126,9 @@ def summarize(
         stack.enter_context(_random_state_kept(images.device))
         stack.enter_context(torch.no_grad())
         stack.enter_context(_attention_in_parts())
-        counter = stack.enter_context(FlopCounterMode(display=False))
+        counter = FlopCounterMode(display=False)
+        if count_multiply_adds:
+            stack.enter_context(counter)
         recorder = stack.enter_context(_recording(model, counter, batch_size))
         output = _forward(model, images, recorder)
     parameters = list(model.parameters())

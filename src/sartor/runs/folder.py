@@ -60,6 +60,11 @@ class RunFolder:
         """The user's own model file, where there was one."""
         return self.path / "model.py"
 
+    @property
+    def report_path(self) -> Path:
+        """The page; what it says stands as JSON beside it."""
+        return self.path / "report.html"
+
     def predictions_path(self, split: str) -> Path:
         return self.path / "predictions" / f"{split}.npz"
 
@@ -67,6 +72,16 @@ class RunFolder:
         """One row an epoch, as far as the file can be read."""
         rows = files.read_json_lines(self.history_path)
         return list(itertools.takewhile(_HISTORY_COLUMNS.issubset, rows))
+
+    def findings(self) -> list[dict[str, Any]] | None:
+        """What a check of the data found; None where there was none that can be read."""
+        found = _read_json(self.path / "findings.json")
+        return found if isinstance(found, list) else None
+
+    def environment(self) -> dict[str, Any]:
+        """Versions and machine, as far as they can be read."""
+        found = _read_json(self.path / "environment.json")
+        return found if isinstance(found, dict) else {}
 
     def read_recipe_text(self) -> str:
         """The resolved recipe's TOML.
@@ -218,6 +233,14 @@ def create_run(out: Path | None, stem: str, runs: Path) -> RunFolder:
             files.make_folder(path)
         return RunFolder(path)
     raise AssertionError("numbers do not end")
+
+
+def _read_json(path: Path) -> Any:
+    """The document in a file; None where it cannot be read."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
 
 
 def read_tables(text: str) -> dict[str, Any]:

@@ -1,0 +1,64 @@
+"""How a run is made once more."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from .. import assembly
+from ..data.catalogue import NAMES
+from ..errors import SartorError
+from ..models.custom import is_custom, source_of
+from .run import Run
+
+_AGAIN = "again"
+
+
+def commands_to_repeat(run: Run) -> tuple[list[str], str]:
+    """Commands that train the same weights again, and what has to be said besides."""
+    recipe = run.recipe
+    model, source = recipe.model.model, recipe.data.source
+    path = shlex.quote(str(run.folder.recipe_path))
+    given = []
+    if source not in NAMES and not Path(source).exists():
+        given.append("the data")
+    if model.startswith(assembly.IN_MEMORY):
+        given.append("the network")
+    if given:
+        keywords = {"the data": "data", "the network": "model=network"}
+        words = ", ".join([*(keywords[one] for one in given), f'recipe="{run.folder.recipe_path}"'])
+        return [], (
+            f"This run was given {' and '.join(given)} by a Python program; in there, "
+            f"sartor.fit({words}) trains it again."
+        )
+    return [*_restored_model(run, model), *_fit_and_resume(run, path)], ""
+
+
+def _fit_and_resume(run: Run, path: str) -> list[str]:
+    """One command, and one more for each time that the run was made longer."""
+    before = sorted(run.path.glob("recipe-before-*.toml"), key=_number)
+    if not before:
+        return [f"sartor fit --recipe {path}"]
+    first = f"sartor fit --recipe {shlex.quote(str(before[0]))} --out {_AGAIN}"
+    texts = [file.read_text("utf-8") for file in before[1:]]
+    epochs = [type(run.recipe).from_toml(text).training.epochs for text in texts]
+    epochs.append(run.recipe.training.epochs)
+    return [first, *(f"sartor resume {_AGAIN} --epochs {count}" for count in epochs)]
+
+
+def _number(file: Path) -> int:
+    digits = file.stem.rpartition("-")[2]
+    return int(digits) if digits.isdecimal() else 0
+
+
+def _restored_model(run: Run, model: str) -> list[str]:
+    """The command that puts the network's source back, where it is not what it was."""
+    kept = run.folder.model_source_path
+    if not is_custom(model) or not kept.is_file():
+        return []
+    try:
+        if source_of(model) == kept.read_bytes():
+            return []
+    except SartorError:
+        pass
+    return [f"cp {shlex.quote(str(kept))} {shlex.quote(model.rpartition(':')[0])}"]

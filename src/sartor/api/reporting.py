@@ -1,0 +1,214 @@
+"""Report: all that can be said of a run, as one page and as plain values."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..data.dataset import Dataset
+from ..data.preprocess import Preprocess
+from ..data.split import Split
+from ..errors import RunError, SartorError, UsageError
+from ..evaluation.judgement import judge
+from ..evaluation.predictions import Predictions
+from ..files import make_folder, write_text
+from ..models.summary import Summary, summarize
+from ..report.contents import Document, Evidence, describe, mistakes_table
+from ..report.run_page import render_notebook, render_report
+from ..training.state import Checkpoint
+from .judging import predictions_of
+from .notes import warn
+from .repeating import commands_to_repeat
+from .run import Run, as_run, load_checkpoint
+
+SPLITS = ("test", "val")
+"""What a report may judge: a network knows its training images too well."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Report:
+    """A run, judged: `document` is what report.json holds, `path` the page for people."""
+
+    document: Document
+    path: Path
+    """report.html; report.json and mistakes.csv lie beside it."""
+
+    @property
+    def split(self) -> str | None:
+        """The split that it judges; None where the run has none for it."""
+        judged = self.document["judged"]
+        return judged and str(judged["split"])
+
+    def to_json(self) -> Document:
+        """Plain values for strict JSON, under the keys that `report/contents.py` lists."""
+        return self.document
+
+    def __repr__(self) -> str:
+        evaluation = self.document["evaluation"]
+        if not evaluation:
+            return f"<Report {self.path}: nothing judged>"
+        low, high = evaluation["accuracy_interval"]
+        return (
+            f"<Report {self.path}: {self.split} accuracy {evaluation['accuracy']:.2%} "
+            f"({low:.2%} to {high:.2%})>"
+        )
+
+    def _repr_html_(self) -> str:
+        """The figures for notebooks."""
+        return render_notebook(self.document, str(self.path))
+
+
+def report(
+    run: str | Path | Run,
+    split: str | None = None,
+    *,
+    out: str | Path | None = None,
+    checkpoint: str = "best",
+    data: Dataset | None = None,
+    model: nn.Module | None = None,
+) -> Report:
+    """Judge a run and write report.html, report.json and mistakes.csv.
+
+    Args:
+        split: "test" or "val"; by default the test images where the run has some. Judging on them
+            is final: choose nothing by what they say.
+        out: the page's file, if not in the run's folder; the other two are written beside it.
+        checkpoint: "best" by the validation split (where there is none, the last), or "last".
+
+    The temperature of the calibration is fitted on the validation split, whatever is judged.
+
+    Raises:
+        UsageError: an unknown split, or one without images. RunError: a broken run.
+    """
+    opened = as_run(run, data, model)
+    page = opened.folder.report_path if out is None else _checked_page(Path(out))
+    parts = opened.split()
+    chosen = _chosen_split(parts, split)
+    predictions = predictions_of(opened, chosen, checkpoint=checkpoint) if chosen else None
+    return _write(opened, parts, predictions, page, checkpoint)
+
+
+def report_of_training(run: Run) -> Report | None:
+    """The report that `fit` makes: it judges the validation split and leaves the test images alone.
+
+    A run is worth more than its report: where that cannot be made, a warning says why.
+    """
+    try:
+        parts = run.split()
+        predictions = predictions_of(run, "val") if len(parts.val) else None
+        return _write(run, parts, predictions, run.folder.report_path, "best")
+    except Exception as error:
+        reason = (
+            error.message if isinstance(error, SartorError) else f"{type(error).__name__}: {error}"
+        )
+        warn([f"The report could not be made: {reason} Try again: sartor report {run.path}"])
+        return None
+
+
+def _write(
+    run: Run, parts: Split, predictions: Predictions | None, page: Path, checkpoint: str
+) -> Report:
+    kept = load_checkpoint(run.folder, checkpoint)
+    dataset = run.dataset()
+    validation = _validation(run, parts, predictions, checkpoint)
+    commands, note = commands_to_repeat(run)
+    evidence = Evidence(
+        run=_facts(run, kept, checkpoint),
+        dataset=dataset,
+        split=parts,
+        network=_summary(run, kept),
+        history=run.history,
+        recipe=run.recipe.to_tables(),
+        environment=run.folder.environment(),
+        findings=run.folder.findings(),
+        commands=commands,
+        note=note,
+        predictions=predictions,
+        judgement=judge(predictions, validation) if predictions else None,
+    )
+    document = describe(evidence)
+    mistakes = _mistakes_path(page)
+    html = render_report(document, dataset, run.recipe.to_toml(), mistakes.name)
+    if predictions:
+        write_text(mistakes, _as_csv(mistakes_table(predictions, dataset.files)))
+    write_text(page.with_suffix(".json"), json.dumps(document, allow_nan=False) + "\n")
+    write_text(page, html)
+    return Report(document=document, path=page)
+
+
+def _facts(run: Run, judged: Checkpoint, checkpoint: str) -> dict[str, Any]:
+    newest = load_checkpoint(run.folder, "last")
+    return {
+        "path": str(run.path),
+        "state": run.status["state"],
+        "checkpoint": checkpoint,
+        "epoch": judged.progress.epoch,
+        "best_epoch": newest.progress.best_epoch or None,
+        "judged_weights_sha256": judged.weights_sha256,
+        "weights_sha256": newest.weights_sha256,
+    }
+
+
+def _validation(
+    run: Run, parts: Split, predictions: Predictions | None, checkpoint: str
+) -> Predictions | None:
+    """Predictions of the validation split by the weights that are judged."""
+    if predictions is None or not len(parts.val):
+        return None
+    if predictions.split == "val":
+        return predictions
+    try:
+        kept = Predictions.load(run.folder.predictions_path("val"))
+    except RunError:
+        pass
+    else:
+        if (kept.weights_sha256, kept.dataset_fingerprint, kept.classes) == (
+            predictions.weights_sha256,
+            predictions.dataset_fingerprint,
+            predictions.classes,
+        ) and kept.indices.tolist() == parts.val.tolist():
+            return kept
+    return predictions_of(run, "val", checkpoint=checkpoint)
+
+
+def _summary(run: Run, kept: Checkpoint) -> Summary:
+    shape = Preprocess.from_settings(run.recipe.preprocess).input_shape
+    network = run._bare_network(len(kept.classes))
+    return summarize(network, shape, count_multiply_adds=False)
+
+
+def _chosen_split(parts: Split, split: str | None) -> str | None:
+    if split is None:
+        return next((name for name in SPLITS if len(parts.part(name))), None)
+    if split not in SPLITS:
+        raise UsageError(f'A report cannot judge "{split}".', "Choose test or val.")
+    return split
+
+
+def _checked_page(page: Path) -> Path:
+    if page.suffix.lower() != ".html":
+        raise UsageError(
+            f"A report is a page, and {page.name} does not end in .html.",
+            "Name it so: --out report.html.",
+        )
+    make_folder(page.parent)
+    return page
+
+
+def _mistakes_path(page: Path) -> Path:
+    return page.with_name("mistakes.csv" if page.stem == "report" else f"{page.stem}-mistakes.csv")
+
+
+def _as_csv(rows: list[Document]) -> str:
+    columns = ("index", "file", "true", "predicted", "confidence", "probability_of_true", "loss")
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()

@@ -1,0 +1,154 @@
+"""How far any number can be trusted: it is computed again on images drawn anew, many times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..data.order import keys
+from ..errors import UsageError
+from .predictions import Predictions
+
+Float64Array = npt.NDArray[np.float64]
+
+Statistic = Callable[[Float64Array], Float64Array]
+"""From how often each image counts, float64 (R, N), to its value in each of the R cases: (R,), or
+(R, K) for K values at once; NaN where it is not defined."""
+
+RESAMPLES = 1000
+_STREAM = 11
+# So many drawn numbers at a time stay within the processor's cache and in little memory.
+_DRAWS_AT_ONCE = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Estimate:
+    """A number and its interval; arrays (K,) where the statistic has K values."""
+
+    value: Float64Array
+    low: Float64Array
+    high: Float64Array
+
+    def interval(self, place: Any = ()) -> tuple[float, float]:
+        """Low and high, of one of K where there are several."""
+        return float(self.low[place]), float(self.high[place])
+
+
+def bootstrap(
+    statistics: Mapping[str, Statistic],
+    count: int,
+    *,
+    resamples: int = RESAMPLES,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """Percentile intervals over images (B. Efron, 1979), of several statistics on the same draws.
+
+    The draws depend on (count, resamples, seed) alone, so equal predictions have equal intervals.
+    An interval always holds its value: a statistic that is biased upwards on few images, as a
+    calibration error is, may else lie outside of it.
+
+    Raises:
+        UsageError: no image, no resample, or not 0 < confidence < 1.
+    """
+    if count < 1 or resamples < 1 or not 0 < confidence < 1:
+        raise UsageError(
+            f"Nothing can be drawn: {count} images, {resamples} times, confidence {confidence}.",
+            "Give at least one image, one resample, and a confidence between 0 and 1.",
+        )
+    drawn: dict[str, list[Float64Array]] = {name: [] for name in statistics}
+    for counts in _resampled_counts(count, resamples, seed):
+        for name, statistic in statistics.items():
+            drawn[name].append(statistic(counts))
+    once = np.ones((1, count))
+    tails = ((1 - confidence) / 2, (1 + confidence) / 2)
+    return {
+        name: _estimate(statistic(once)[0], np.concatenate(drawn[name]), tails)
+        for name, statistic in statistics.items()
+    }
+
+
+def _estimate(value: Any, drawn: Float64Array, tails: tuple[float, float]) -> Estimate:
+    value = np.asarray(value, dtype=np.float64)
+    if np.isnan(drawn).any():
+        # Not defined in some draws: those that are, decide.
+        low, high = _defined_quantiles(drawn, tails)
+    else:
+        low, high = np.quantile(drawn, tails, axis=0)
+    return Estimate(value=value, low=np.fmin(low, value), high=np.fmax(high, value))
+
+
+def _defined_quantiles(
+    drawn: Float64Array, tails: tuple[float, float]
+) -> tuple[Float64Array, Float64Array]:
+    columns = drawn.reshape(len(drawn), -1).T
+    defined = [column[~np.isnan(column)] for column in columns]
+    pairs = [np.quantile(one, tails) if len(one) else (np.nan, np.nan) for one in defined]
+    low, high = np.array(pairs).T.reshape(2, *drawn.shape[1:])
+    return low, high
+
+
+def _resampled_counts(count: int, resamples: int, seed: int) -> Iterator[Float64Array]:
+    """How often each image was drawn, float64 (R, count), for a part of the resamples at a time."""
+    at_once = max(1, _DRAWS_AT_ONCE // count)
+    for start in range(0, resamples, at_once):
+        number = min(at_once, resamples - start)
+        drawn = keys(number * count, seed, _STREAM, start) % np.uint64(count)
+        cells = drawn.astype(np.int64).reshape(number, count)
+        cells += count * np.arange(number)[:, None]
+        counts = np.bincount(cells.ravel(), minlength=number * count)
+        yield counts.reshape(number, count).astype(np.float64)
+
+
+# ------------------------------------------------------------------------------------ statistics
+
+
+def mean_of(values: Float64Array) -> Statistic:
+    """The mean of one value an image."""
+    return lambda counts: np.asarray(counts @ values / counts.sum(axis=1))
+
+
+def f1_of_each_class(predictions: Predictions) -> Statistic:
+    """F1, (R, classes): 2 right / (images of the class + predictions of it)."""
+    right, of_class, as_class = _class_columns(predictions)
+    both = of_class + as_class
+
+    def statistic(counts: Float64Array) -> Float64Array:
+        return _ratio(2 * (counts @ right), counts @ both)
+
+    return statistic
+
+
+def macro_f1(predictions: Predictions) -> Statistic:
+    """Mean F1 of the classes that occur, as a truth or as a prediction."""
+    each = f1_of_each_class(predictions)
+    return lambda counts: np.nanmean(each(counts), axis=1)
+
+
+def balanced_accuracy(predictions: Predictions) -> Statistic:
+    """Mean recall of the classes that have images."""
+    right, of_class, _ = _class_columns(predictions)
+    return lambda counts: np.nanmean(_ratio(counts @ right, counts @ of_class), axis=1)
+
+
+def _class_columns(predictions: Predictions) -> tuple[Any, Any, Any]:
+    """Sparse (N, classes), 1 where an image is of a class: recognised, truly, as predicted."""
+    from scipy import sparse
+
+    labels, predicted = predictions.labels, predictions.predicted()
+    shape = (len(predictions), len(predictions.classes))
+
+    def ones(rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> Any:
+        return sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=shape)
+
+    rows = np.arange(len(predictions))
+    right = np.flatnonzero(labels == predicted)
+    return ones(right, labels[right]), ones(rows, labels), ones(rows, predicted)
+
+
+def _ratio(part: Float64Array, whole: Float64Array) -> Float64Array:
+    return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)

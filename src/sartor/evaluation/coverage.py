@@ -1,0 +1,95 @@
+"""Accuracy against coverage: how right a classifier is on the images that it is most sure of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .bootstrap import Float64Array, Statistic, bootstrap
+from .intervals import wilson
+
+_SHOWN = (1.0, 0.99, 0.95, 0.9, 0.8, 0.7, 0.5)
+_POINTS_OF_CURVE = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoveragePoint:
+    """The answers that are at least as sure as a threshold."""
+
+    threshold: float
+    """The least confidence among them."""
+    coverage: float
+    """Their share of all images."""
+    count: int
+    accuracy: float
+    interval: tuple[float, float]
+    """95 % interval of `accuracy` (Wilson)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """What is gained by leaving the least sure answers to a person."""
+
+    points: tuple[CoveragePoint, ...]
+    """At about 100, 99, 95, 90, 80, 70 and 50 % of the images."""
+    curve: tuple[tuple[float, float], ...]
+    """(coverage, accuracy), from few to all images, at most 200 pairs."""
+    area: float
+    """Under the risk-coverage curve: the mean over the images of the share of mistakes among all
+    that are at least as sure (Geifman and El-Yaniv, 2017). 0 is perfect."""
+    area_interval: tuple[float, float]
+
+
+def coverage(confidences: Float64Array, right: npt.NDArray[np.bool_]) -> Coverage:
+    """Judge the order that confidences bring into the images; equal ones are kept together."""
+    order, last = _ranking(confidences)
+    correct = np.cumsum(right[order])[last]
+    ends = np.unique(last)
+    area = bootstrap({"area": risk_coverage_area(confidences, right)}, len(right))["area"]
+
+    def point(end: int) -> CoveragePoint:
+        count, hits = int(end) + 1, int(correct[end])
+        return CoveragePoint(
+            threshold=float(confidences[order[end]]),
+            coverage=count / len(right),
+            count=count,
+            accuracy=hits / count,
+            interval=wilson(hits, count),
+        )
+
+    wanted = [ends[np.abs((ends + 1) / len(right) - share).argmin()] for share in _SHOWN]
+    drawn = ends[np.unique(np.linspace(0, len(ends) - 1, _POINTS_OF_CURVE).astype(int))]
+    return Coverage(
+        points=tuple(point(end) for end in dict.fromkeys(int(one) for one in wanted)),
+        curve=tuple(
+            (float(end + 1) / len(right), float(correct[end] / (end + 1))) for end in drawn
+        ),
+        area=float(area.value),
+        area_interval=area.interval(),
+    )
+
+
+def risk_coverage_area(confidences: Float64Array, right: npt.NDArray[np.bool_]) -> Statistic:
+    """The area under the risk-coverage curve, as a statistic."""
+    order, last = _ranking(confidences)
+    wrong = ~right[order]
+
+    def statistic(counts: Float64Array) -> Float64Array:
+        drawn = counts[:, order]
+        taken = np.cumsum(drawn, axis=1)[:, last]
+        mistakes = np.cumsum(drawn * wrong, axis=1)[:, last]
+        risks = np.divide(mistakes, taken, out=np.zeros_like(taken), where=taken > 0)
+        return np.asarray((drawn * risks).sum(axis=1) / counts.sum(axis=1))
+
+    return statistic
+
+
+def _ranking(
+    confidences: Float64Array,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The surest images first, and for each place the last one of the same confidence."""
+    order = np.argsort(-confidences, kind="stable")
+    ranked = -confidences[order]
+    return order, np.searchsorted(ranked, ranked, side="right") - 1

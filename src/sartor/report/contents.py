@@ -1,0 +1,287 @@
+"""What a report says, as plain values: report.json is this, and report.html shows it.
+
+Version 1. Keys are only added within a version; null stands for what is not known, and `files` and
+`file` are null where the data has no file names. Intervals hold 95 %.
+
+    version         1
+    sartor          version of the program
+    run             path, state, checkpoint (best or last: what is judged), epoch of it, best_epoch,
+                    judged_weights_sha256, weights_sha256 (the newest, as `fit --json` gives it)
+    judged          split (val or test), final (the test split), count; null where nothing was
+    untouched       {"split", "count", "command"}: images that nothing here has looked at, or null
+    data            source, fingerprint, shape, classes,
+                    splits {train, val, test: {count, per_class}}, samples [{class, indices,
+                    files}], findings [{check, severity, summary, count, files, remedy}] or null
+    network         model, input_shape, output_shape, parameters, trainable_parameters,
+                    parameter_bytes, rows [{name, kind, output_shape, parameter_shapes, parameters}]
+    training        epochs, seconds, history (rows as in history.jsonl)
+    evaluation      as `sartor evaluate --json`, and loss_interval, macro_f1, balanced_accuracy with
+                    theirs, and in per_class f1_interval and precision_interval
+    confusions      [{true, predicted, count, share, images}], the most frequent first
+    pairs           [{classes, there, back, count, share, interval}]: both directions together
+    mistakes        {count, images}, the largest loss first; all of them are in mistakes.csv
+    most_confident, least_confident                   images
+    calibration     definition, temperature, fitted_on, cross_fitted, reason, before, after
+    coverage        points, curve, area, area_interval
+    recipe          as in recipe.toml
+    environment     as in environment.json
+    again           {commands, note}: makes the run once more
+
+    an image is     {index, file, true, predicted, confidence, probability_of_true, loss}
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from ..data.dataset import Dataset, Int64Array
+from ..data.split import PARTS, Split
+from ..evaluation.intervals import wilson
+from ..evaluation.judgement import Answers, Judgement
+from ..evaluation.predictions import Predictions
+from ..models.summary import Summary
+
+VERSION = 1
+_MISTAKES_SHOWN = 48
+_CONFIDENT_SHOWN = 12
+_CONFUSIONS_WITH_IMAGES = 1000
+_IMAGES_OF_A_CONFUSION = 24
+_SAMPLES_OF_A_CLASS = 6
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evidence:
+    """What a report is made from."""
+
+    run: Mapping[str, Any]
+    """As under `run` in the document."""
+    dataset: Dataset
+    split: Split
+    network: Summary
+    history: Sequence[Mapping[str, Any]]
+    recipe: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    findings: Sequence[Mapping[str, Any]] | None
+    """What a check of the data found; None where it was not checked."""
+    commands: Sequence[str]
+    note: str
+    """What the commands need besides."""
+    predictions: Predictions | None
+    """Of the split to judge; None where there is none to be judged."""
+    judgement: Judgement | None
+
+
+def describe(evidence: Evidence) -> Document:
+    """The report as plain values for strict JSON."""
+    judged = _judged(evidence) if evidence.predictions and evidence.judgement else _nothing_judged()
+    return {
+        "version": VERSION,
+        "sartor": version("sartor"),
+        "run": dict(evidence.run),
+        "judged": None,
+        "untouched": _untouched(evidence),
+        "data": _data(evidence),
+        "network": _network(evidence.network),
+        "training": _training(evidence),
+        **judged,
+        "recipe": evidence.recipe,
+        "environment": evidence.environment,
+        "again": {"commands": list(evidence.commands), "note": evidence.note or None},
+    }
+
+
+def _judged(evidence: Evidence) -> Document:
+    predictions, judgement = evidence.predictions, evidence.judgement
+    assert predictions is not None
+    assert judgement is not None
+    images = _Images(Answers.of(predictions), predictions.classes, evidence.dataset.files)
+    mistakes = images.answers.mistakes()
+    confusion = judgement.evaluation.confusion
+    return {
+        "judged": {
+            "split": predictions.split,
+            "final": predictions.split == "test",
+            "count": len(predictions),
+        },
+        "evaluation": judgement.to_json(),
+        "confusions": _confusions(confusion, mistakes, images),
+        "pairs": _pairs(confusion, predictions.classes),
+        "mistakes": {
+            "count": len(mistakes),
+            "images": images.entries(mistakes[:_MISTAKES_SHOWN]),
+        },
+        "most_confident": images.entries(images.answers.most_confident()[:_CONFIDENT_SHOWN]),
+        "least_confident": images.entries(images.answers.least_confident()[:_CONFIDENT_SHOWN]),
+        "calibration": judgement.calibration and judgement.calibration.to_json(),
+        "coverage": judgement.coverage and asdict(judgement.coverage),
+    }
+
+
+def _nothing_judged() -> Document:
+    names = ("evaluation", "confusions", "pairs", "mistakes", "most_confident", "least_confident")
+    return dict.fromkeys((*names, "calibration", "coverage"))
+
+
+def _untouched(evidence: Evidence) -> Document | None:
+    """The test images, where it was not they that were judged."""
+    count = len(evidence.split.test)
+    if not count or (evidence.predictions and evidence.predictions.split == "test"):
+        return None
+    return {"split": "test", "count": count, "command": f"sartor report {evidence.run['path']}"}
+
+
+def _data(evidence: Evidence) -> Document:
+    dataset, split = evidence.dataset, evidence.split
+    return {
+        "source": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "shape": list(dataset.shape),
+        "classes": list(dataset.classes),
+        "splits": {name: _counts(dataset, split.part(name)) for name in PARTS},
+        "samples": [_samples(dataset, split.train, label) for label in range(len(dataset.classes))],
+        "findings": None if evidence.findings is None else [*map(_finding, evidence.findings)],
+    }
+
+
+def _counts(dataset: Dataset, indices: Int64Array) -> Document:
+    labels = dataset.labels[indices]
+    per_class = np.bincount(labels, minlength=len(dataset.classes)).tolist()
+    return {"count": len(indices), "per_class": per_class}
+
+
+def _samples(dataset: Dataset, train: Int64Array, label: int) -> Document:
+    """Some of the training images of a class, spread evenly over them."""
+    members = train[dataset.labels[train] == label]
+    number = min(_SAMPLES_OF_A_CLASS, len(members))
+    chosen = members[np.linspace(0, len(members) - 1, number).astype(int)].tolist()
+    return {
+        "class": dataset.classes[label],
+        "indices": chosen,
+        "files": None if dataset.files is None else [dataset.files[index] for index in chosen],
+    }
+
+
+def _finding(found: Mapping[str, Any]) -> Document:
+    return {
+        "check": str(found.get("check", "")),
+        "severity": str(found.get("severity", "note")),
+        "summary": str(found.get("summary", "")),
+        "count": found.get("count"),
+        "files": [str(name) for name in found.get("files") or ()],
+        "remedy": str(found.get("remedy", "")),
+    }
+
+
+def _network(summary: Summary) -> Document:
+    document = summary.to_json()
+    names = ("model", "input_shape", "output_shape", "parameters", "trainable_parameters")
+    row_names = ("name", "kind", "output_shape", "parameter_shapes", "parameters", "repeated")
+    return {
+        **{name: document[name] for name in (*names, "parameter_bytes")},
+        "rows": [{name: row[name] for name in row_names} for row in document["rows"]],
+    }
+
+
+def _training(evidence: Evidence) -> Document:
+    history = [{key: _finite(value) for key, value in row.items()} for row in evidence.history]
+    return {
+        "epochs": len(history),
+        "seconds": history[-1]["seconds"] if history else None,
+        "history": history,
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class _Images:
+    """Answers with the names that people know."""
+
+    answers: Answers
+    classes: Sequence[str]
+    files: Sequence[str] | None
+
+    def entries(self, rows: Int64Array) -> list[Document]:
+        return [self.entry(row) for row in rows.tolist()]
+
+    def entry(self, row: int) -> Document:
+        answers = self.answers
+        index = int(answers.indices[row])
+        return {
+            "index": index,
+            "file": self.files[index] if self.files else None,
+            "true": self.classes[answers.labels[row]],
+            "predicted": self.classes[answers.predicted[row]],
+            "confidence": _finite(float(answers.confidences[row])),
+            "probability_of_true": _finite(float(answers.truths[row])),
+            "loss": _finite(float(answers.losses[row])),
+        }
+
+
+def mistakes_table(predictions: Predictions, files: Sequence[str] | None) -> list[Document]:
+    """Every wrong answer, the largest loss first, as rows of mistakes.csv."""
+    images = _Images(Answers.of(predictions), predictions.classes, files)
+    return images.entries(images.answers.mistakes())
+
+
+def _confusions(confusion: Int64Array, mistakes: Int64Array, images: _Images) -> list[Document]:
+    """Every wrong cell that is not empty; the first of them with images, the worst first."""
+    rows, columns = np.nonzero(confusion * (1 - np.eye(len(confusion), dtype=np.int64)))
+    order = np.argsort(-confusion[rows, columns], kind="stable")
+    totals = confusion.sum(axis=1)
+    found = []
+    members = _by_cell(images.answers, mistakes)
+    for place, (true, predicted) in enumerate(
+        zip(rows[order].tolist(), columns[order].tolist(), strict=True)
+    ):
+        wanted = _IMAGES_OF_A_CONFUSION if place < _CONFUSIONS_WITH_IMAGES else 0
+        found.append(
+            {
+                "true": images.classes[true],
+                "predicted": images.classes[predicted],
+                "count": int(confusion[true, predicted]),
+                "share": float(confusion[true, predicted] / totals[true]),
+                "images": [images.entry(row) for row in members[true, predicted][:wanted]],
+            }
+        )
+    return found
+
+
+def _by_cell(answers: Answers, mistakes: Int64Array) -> dict[tuple[int, int], list[int]]:
+    members: dict[tuple[int, int], list[int]] = {}
+    for row in mistakes.tolist():
+        cell = int(answers.labels[row]), int(answers.predicted[row])
+        members.setdefault(cell, []).append(row)
+    return members
+
+
+def _pairs(confusion: Int64Array, classes: Sequence[str]) -> list[Document]:
+    """Two classes that are taken for each other, the most frequent first, at most 100."""
+    both = np.triu(confusion + confusion.T, k=1)
+    ones, others = np.nonzero(both)
+    order = np.argsort(-both[ones, others], kind="stable")[:100]
+    totals = confusion.sum(axis=1)
+    found = []
+    for one, other in zip(ones[order].tolist(), others[order].tolist(), strict=True):
+        count, images = int(both[one, other]), int(totals[one] + totals[other])
+        found.append(
+            {
+                "classes": [classes[one], classes[other]],
+                "there": int(confusion[one, other]),
+                "back": int(confusion[other, one]),
+                "count": count,
+                "share": count / images,
+                "interval": list(wilson(count, images)),
+            }
+        )
+    return found
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
