@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from ..data.order import keys
 from ..errors import DataError
-from .bootstrap import Float64Array, Statistic, bootstrap, mean_of
+from .bootstrap import Estimate, Float64Array, Statistic, bootstrap, mean_of
 from .intervals import wilson
 from .predictions import Predictions
 
@@ -59,6 +60,8 @@ class Reliability:
     """How well the highest probability of an image tells how often it is right."""
 
     bins: tuple[ReliabilityBin, ...]
+    confidence: float
+    """Mean highest probability; the nearer to the accuracy, the better."""
     ece: float
     """Expected calibration error: mean over the images of |accuracy - confidence| of their bin."""
     ece_interval: tuple[float, float]
@@ -72,6 +75,7 @@ class Reliability:
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
+            "confidence": self.confidence,
             "ece": self.ece,
             "ece_interval": list(self.ece_interval),
             "ece_by_chance": self.ece_by_chance,
@@ -133,21 +137,34 @@ def cross_fitted(log_p: Float64Array, labels: npt.NDArray[np.int64]) -> Float64A
     return result
 
 
-def reliability(log_p: Float64Array, labels: npt.NDArray[np.int64]) -> Reliability:
-    """Judge probabilities, given as their logarithms (N, classes)."""
+def reliability_statistics(
+    log_p: Float64Array, labels: npt.NDArray[np.int64]
+) -> dict[str, Statistic]:
+    """What `reliability` needs intervals of: "ece" and "log_loss"."""
+    losses = -log_p[np.arange(len(labels)), labels]
+    return {"ece": calibration_error(*confidence_of(log_p, labels)), "log_loss": mean_of(losses)}
+
+
+def reliability(
+    log_p: Float64Array,
+    labels: npt.NDArray[np.int64],
+    found: Mapping[str, Estimate] | None = None,
+) -> Reliability:
+    """Judge probabilities, given as their logarithms (N, classes).
+
+    `found` are the estimates of `reliability_statistics`, where they are known already.
+    """
+    found = found or bootstrap(reliability_statistics(log_p, labels), len(labels))
     confidences, right = confidence_of(log_p, labels)
     places = bin_of(confidences)
-    losses = -log_p[np.arange(len(labels)), labels]
-    found = bootstrap(
-        {"ece": calibration_error(confidences, right), "loss": mean_of(losses)}, len(labels)
-    )
     return Reliability(
         bins=tuple(_bin(place, confidences, right, places) for place in range(BINS)),
+        confidence=float(confidences.mean()),
         ece=float(found["ece"].value),
         ece_interval=found["ece"].interval(),
         ece_by_chance=_error_by_chance(confidences, places),
-        log_loss=float(found["loss"].value),
-        log_loss_interval=found["loss"].interval(),
+        log_loss=float(found["log_loss"].value),
+        log_loss_interval=found["log_loss"].interval(),
     )
 
 

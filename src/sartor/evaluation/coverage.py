@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .bootstrap import Float64Array, Statistic, bootstrap
+from .bootstrap import Estimate, Float64Array, Statistic, bootstrap
 from .intervals import wilson
 
 _SHOWN = (1.0, 0.99, 0.95, 0.9, 0.8, 0.7, 0.5)
@@ -42,12 +42,18 @@ class Coverage:
     area_interval: tuple[float, float]
 
 
-def coverage(confidences: Float64Array, right: npt.NDArray[np.bool_]) -> Coverage:
-    """Judge the order that confidences bring into the images; equal ones are kept together."""
+def coverage(
+    confidences: Float64Array, right: npt.NDArray[np.bool_], area: Estimate | None = None
+) -> Coverage:
+    """Judge the order that confidences bring into the images; equal ones are kept together.
+
+    `area` is the estimate of `risk_coverage_area`, where it is known already.
+    """
+    if area is None:
+        area = bootstrap({"area": risk_coverage_area(confidences, right)}, len(right))["area"]
     order, last = _ranking(confidences)
     correct = np.cumsum(right[order])[last]
     ends = np.unique(last)
-    area = bootstrap({"area": risk_coverage_area(confidences, right)}, len(right))["area"]
 
     def point(end: int) -> CoveragePoint:
         count, hits = int(end) + 1, int(correct[end])

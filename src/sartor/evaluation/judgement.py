@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ from ..errors import UsageError
 from .bootstrap import (
     RESAMPLES,
     Estimate,
+    Float64Array,
+    Statistic,
     balanced_accuracy,
     bootstrap,
     f1_of_each_class,
@@ -27,9 +30,10 @@ from .calibration import (
     fit_temperature,
     log_probabilities,
     reliability,
+    reliability_statistics,
     scaled,
 )
-from .coverage import Coverage, coverage
+from .coverage import Coverage, coverage, risk_coverage_area
 from .intervals import wilson
 from .metrics import Evaluation, evaluate
 from .predictions import Int64Array, Predictions
@@ -125,56 +129,86 @@ def judge(predictions: Predictions, validation: Predictions | None) -> Judgement
             "Predict the split val with the same checkpoint.",
         )
     evaluation = evaluate(predictions)
-    found = bootstrap(
-        {
-            "macro_f1": macro_f1(predictions),
-            "balanced_accuracy": balanced_accuracy(predictions),
-            "f1": f1_of_each_class(predictions),
-        },
-        len(predictions),
-    )
-    losses, is_finite = predictions.example_losses(), bool(np.isfinite(predictions.logits).all())
+    scaling = _scaling(predictions, validation) if np.isfinite(predictions.logits).all() else None
+    found = bootstrap(_statistics(predictions, scaling), len(predictions))
     return Judgement(
         evaluation=evaluation,
-        loss=(
-            bootstrap({"loss": mean_of(losses)}, len(losses))["loss"]
-            if math.isfinite(evaluation.loss)
-            else None
-        ),
+        loss=found["loss"] if math.isfinite(evaluation.loss) else None,
         macro_f1=found["macro_f1"],
         balanced_accuracy=found["balanced_accuracy"],
         f1=found["f1"],
-        calibration=_calibration(predictions, validation) if is_finite else None,
-        coverage=_coverage(predictions) if is_finite else None,
+        calibration=scaling and _calibration(scaling, found),
+        coverage=scaling
+        and coverage(*confidence_of(scaling.before, scaling.labels), found["area"]),
     )
 
 
-def _calibration(predictions: Predictions, validation: Predictions | None) -> Calibration:
-    log_p, labels = log_probabilities(predictions), predictions.labels
-    before = reliability(log_p, labels)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Scaling:
+    """Logarithms of probabilities (N, classes), as they are and at the temperature."""
+
+    labels: Int64Array
+    before: Float64Array
+    after: Float64Array | None
+    temperature: Temperature | None
+    cross_fitted: bool
+    reason: str
+
+
+def _scaling(predictions: Predictions, validation: Predictions | None) -> _Scaling:
+    before, labels = log_probabilities(predictions), predictions.labels
     reason = ""
     if validation is None or not len(validation):
         reason = _NO_VALIDATION
     elif not np.isfinite(validation.logits).all():
         reason = _NOT_FINITE
-    if validation is None or reason:
-        return Calibration(
-            before=before, temperature=None, after=None, cross_fitted=False, reason=reason
-        )
-    temperature = fit_temperature(validation)
-    same = predictions.split == "val"
-    after = cross_fitted(log_p, labels) if same else scaled(log_p, temperature.value)
-    return Calibration(
+    temperature, after, same = None, None, predictions.split == "val"
+    if validation is not None and not reason:
+        temperature = fit_temperature(validation)
+        after = cross_fitted(before, labels) if same else scaled(before, temperature.value)
+    return _Scaling(
+        labels=labels,
         before=before,
+        after=after,
         temperature=temperature,
-        after=reliability(after, labels),
-        cross_fitted=same,
-        reason="",
+        cross_fitted=same and after is not None,
+        reason=reason,
     )
 
 
-def _coverage(predictions: Predictions) -> Coverage:
-    return coverage(*confidence_of(log_probabilities(predictions), predictions.labels))
+def _statistics(predictions: Predictions, scaling: _Scaling | None) -> dict[str, Statistic]:
+    """All that needs an interval, so that the images are drawn once for everything."""
+    losses = predictions.example_losses()
+    statistics = {
+        "macro_f1": macro_f1(predictions),
+        "balanced_accuracy": balanced_accuracy(predictions),
+        "f1": f1_of_each_class(predictions),
+    }
+    if np.isfinite(losses).all():
+        statistics["loss"] = mean_of(losses)
+    if scaling is None:
+        return statistics
+    sure = confidence_of(scaling.before, scaling.labels)
+    statistics["area"] = risk_coverage_area(*sure)
+    for name, log_p in (("before", scaling.before), ("after", scaling.after)):
+        if log_p is not None:
+            parts = reliability_statistics(log_p, scaling.labels)
+            statistics |= {f"{name}_{part}": statistic for part, statistic in parts.items()}
+    return statistics
+
+
+def _calibration(scaling: _Scaling, found: Mapping[str, Estimate]) -> Calibration:
+    def judged(name: str, log_p: Float64Array) -> Reliability:
+        parts = {part: found[f"{name}_{part}"] for part in ("ece", "log_loss")}
+        return reliability(log_p, scaling.labels, parts)
+
+    return Calibration(
+        before=judged("before", scaling.before),
+        temperature=scaling.temperature,
+        after=None if scaling.after is None else judged("after", scaling.after),
+        cross_fitted=scaling.cross_fitted,
+        reason=scaling.reason,
+    )
 
 
 # ------------------------------------------------------------------------------------ images
@@ -187,11 +221,11 @@ class Answers:
     indices: Int64Array
     labels: Int64Array
     predicted: Int64Array
-    confidences: np.ndarray[Any, np.dtype[np.float64]]
+    confidences: Float64Array
     """Probability of the predicted class."""
-    truths: np.ndarray[Any, np.dtype[np.float64]]
+    truths: Float64Array
     """Probability of the true class."""
-    losses: np.ndarray[Any, np.dtype[np.float64]]
+    losses: Float64Array
 
     @classmethod
     def of(cls, predictions: Predictions) -> Answers:

@@ -46,25 +46,24 @@ class Axis:
 
     @classmethod
     def around(
-        cls,
-        values: Iterable[float],
-        label: str = "",
-        written: Callable[[float], str] | None = None,
-        *,
-        highest: float = math.inf,
-        whole: bool = False,
+        cls, values: Iterable[float], label: str = "", *, share: bool = False, whole: bool = False
     ) -> Axis:
-        """An axis that holds all finite values, with three to six round ticks."""
+        """An axis that holds all finite values, with three to six round ticks.
+
+        Values that are a `share` end at 1 and are written in per cent; `whole` ones have no part.
+        """
         known = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
         low, high = min(known), max(known)
         if high - low < 1e-9:
-            low, high = low - max(abs(low) * 0.05, 0.05), high + max(abs(high) * 0.05, 0.05)
+            room = 0.5 if whole else max(abs(low) * 0.05, 0.02)
+            low, high = low - room, high + room
         step = _step((high - low) / 4, whole)
-        low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
-        high = min(high, highest)
-        count = math.floor((high - low) / step + 1e-6)
-        ticks = tuple(low + place * step for place in range(count + 1))
-        return cls(label=label, low=low, high=high, ticks=ticks, written=written or _plain(step))
+        if not whole:
+            low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+        high = min(high, 1.0) if share else high
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        ticks = tuple(place * step for place in range(first, last + 1))
+        return cls(label=label, low=low, high=high, ticks=ticks, written=_written(step, share))
 
 
 def shares(label: str = "") -> Axis:
@@ -97,18 +96,13 @@ def learning_chart(history: Sequence[Mapping[str, Any]], quantity: str) -> Marku
             series.append(Series(name=name, points=points, colour=colour, dashed=dashed))
     epochs = [float(row["epoch"]) for row in history]
     values = [value for one in series for _, value in one.points]
-    is_share = quantity == "accuracy"
     return line_chart(
         f"chart-{quantity}",
         f"{quantity} over the epochs".capitalize(),
         "; ".join(one.name for one in series) + ".",
         series,
-        Axis.around(epochs, "epoch", "{:.0f}".format, whole=True),
-        Axis.around(
-            values,
-            written=_finer(values) if is_share else None,
-            highest=1.0 if is_share else math.inf,
-        ),
+        Axis.around(epochs, "epoch", whole=True),
+        Axis.around(values, share=quantity == "accuracy"),
     )
 
 
@@ -146,7 +140,7 @@ def coverage_chart(curve: Points) -> Markup:
         "over all of them.",
         [Series(name="", points=curve)],
         shares("share of the images that are answered, the surest first"),
-        Axis.around(values, "accuracy", _finer(values), highest=1.0),
+        Axis.around(values, "accuracy", share=True),
     )
 
 
@@ -245,16 +239,17 @@ def _step(least: float, whole: bool) -> float:
     return power * next(one for one in choices if power * one >= least * 0.999)
 
 
-def _plain(step: float) -> Callable[[float], str]:
-    digits = max(0, -math.floor(math.log10(step) + 1e-9)) + (f"{step:e}".startswith("2.5"))
+def _written(step: float, share: bool) -> Callable[[float], str]:
+    """As many digits after the point as tell the ticks apart."""
+    shown = 100 * step if share else step
+    digits = next(place for place in range(12) if _is_whole(shown * 10**place))
+    if share:
+        return lambda value: per_cent(value, digits)
     return lambda value: f"{value:.{digits}f}"
 
 
-def _finer(values: Iterable[float]) -> Callable[[float], str]:
-    """Shares in per cent, with a digit after the point where they lie close together."""
-    known = [value for value in values if math.isfinite(value)] or [0.0]
-    digits = 1 if max(known) - min(known) < 0.08 else 0
-    return lambda value: per_cent(value, digits)
+def _is_whole(value: float) -> bool:
+    return abs(value - round(value)) < 1e-6 * max(value, 1)
 
 
 def _number(value: float | None) -> float:
