@@ -211,6 +211,10 @@ def _calibration(scaling: _Scaling, found: Mapping[str, Estimate]) -> Calibratio
     )
 
 
+def _coverage(scaling: _Scaling, found: Mapping[str, Estimate]) -> Coverage:
+    return coverage(*confidence_of(scaling.before, scaling.labels), found["area"])
+
+
 # ------------------------------------------------------------------------------------ images
 
 
