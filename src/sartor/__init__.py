@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Comparison,
         Explanation,
         Prediction,
+        Report,
         Run,
         SeedRuns,
         compare,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         load,
         overfit_batch,
         predict,
+        report,
         resume,
         summary,
     )
@@ -51,6 +53,7 @@ _HOMES = {
     "PlainProgress": "cli.progress",
     "Prediction": "api",
     "Recipe": "recipe",
+    "Report": "api",
     "Run": "api",
     "Sample": "data.dataset",
     "SartorError": "errors",
@@ -68,6 +71,7 @@ _HOMES = {
     "load_recipe": "recipe",
     "overfit_batch": "api",
     "predict": "api",
+    "report": "api",
     "resume": "api",
     "summary": "api",
 }
@@ -82,6 +86,7 @@ __all__ = [
     "PlainProgress",
     "Prediction",
     "Recipe",
+    "Report",
     "Run",
     "Sample",
     "SartorError",
@@ -99,6 +104,7 @@ __all__ = [
     "load_recipe",
     "overfit_batch",
     "predict",
+    "report",
     "resume",
     "summary",
 ]

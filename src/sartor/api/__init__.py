@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .mapping import embed
     from .notes import Sink
     from .predicting import Picture, Prediction, predict, predict_readable
+    from .reporting import Report, report
     from .run import Run, load_checkpoint
     from .seeds import SeedRuns, fit_seeds
 
@@ -25,6 +26,7 @@ _HOMES = {
     "Explanation": "explaining",
     "Picture": "predicting",
     "Prediction": "predicting",
+    "Report": "reporting",
     "Run": "run",
     "SeedRuns": "seeds",
     "Sink": "notes",
@@ -44,6 +46,7 @@ _HOMES = {
     "predict": "predicting",
     "predict_readable": "predicting",
     "predictions_of": "judging",
+    "report": "reporting",
     "resume": "fitting",
     "summary": "looking",
 }
@@ -53,6 +56,7 @@ __all__ = [
     "Explanation",
     "Picture",
     "Prediction",
+    "Report",
     "Run",
     "SeedRuns",
     "Sink",
@@ -72,6 +76,7 @@ __all__ = [
     "predict",
     "predict_readable",
     "predictions_of",
+    "report",
     "resume",
     "summary",
 ]

@@ -43,6 +43,7 @@ def fit(
     model: str | nn.Module | None = None,
     recipe: str | Path | Recipe | None = None,
     out: str | Path | None = None,
+    report: bool = True,
     on_event: Sink | None = None,
     **settings: Any,
 ) -> Run:
@@ -53,6 +54,7 @@ def fit(
         model: a registered name, "path/file.py:Name", or any network (B, C, H, W) -> (B, classes).
         recipe: a shipped recipe's name, a TOML file or a `Recipe` to start from.
         out: the run's folder; by default the next free runs/NAME.
+        report: write report.html and report.json, which judge the validation split, at the end.
         on_event: called with every event of the training.
         settings: anything that `sartor fit --help` lists, such as epochs=5, lr=0.01, seed=1.
 
@@ -77,7 +79,10 @@ def fit(
         progress = Progress(seconds=time.perf_counter() - ready)
         sink(_started(folder, job, resolved, material, progress, loss))
         _train(folder, job, progress, sink)
-    return Run(folder, dataset=dataset, network=model if isinstance(model, nn.Module) else None)
+        run = Run(folder, dataset=dataset, network=model if isinstance(model, nn.Module) else None)
+        if report:
+            _report(run)
+    return run
 
 
 def resume(
@@ -86,6 +91,7 @@ def resume(
     epochs: int | None = None,
     data: Dataset | None = None,
     model: nn.Module | None = None,
+    report: bool = True,
     on_event: Sink | None = None,
 ) -> Run:
     """Go on where a run stopped, or train a finished one for more epochs.
@@ -107,6 +113,8 @@ def resume(
             tell(on_event, f"{before.path} is finished; train it longer with --epochs N.")
             return before
         _continue(before, recipe, checkpoint, progress, on_event)
+        if report:
+            _report(before)
     return before
 
 
@@ -259,6 +267,12 @@ def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink) -> None:
             f"Stopped after step {progress.step}, in epoch {progress.epoch + 1}; all is saved.",
             f"Go on with: sartor resume {folder.path}",
         )
+
+
+def _report(run: Run) -> None:
+    from .reporting import report_of_training
+
+    report_of_training(run)
 
 
 def _explained(events: Iterator[Event], progress: Progress) -> Iterator[Event]:

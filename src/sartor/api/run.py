@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .predicting import Picture, Prediction
+    from .reporting import Report
 
 
 class Run:
@@ -153,6 +154,14 @@ class Run:
         from .judging import evaluate
 
         return evaluate(self, split, checkpoint=checkpoint)
+
+    def report(
+        self, split: str | None = None, *, out: str | Path | None = None, checkpoint: str = "best"
+    ) -> Report:
+        """As `sartor.report`."""
+        from .reporting import report
+
+        return report(self, split, out=out, checkpoint=checkpoint)
 
     def predict(
         self,

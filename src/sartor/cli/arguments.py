@@ -14,6 +14,7 @@ from ..models.settings import ModelSettings, Setting
 from ..training.settings import TrainingSettings
 
 SplitName = Literal["test", "val", "train"]
+JudgedSplitName = Literal["test", "val"]
 CheckpointName = Literal["best", "last"]
 MethodName = Literal["occlusion", "integrated-gradients", "grad-cam"]
 
@@ -46,6 +47,8 @@ class Fit:
     lr_find: bool = False
     """Range test: train a copy for at most 100 steps at rising learning rates, suggest one. Makes
     no run; --out names a picture of the curve (.png, .svg or .pdf)."""
+    no_report: bool = False
+    """Make no report at the end. It judges the validation split; test images are not touched."""
     quiet: bool = False
     """No progress."""
     json: bool = False
@@ -64,6 +67,8 @@ class Resume:
     """A run's folder, its name in runs/, or latest."""
     epochs: int | None = None
     """Train until the run has so many epochs in all."""
+    no_report: bool = False
+    """Make no report at the end."""
     quiet: bool = False
     """No progress."""
     json: bool = False
@@ -141,6 +146,23 @@ class Compare:
     """Draw the images that flip each way into this file (.png, .svg or .pdf)."""
     json: bool = False
     """As one line of JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Write a run's report: report.html, report.json and mistakes.csv."""
+
+    run: Positional[str]
+    """A run's folder, its name in runs/, or latest."""
+    split: JudgedSplitName | None = None
+    """Which images are judged: test or val; by default the test images where there are some. That
+    is final: choose nothing by what it says."""
+    checkpoint: CheckpointName = "best"
+    """Weights of the best epoch (by the validation split; without one, the last) or the last."""
+    out: Path | None = None
+    """The page's file (.html), if not in the run's folder; the others are written beside it."""
+    json: bool = False
+    """What report.json holds, as one line."""
 
 
 @dataclass(frozen=True, kw_only=True)

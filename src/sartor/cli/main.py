@@ -30,6 +30,7 @@ VERBS = {
     "show": Verb("Show", "show one run: recipe, state, history"),
     "evaluate": Verb("Evaluate", "judge a run on images it has not seen"),
     "compare": Verb("Compare", "tell whether one run is better than another"),
+    "report": Verb("Report", "a run as one page: figures, mistakes, calibration"),
     "predict": Verb("Predict", "classify pictures"),
     "summary": Verb("Summary", "a network's layers, shapes and costs"),
 }

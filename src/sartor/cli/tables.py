@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -13,13 +14,13 @@ from ..report.text import text_histogram
 from .progress import duration, epoch_line
 
 if TYPE_CHECKING:
-    from ..api import Prediction
+    from ..api import Prediction, Report
     from ..evaluation.metrics import Evaluation
     from ..runs.store import RunSummary
     from ..training.range_test import RangeTest
 
 
-def print_result(result: dict[str, Any]) -> None:
+def print_result(result: dict[str, Any], report: Path | None) -> None:
     """What training came to, and what to type next."""
     part = "train" if result["val_accuracy"] is None else "val"
     print(
@@ -28,6 +29,8 @@ def print_result(result: dict[str, Any]) -> None:
         f"({result['images_per_second']:,.0f} images/s)"
     )
     print(f"run: {result['run']}")
+    if report:
+        print(f"report: {report}")
     print(f"next: sartor evaluate {result['run']}")
 
 
@@ -116,6 +119,28 @@ def print_evaluation(evaluation: Evaluation, run: str) -> None:
         )
     _console().print(table)
     _print_confusion(evaluation)
+
+
+def print_report(report: Report) -> None:
+    """What was judged, what it came to, and where the page lies."""
+    evaluation, calibration = report.document["evaluation"], report.document["calibration"]
+    if not evaluation:
+        print("The run has neither test nor validation images: nothing is judged.")
+    else:
+        low, high = evaluation["accuracy_interval"]
+        print(
+            f"{report.split} split: accuracy {evaluation['accuracy']:.2%} "
+            f"(95 % interval {low:.2%} to {high:.2%})"
+        )
+    if calibration:
+        error = f"calibration error {calibration['before']['ece']:.2%}"
+        if calibration["after"]:
+            error += (
+                f", at temperature {calibration['temperature']['value']:.3f} "
+                f"{calibration['after']['ece']:.2%}"
+            )
+        print(error)
+    print(f"report: {report.path}")
 
 
 def print_predictions(predictions: Sequence[Prediction], topk: int) -> None:

@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError, RunError, UsageError
 from . import arguments, tables
 from .progress import PlainProgress, progress_for_stderr
+
+if TYPE_CHECKING:
+    from ..api import Run
 
 
 def fit(given: arguments.Fit) -> int:
@@ -34,9 +37,15 @@ def fit(given: arguments.Fit) -> int:
         return _fit_seeds(given, given.seeds, recipe, model, changes)
     with _progress(given.quiet) as progress:
         run = api.fit(
-            given.target, recipe=recipe, model=model, out=given.out, on_event=progress, **changes
+            given.target,
+            recipe=recipe,
+            model=model,
+            out=given.out,
+            report=not given.no_report,
+            on_event=progress,
+            **changes,
         )
-    return _say_result(run.result(), given.json)
+    return _say_result(run, given.json)
 
 
 def resume(given: arguments.Resume) -> int:
@@ -44,8 +53,10 @@ def resume(given: arguments.Resume) -> int:
     from .. import api
 
     with _progress(given.quiet) as progress:
-        run = api.resume(given.run, epochs=given.epochs, on_event=progress)
-    return _say_result(run.result(), given.json)
+        run = api.resume(
+            given.run, epochs=given.epochs, report=not given.no_report, on_event=progress
+        )
+    return _say_result(run, given.json)
 
 
 def data(given: arguments.Data) -> int:
@@ -146,6 +157,18 @@ def compare(given: arguments.Compare) -> int:
         _print_json(comparison.to_json())
     else:
         print_comparison(comparison)
+    return 0
+
+
+def report(given: arguments.Report) -> int:
+    """Write a run's report."""
+    from .. import api
+
+    made = api.report(given.run, given.split, out=given.out, checkpoint=given.checkpoint)
+    if given.json:
+        _print_json(made.to_json())
+    else:
+        tables.print_report(made)
     return 0
 
 
@@ -283,11 +306,12 @@ def _progress(quiet: bool) -> Iterator[PlainProgress | None]:
             progress.close()
 
 
-def _say_result(result: dict[str, Any], as_json: bool) -> int:
+def _say_result(run: Run, as_json: bool) -> int:
     if as_json:
-        _print_json(result)
+        _print_json(run.result())
     else:
-        tables.print_result(result)
+        page = run.folder.report_path
+        tables.print_result(run.result(), page if page.is_file() else None)
     return 0
 
 

@@ -137,9 +137,8 @@ def judge(predictions: Predictions, validation: Predictions | None) -> Judgement
         macro_f1=found["macro_f1"],
         balanced_accuracy=found["balanced_accuracy"],
         f1=found["f1"],
-        calibration=scaling and _calibration(scaling, found),
-        coverage=scaling
-        and coverage(*confidence_of(scaling.before, scaling.labels), found["area"]),
+        calibration=_calibration(scaling, found) if scaling else None,
+        coverage=_coverage(scaling, found) if scaling else None,
     )
 
 
