@@ -54,6 +54,7 @@ def fit(data: Dataset, out: Path, width: int = 8) -> dict[str, Any]:
         epochs=2,
         batch_size=700,
         threads=1,
+        report=False,
         out=out,
     )
     return outcome(run)
@@ -78,7 +79,7 @@ def die_once_everywhere(data: Dataset, folder: Path) -> Any:
             return
         state = RunFolder(out).status()["state"] if out.exists() else "nothing"
         try:
-            result = outcome(sartor.resume(out))
+            result = outcome(sartor.resume(out, report=False))
         except sartor.SartorError as error:
             result = {"error": str(error)}
         yield {"touch": touch, "was_run": (out / "recipe.toml").exists(), "was": state} | result
@@ -89,7 +90,7 @@ def die_often(data: Dataset, out: Path) -> dict[str, Any]:
     assert killed(lambda: die_at(40, out) or fit(data, out))
     deaths = 1
     for touch in count(5, 3):
-        if not killed(lambda touch=touch: die_at(touch, out) or sartor.resume(out)):
+        if not killed(lambda touch=touch: die_at(touch, out) or sartor.resume(out, report=False)):
             return {"deaths": deaths} | outcome(sartor.Run.open(out))
         deaths += 1
     raise AssertionError("numbers do not end")
@@ -99,7 +100,7 @@ def extend(finished: Path, out: Path) -> sartor.Run:
     """Trains a copy of a finished run for one epoch more."""
     if not out.exists():
         shutil.copytree(finished, out)
-    return sartor.resume(out, epochs=3)
+    return sartor.resume(out, epochs=3, report=False)
 
 
 def die_extending(folder: Path) -> Any:
@@ -130,7 +131,9 @@ def fill_the_disk(data: Dataset, out: Path) -> dict[str, Any]:
         "steps": api.load_checkpoint(RunFolder(out), "last").progress.step,
         "files": sorted(path.name for path in (out / "checkpoints").iterdir()),
     }
-    return left | {"as_if_nothing_happened": outcome(sartor.resume(out)) == undisturbed}
+    return left | {
+        "as_if_nothing_happened": outcome(sartor.resume(out, report=False)) == undisturbed
+    }
 
 
 def killed(work: Callable[[], object]) -> bool:

@@ -36,6 +36,7 @@ SMALL: dict[str, Any] = {
     "batch_size": 200,
     "epochs": 2,
     "threads": 1,
+    "report": False,
 }
 COLUMNS = {
     "epoch",
@@ -275,7 +276,7 @@ class TestPythonObjects:
 
     @pytest.fixture
     def mine(self, data: Dataset, tmp_path: Path) -> Path:
-        settings = {"epochs": 2, "batch_size": 50, "threads": 1, "lr": 0.01}
+        settings = {"epochs": 2, "batch_size": 50, "threads": 1, "lr": 0.01, "report": False}
         return sartor.fit(data, model=Net(), out=tmp_path / "mine", **settings).path  # type: ignore[arg-type]
 
     def test_the_run_at_hand_has_them(self, data: Dataset, tmp_path: Path) -> None:
@@ -354,6 +355,7 @@ class TestModelFile:
         file = Path("net.py")
         file.write_text(SOURCE)
         settings: dict[str, Any] = {"threads": 1, "sched": "constant", "batch_size": 300}
+        settings["report"] = False
         model = {"model": "net.py:Net", "model_kwargs": {"width": 9}}
         long = sartor.fit("digits", epochs=3, out="long", **model, **settings)
         run = sartor.fit("digits", epochs=2, out="run", **model, **settings)

@@ -24,6 +24,7 @@ from sartor.runs.folder import RunFolder
 
 FIT = ["fit", "digits", "--model", "lenet", "--model-kwargs", "dropout=0.3", "--epochs", "12"]
 FIT += ["--batch-size", "32", "--warmup-epochs", "1", "--threads", "1", "--seed", "5"]
+FIT += ["--no-report"]
 TIMES = ("seconds", "images_per_second")
 
 
@@ -50,6 +51,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         warmup_epochs=1,
         threads=1,
         seed=5,
+        report=False,
         out=tmp_path_factory.mktemp("undisturbed") / "run",
     )
     return outcome(run.path)
@@ -214,7 +216,7 @@ class Signalling(nn.Module):
         return self.linear(images.flatten(1))
 
 
-SETTINGS: dict[str, Any] = {"batch_size": 400, "epochs": 3, "threads": 1}
+SETTINGS: dict[str, Any] = {"batch_size": 400, "epochs": 3, "threads": 1, "report": False}
 
 
 @pytest.fixture(scope="module")

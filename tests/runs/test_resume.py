@@ -18,6 +18,7 @@ SMALL: dict[str, Any] = {
     "model_kwargs": {"hidden": (16,), "dropout": 0.2},
     "batch_size": 300,
     "threads": 1,
+    "report": False,
 }
 
 

@@ -67,8 +67,6 @@ class Resume:
     """A run's folder, its name in runs/, or latest."""
     epochs: int | None = None
     """Train until the run has so many epochs in all."""
-    no_report: bool = False
-    """Make no report at the end."""
     quiet: bool = False
     """No progress."""
     json: bool = False

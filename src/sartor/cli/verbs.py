@@ -53,9 +53,7 @@ def resume(given: arguments.Resume) -> int:
     from .. import api
 
     with _progress(given.quiet) as progress:
-        run = api.resume(
-            given.run, epochs=given.epochs, report=not given.no_report, on_event=progress
-        )
+        run = api.resume(given.run, epochs=given.epochs, on_event=progress)
     return _say_result(run, given.json)
 
 
