@@ -15,7 +15,10 @@ _AGAIN = "again"
 
 
 def commands_to_repeat(run: Run) -> tuple[list[str], str]:
-    """Commands that train the same weights again, and what has to be said besides."""
+    """Commands that train the same weights again, and where they are to be called.
+
+    For the shell; for Python where a program gave the run something that no command can name.
+    """
     recipe = run.recipe
     model, source = recipe.model.model, recipe.data.source
     path = shlex.quote(str(run.folder.recipe_path))
@@ -27,9 +30,8 @@ def commands_to_repeat(run: Run) -> tuple[list[str], str]:
     if given:
         keywords = {"the data": "data", "the network": "model=network"}
         words = ", ".join([*(keywords[one] for one in given), f'recipe="{run.folder.recipe_path}"'])
-        return [], (
-            f"This run was given {' and '.join(given)} by a Python program; in there, "
-            f"sartor.fit({words}) trains it again."
+        return [f"sartor.fit({words})"], (
+            f"A Python program gave this run {' and '.join(given)}; call this in it."
         )
     return [*_restored_model(run, model), *_fit_and_resume(run, path)], ""
 

@@ -33,9 +33,13 @@ class Estimate:
     low: Float64Array
     high: Float64Array
 
-    def interval(self, place: Any = ()) -> tuple[float, float]:
-        """Low and high, of one of K where there are several."""
-        return float(self.low[place]), float(self.high[place])
+    def interval(self, place: Any = ()) -> tuple[float, float] | None:
+        """Low and high, of one of K where there are several.
+
+        None where all draws have one value, as without any mistake: they say nothing of its doubt.
+        """
+        low, high = float(self.low[place]), float(self.high[place])
+        return (low, high) if low < high else None
 
 
 def bootstrap(

@@ -64,23 +64,23 @@ class Reliability:
     """Mean highest probability; the nearer to the accuracy, the better."""
     ece: float
     """Expected calibration error: mean over the images of |accuracy - confidence| of their bin."""
-    ece_interval: tuple[float, float]
+    ece_interval: tuple[float, float] | None
     ece_by_chance: float
     """What a perfectly calibrated classifier with these confidences would show on as many images;
     95 % of the time it would show less."""
     log_loss: float
     """Mean of -log(probability of the true class)."""
-    log_loss_interval: tuple[float, float]
+    log_loss_interval: tuple[float, float] | None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
             "confidence": self.confidence,
             "ece": self.ece,
-            "ece_interval": list(self.ece_interval),
+            "ece_interval": self.ece_interval and list(self.ece_interval),
             "ece_by_chance": self.ece_by_chance,
             "log_loss": self.log_loss,
-            "log_loss_interval": list(self.log_loss_interval),
+            "log_loss_interval": self.log_loss_interval and list(self.log_loss_interval),
             "bins": [vars(one) | {"interval": list(one.interval)} for one in self.bins],
         }
 

@@ -39,7 +39,7 @@ class Coverage:
     area: float
     """Under the risk-coverage curve: the mean over the images of the share of mistakes among all
     that are at least as sure (Geifman and El-Yaniv, 2017). 0 is perfect."""
-    area_interval: tuple[float, float]
+    area_interval: tuple[float, float] | None
 
 
 def coverage(

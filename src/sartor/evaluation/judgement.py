@@ -94,22 +94,43 @@ class Judgement:
     def to_json(self) -> dict[str, Any]:
         """What `sartor evaluate --json` gives, and the intervals that it has not."""
         document = self.evaluation.to_json()
-        document["loss_interval"] = self.loss and list(self.loss.interval())
+        document["loss_interval"] = self.loss and _listed(self.loss.interval())
         for name, estimate in (
             ("macro_f1", self.macro_f1),
             ("balanced_accuracy", self.balanced_accuracy),
         ):
             document[name] = float(estimate.value)
-            document[f"{name}_interval"] = list(estimate.interval())
+            document[f"{name}_interval"] = _listed(estimate.interval())
         for place, row in enumerate(document["per_class"]):
-            row["f1_interval"] = None if row["f1"] is None else list(self.f1.interval(place))
+            row["f1_interval"] = _listed(self.f1_interval(place))
             row["precision_interval"] = self._precision_interval(place)
         document["bootstrap"] = {"resamples": RESAMPLES, "confidence": 0.95}
         return document
 
+    def f1_interval(self, place: int) -> tuple[float, float] | None:
+        """Of one class; None where F1 is not defined.
+
+        Where it is 0 or 1 in every draw, it follows from the share of the class's right answers
+        among all images that are of the class or predicted as it (Wilson): F1 = 2 s / (1 + s).
+        """
+        if math.isnan(self.f1.value[place]):
+            return None
+        drawn = self.f1.interval(place)
+        if drawn is not None:
+            return drawn
+        confusion = self.evaluation.confusion
+        right = int(confusion[place, place])
+        union = int(confusion[place].sum() + confusion[:, place].sum()) - right
+        low, high = (2 * share / (1 + share) for share in wilson(right, union))
+        return low, high
+
     def _precision_interval(self, place: int) -> list[float]:
         column = self.evaluation.confusion[:, place]
         return list(wilson(int(column[place]), int(column.sum())))
+
+
+def _listed(interval: tuple[float, float] | None) -> list[float] | None:
+    return None if interval is None else list(interval)
 
 
 def judge(predictions: Predictions, validation: Predictions | None) -> Judgement:

@@ -25,7 +25,7 @@ Version 1. Keys are only added within a version; null stands for what is not kno
     coverage        points, curve, area, area_interval
     recipe          as in recipe.toml
     environment     as in environment.json
-    again           {commands, note}: makes the run once more
+    again           {commands, note}: makes the run once more, in the shell or where the note says
 
     an image is     {index, file, true, predicted, confidence, probability_of_true, loss}
 """
