@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +41,15 @@ class Coverage:
     """Under the risk-coverage curve: the mean over the images of the share of mistakes among all
     that are at least as sure (Geifman and El-Yaniv, 2017). 0 is perfect."""
     area_interval: tuple[float, float] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "points": [vars(point) | {"interval": list(point.interval)} for point in self.points],
+            "curve": [list(pair) for pair in self.curve],
+            "area": self.area,
+            "area_interval": self.area_interval and list(self.area_interval),
+        }
 
 
 def coverage(

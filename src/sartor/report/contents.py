@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -121,7 +121,7 @@ def _judged(evidence: Evidence) -> Document:
         "most_confident": images.entries(images.answers.most_confident()[:_CONFIDENT_SHOWN]),
         "least_confident": images.entries(images.answers.least_confident()[:_CONFIDENT_SHOWN]),
         "calibration": judgement.calibration and judgement.calibration.to_json(),
-        "coverage": judgement.coverage and asdict(judgement.coverage),
+        "coverage": judgement.coverage and judgement.coverage.to_json(),
     }
 
 

@@ -1,0 +1,124 @@
+"""Intervals by drawing anew, against scipy and scikit-learn."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+import sklearn.metrics
+
+from sartor.errors import UsageError
+from sartor.evaluation.bootstrap import (
+    balanced_accuracy,
+    bootstrap,
+    f1_of_each_class,
+    macro_f1,
+    mean_of,
+)
+
+
+class TestInterval:
+    def test_as_scipy_has_it(self) -> None:
+        values = np.random.default_rng(1).exponential(size=80)
+        found = bootstrap({"mean": mean_of(values)}, len(values), resamples=8000)["mean"]
+        scipy_has = scipy.stats.bootstrap(
+            (values,), np.mean, n_resamples=8000, method="percentile", rng=2
+        ).confidence_interval
+        assert found.value == pytest.approx(values.mean())
+        assert found.interval() == pytest.approx(tuple(scipy_has), abs=0.02)
+
+    def test_it_covers_the_truth_as_often_as_it_says(self) -> None:
+        """95 % of 400 intervals: between 92 and 98 % of them, unless by a chance of 1 in 200."""
+        random = np.random.default_rng(3)
+        hits = 0
+        for _ in range(400):
+            values = random.normal(loc=1.0, size=100)
+            low, high = bootstrap({"m": mean_of(values)}, 100, resamples=300)["m"].interval() or ()
+            hits += low <= 1.0 <= high
+        assert 0.92 <= hits / 400 <= 0.98
+
+    def test_of_f1_as_scipy_has_it(self, made: Any) -> None:
+        predictions = made(200, 3)
+        found = bootstrap({"f1": macro_f1(predictions)}, 200, resamples=4000)["f1"]
+        scipy_has = scipy.stats.bootstrap(
+            (predictions.labels, predictions.predicted()),
+            lambda labels, predicted: sklearn.metrics.f1_score(labels, predicted, average="macro"),
+            n_resamples=200,
+            method="percentile",
+            paired=True,
+            vectorized=False,
+            rng=4,
+        ).confidence_interval
+        assert found.interval() == pytest.approx(tuple(scipy_has), abs=0.02)
+
+    def test_the_same_every_time_and_another_by_another_seed(self) -> None:
+        values = np.arange(50.0)
+        once, again, other = (
+            bootstrap({"m": mean_of(values)}, 50, seed=seed)["m"].interval() for seed in (0, 0, 1)
+        )
+        assert once == again != other
+
+    def test_it_holds_its_value(self) -> None:
+        """A statistic that every draw makes larger than it is."""
+        found = bootstrap({"s": lambda counts: ((counts - 1) ** 2).mean(axis=1)}, 30)["s"]
+        assert found.value == 0
+        assert found.interval()[0] == 0
+
+    def test_where_all_draws_agree_there_is_none(self) -> None:
+        assert bootstrap({"m": mean_of(np.ones(9))}, 9)["m"].interval() is None
+
+    def test_where_draws_leave_it_undefined_the_others_decide(self, made: Any) -> None:
+        labels = np.array([0] * 20 + [1])
+        logits = np.zeros((21, 2))
+        logits[:, 0] = np.linspace(-1, 3, 21)
+        predictions = made(21, 2, labels=labels, logits=logits)
+        found = bootstrap({"f1": f1_of_each_class(predictions)}, 21)["f1"]
+        assert not np.isnan(found.low).any()
+        assert np.isnan(
+            bootstrap({"f1": f1_of_each_class(made(4, 9, labels=np.zeros(4, int)))}, 4)["f1"].value
+        ).any()
+
+    @pytest.mark.parametrize(
+        ("count", "settings"), [(0, {}), (3, {"resamples": 0}), (3, {"confidence": 1.0})]
+    )
+    def test_nothing_to_draw(self, count: int, settings: dict[str, Any]) -> None:
+        with pytest.raises(UsageError, match="Nothing can be drawn"):
+            bootstrap({}, count, **settings)
+
+    def test_ten_thousand_images_take_a_second(self, made: Any) -> None:
+        predictions = made(10_000, 10)
+        start = time.process_time()
+        bootstrap({"f1": f1_of_each_class(predictions)}, 10_000)
+        assert time.process_time() - start < 2
+
+
+class TestStatistics:
+    """Drawn once each, they are what scikit-learn computes; drawn otherwise, on those images."""
+
+    @pytest.fixture
+    def counts(self) -> Any:
+        return np.random.default_rng(5).integers(0, 4, (6, 300)).astype(float)
+
+    def test_f1(self, made: Any, counts: Any) -> None:
+        predictions = made(300)
+        each = f1_of_each_class(predictions)(counts)
+        mean = macro_f1(predictions)(counts)
+        for row, weights in enumerate(counts):
+            expected = sklearn.metrics.f1_score(
+                predictions.labels, predictions.predicted(), average=None, sample_weight=weights
+            )
+            assert each[row] == pytest.approx(expected)
+            assert mean[row] == pytest.approx(expected.mean())
+
+    def test_balanced_accuracy(self, made: Any, counts: Any) -> None:
+        predictions = made(300)
+        found = balanced_accuracy(predictions)(counts)
+        for row, weights in enumerate(counts):
+            assert found[row] == pytest.approx(
+                sklearn.metrics.balanced_accuracy_score(
+                    predictions.labels, predictions.predicted(), sample_weight=weights
+                )
+            )
