@@ -141,6 +141,18 @@ class TestEvaluate:
         assert document == sartor.evaluate(trained, checkpoint="last").to_json()
 
 
+class TestReport:
+    def test_it_is_what_the_file_holds(self, command: Any, run_copy: Path, tmp_path: Path) -> None:
+        answer = command("report", run_copy, "--split", "val", "--json")
+        assert answer.exit_code == 0
+        assert answer.out == (run_copy / "report.json").read_text()
+        assert answer.document["version"] == 1
+        final = command("report", run_copy, "--out", tmp_path / "new" / "page.html", "--json")
+        assert final.document["judged"] == {"split": "test", "final": True, "count": 359}
+        assert final.out == (tmp_path / "new" / "page.json").read_text()
+        assert answer.out == (run_copy / "report.json").read_text(), "the run's own stays"
+
+
 class TestPredict:
     @pytest.fixture
     def pictures(self, digits: Dataset, tmp_path: Path) -> Path:

@@ -95,7 +95,21 @@ class TestWithoutATerminal:
             figures = r"loss \d\.\d{4}  accuracy +\d+\.\d\d%  val \d\.\d{4} +\d+\.\d\d%  [\d,]+/s"
             assert re.fullmatch(rf"epoch {number}/2  {figures}( \*)?", line)
         assert len(lines) == 6
-        assert f"next: sartor evaluate {out}" in answer.out
+        assert f"report: {out / 'report.html'}\nnext: sartor evaluate {out}" in answer.out
+
+    def test_without_a_report_none_is_named(self, command: Any, tmp_path: Path) -> None:
+        words = ["--epochs", 1, "--threads", 1, "--out", tmp_path / "run", "--no-report"]
+        assert "report" not in command("fit", "digits", *words).out
+        assert not (tmp_path / "run" / "report.html").exists()
+
+    def test_report(self, command: Any, run_copy: Path) -> None:
+        lines = command("report", run_copy).out.splitlines()
+        number = r"\d+\.\d\d%"
+        accuracy = rf"accuracy {number} \(95 % interval {number} to {number}\)"
+        assert re.fullmatch(rf"test split: {accuracy}", lines[0])
+        error = rf"calibration error {number}, at temperature \d\.\d+ {number}"
+        assert re.fullmatch(error, lines[1])
+        assert lines[2] == f"report: {run_copy / 'report.html'}"
 
     def test_quiet_says_nothing_but_the_result(self, command: Any, tmp_path: Path) -> None:
         words = ["--epochs", 1, "--threads", 1, "--out", tmp_path / "run", "--quiet"]

@@ -138,12 +138,12 @@ class TestReliability:
     def test_a_calibrated_classifier_is_within_chance_and_a_boaster_is_not(self) -> None:
         random = np.random.default_rng(0)
         within = 0
-        for _ in range(40):
+        for _ in range(20):
             confidences = random.uniform(0.5, 1, 400)
             labels = (random.uniform(size=400) > confidences).astype(int)
             log_p = np.log(np.stack([confidences, 1 - confidences], axis=1))
             found = reliability(log_p, labels)
             within += found.ece <= found.ece_by_chance
-        assert within >= 34, "it is, 95 % of the time"
+        assert within >= 16, "it is, 95 % of the time"
         boaster = reliability(np.log(np.tile([0.99, 0.01], (400, 1))), labels)
         assert boaster.ece > 2 * boaster.ece_by_chance

@@ -132,12 +132,13 @@ def _write(
         predictions=predictions,
         judgement=judge(predictions, validation) if predictions else None,
     )
-    document = describe(evidence)
+    text = json.dumps(describe(evidence), allow_nan=False)
+    document = json.loads(text)
     mistakes = _mistakes_path(page)
     html = render_report(document, dataset, run.recipe.to_toml(), mistakes.name)
     if predictions:
         write_text(mistakes, _as_csv(mistakes_table(predictions, dataset.files)))
-    write_text(page.with_suffix(".json"), json.dumps(document, allow_nan=False) + "\n")
+    write_text(page.with_suffix(".json"), f"{text}\n")
     write_text(page, html)
     return Report(document=document, path=page)
 
