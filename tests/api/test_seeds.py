@@ -17,7 +17,7 @@ import sartor
 from sartor.errors import Interrupted, RecipeError, RunError, UsageError
 from sartor.events import EpochDone, Event, Started
 
-WORDS: dict[str, Any] = {"model": "linear", "epochs": 2, "lr": 0.02, "threads": 1}
+WORDS: dict[str, Any] = {"model": "linear", "epochs": 2, "lr": 0.02, "threads": 1, "report": False}
 
 
 @pytest.fixture(scope="module")

@@ -93,6 +93,7 @@ def fit_seeds(
     model: str | None = None,
     recipe: str | Path | Recipe | None = None,
     out: str | Path | None = None,
+    report: bool = True,
     on_event: Sink | None = None,
     on_run: Callable[[int, dict[str, Any]], None] | None = None,
     **settings: Any,
@@ -100,7 +101,7 @@ def fit_seeds(
     """Train the same recipe with `seeds` seeds, counted up from its own, and keep every run.
 
     Args:
-        data, model, recipe, settings: as `fit`; a network that exists already has its first
+        data, model, recipe, report, settings: as `fit`; a network that exists already has its first
             weights, and so cannot be trained with several seeds.
         out: a folder for the runs seed-0, seed-1, ...; by default each is the next free runs/NAME.
         on_event: called with every event of every training.
@@ -134,6 +135,7 @@ def fit_seeds(
                 model=model,
                 recipe=recipe,
                 out=folder,
+                report=report,
                 on_event=on_event,
                 **{**settings, "seed": seed},
             )

@@ -138,7 +138,7 @@ class Compare:
 
     runs: Positional[Annotated[tuple[str, ...], arg(metavar="RUN...")]]
     """Two runs or more, the one to compare with first."""
-    split: Literal["test", "val"] = "test"
+    split: JudgedSplitName = "test"
     """Which images: test or val."""
     flips: Annotated[Path | None, arg(metavar="FILE")] = None
     """Draw the images that flip each way into this file (.png, .svg or .pdf)."""

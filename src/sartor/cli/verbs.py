@@ -240,6 +240,7 @@ def _fit_seeds(
             recipe=recipe,
             model=model,
             out=given.out,
+            report=not given.no_report,
             on_event=progress,
             on_run=None if given.json and given.quiet else said,
             **changes,
