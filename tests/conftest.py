@@ -112,7 +112,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 def rivals(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     """Three judged runs: linear with seeds 0 and 1, and an mlp with seed 0; not to be changed."""
     folder = tmp_path_factory.mktemp("rivals")
-    settings: dict[str, Any] = {"epochs": 3, "lr": 0.02, "threads": 1}
+    settings: dict[str, Any] = {"epochs": 3, "lr": 0.02, "threads": 1, "report": False}
     linear = [
         sartor.fit("digits", model="linear", seed=seed, out=folder / f"linear-{seed}", **settings)
         for seed in (0, 1)
