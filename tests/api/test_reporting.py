@@ -7,6 +7,7 @@ import json
 import math
 import shlex
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,44 @@ class TestFinal:
         assert sorted(path.name for path in tmp_path.iterdir()) == [
             *("again-mistakes.csv", "again.html", "again.json"),
         ]
+
+    def test_its_map_shows_the_images_that_it_judges(self, judged: sartor.Report) -> None:
+        run = sartor.Run.open(judged.path.parent)
+        embedding = sartor.embed(run, "test")
+        drawn = judged.document["map"]
+        assert [point["index"] for point in drawn["points"]] == embedding.indices.tolist()
+        places = [(point["x"], point["y"]) for point in drawn["points"]]
+        assert np.array(places) == pytest.approx(embedding.points, abs=1e-3)
+        strangest = [one["index"] for one in drawn["outliers"]]
+        assert strangest == embedding.outliers(len(strangest)).tolist()
+        page = judged.path.read_text()
+        assert page.count('<span class="point') == len(drawn["points"])
+        assert page.count('<span class="point strange') == len(strangest)
+
+    def test_it_shows_what_spoke_for_either_class_of_the_worst_mistakes(
+        self, judged: sartor.Report
+    ) -> None:
+        explained = judged.document["explained"]
+        assert explained["method"] == "occlusion"
+        worst = judged.document["mistakes"]["images"][:8]
+        names = ("index", "true", "predicted")
+        assert [[one[name] for name in names] for one in explained["images"]] == [
+            [one[name] for name in names] for one in worst
+        ]
+        page = judged.path.read_text()
+        for one in worst:
+            for name in (one["true"], one["predicted"]):
+                assert f'aria-label="evidence for {name} in image {one["index"]}"' in page
+
+    def test_without_captum_the_rest_is_there(
+        self, judged: sartor.Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "captum.attr", None)
+        with pytest.warns(sartor.SartorWarning, match=r"does not explain.*sartor\[explain\]"):
+            report = sartor.report(judged.path.parent, out=tmp_path / "report.html")
+        assert report.document["explained"] is None
+        assert report.document["evaluation"] == judged.document["evaluation"]
+        assert "What spoke for" not in report.path.read_text()
 
     def test_in_a_notebook(self, judged: sartor.Report) -> None:
         assert repr(judged).startswith(f"<Report {judged.path}: test accuracy ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,26 @@ from ..data.dataset import Dataset
 from ..data.preprocess import Preprocess
 from ..data.split import Split
 from ..errors import RunError, SartorError, UsageError
-from ..evaluation.judgement import judge
+from ..evaluation.judgement import Answers, judge
 from ..evaluation.predictions import Predictions
 from ..files import make_folder, write_text
+from ..inspection.attribution import METHODS as ATTRIBUTION_METHODS
+from ..inspection.embedding import Embedding
 from ..models.summary import Summary, summarize
-from ..report.contents import Document, Evidence, describe, mistakes_table
+from ..report.contents import Document, Evidence, Explained, describe, mistakes_table
 from ..report.run_page import render_notebook, render_report
 from ..training.state import Checkpoint
+from .explaining import explain_images
 from .judging import predictions_of
+from .mapping import embed
 from .notes import warn
 from .repeating import commands_to_repeat
 from .run import Run, as_run, load_checkpoint
 
 SPLITS = ("test", "val")
 """What a report may judge: a network knows its training images too well."""
+_POINTS = 1_000
+_EXPLAINED = 8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -91,7 +98,8 @@ def report(
     parts = opened.split()
     chosen = _chosen_split(parts, split)
     predictions = predictions_of(opened, chosen, checkpoint=checkpoint) if chosen else None
-    return _write(opened, parts, predictions, page, checkpoint)
+    insights = _insights(opened, predictions, checkpoint) if predictions else (None, ())
+    return _write(opened, parts, predictions, page, checkpoint, *insights)
 
 
 def report_of_training(run: Run) -> Report | None:
@@ -104,15 +112,72 @@ def report_of_training(run: Run) -> Report | None:
         predictions = predictions_of(run, "val") if len(parts.val) else None
         return _write(run, parts, predictions, run.folder.report_path, "best")
     except Exception as error:
-        reason = (
-            error.message if isinstance(error, SartorError) else f"{type(error).__name__}: {error}"
-        )
+        reason = error.message if isinstance(error, SartorError) else _reason(error)
         warn([f"The report could not be made: {reason} Try again: sartor report {run.path}"])
         return None
 
 
+def _insights(
+    run: Run, predictions: Predictions, checkpoint: str
+) -> tuple[Embedding | None, tuple[Explained, ...]]:
+    """A map of the split and reasons for the worst mistakes, where the network allows it."""
+    try:
+        embedding = embed(run, predictions.split, limit=_POINTS, checkpoint=checkpoint)
+    except Exception as error:  # a network of the user's own may do anything
+        warn([f"The report has no map: {_reason(error)}"])
+        embedding = None
+    try:
+        explained = _explained(run, predictions, checkpoint)
+    except Exception as error:
+        warn([f"The report does not explain the mistakes: {_reason(error)}"])
+        explained = ()
+    return embedding, explained
+
+
+def _explained(run: Run, predictions: Predictions, checkpoint: str) -> tuple[Explained, ...]:
+    worst = Answers.of(predictions).mistakes()[:_EXPLAINED]
+    if not len(worst):
+        return ()
+    indices = predictions.indices[worst].tolist()
+    classes, predicted = predictions.classes, predictions.predicted()
+    network = run.network(checkpoint)
+    preprocess = Preprocess.from_settings(run.recipe.preprocess)
+    images = preprocess.images(run.dataset().images[indices])
+    names = [str(index) for index in indices]
+    found = []
+    for row, index, name, image in zip(worst, indices, names, images, strict=True):
+        true, said = classes[predictions.labels[row]], classes[predicted[row]]
+        for_true, for_predicted = (
+            explain_images(
+                run, network, [name], image[None], method=ATTRIBUTION_METHODS[0], target=target
+            )[0]
+            for target in (true, said)
+        )
+        found.append(
+            Explained(
+                index=index,
+                true=true,
+                predicted=said,
+                method=for_true.method,
+                for_true=for_true.map,
+                for_predicted=for_predicted.map,
+            )
+        )
+    return tuple(found)
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, SartorError) else f"{type(error).__name__}: {error}"
+
+
 def _write(
-    run: Run, parts: Split, predictions: Predictions | None, page: Path, checkpoint: str
+    run: Run,
+    parts: Split,
+    predictions: Predictions | None,
+    page: Path,
+    checkpoint: str,
+    embedding: Embedding | None = None,
+    explained: Sequence[Explained] = (),
 ) -> Report:
     kept = load_checkpoint(run.folder, checkpoint)
     dataset = run.dataset()
@@ -131,11 +196,13 @@ def _write(
         note=note,
         predictions=predictions,
         judgement=judge(predictions, validation) if predictions else None,
+        embedding=embedding,
+        explained=explained,
     )
     text = json.dumps(describe(evidence), allow_nan=False)
     document = json.loads(text)
     mistakes = _mistakes_path(page)
-    html = render_report(document, dataset, run.recipe.to_toml(), mistakes.name)
+    html = render_report(document, dataset, run.recipe.to_toml(), mistakes.name, explained)
     if predictions:
         write_text(mistakes, _as_csv(mistakes_table(predictions, dataset.files)))
     write_text(page.with_suffix(".json"), f"{text}\n")

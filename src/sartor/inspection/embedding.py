@@ -55,7 +55,7 @@ def features_of(
 ) -> tuple[Float32Array, Float32Array]:
     """What the last linear layer is given for every image, (N, features), and logits (N, classes).
 
-    A network without a linear layer is described by its logits.
+    A network without a linear layer that sees each image once is described by its logits.
     """
     last = _last_linear(model, feed, settings)
     seen: list[Tensor] = []
@@ -69,8 +69,9 @@ def features_of(
     finally:
         if handle:
             handle.remove()
-    features = torch.cat(seen) if seen else logits
-    return features.numpy(), logits.numpy()
+    # A layer that is called several times an image, or on parts of it, describes no image.
+    fits = sum(map(len, seen)) == len(logits) and len({one.shape[1] for one in seen}) == 1
+    return (torch.cat(seen) if fits else logits).numpy(), logits.numpy()
 
 
 def lay_out(features: Float32Array, method: str = "pca", seed: int = 0) -> Float32Array:

@@ -23,6 +23,10 @@ Version 1. Keys are only added within a version; null stands for what is not kno
     most_confident, least_confident                   images
     calibration     definition, temperature, fitted_on, cross_fitted, reason, before, after
     coverage        points, curve, area, area_interval
+    map             {method, points [{index, class, x, y}], outliers [{index, file, class,
+                    strangeness}]}: the split as the network sees it; null where it was not drawn
+    explained       {method, images [{index, file, true, predicted}]}: the worst mistakes, of which
+                    the page shows what spoke for either class; null where they were not explained
     recipe          as in recipe.toml
     environment     as in environment.json
     again           {commands, note}: makes the run once more, in the shell or where the note says
@@ -36,9 +40,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..data.dataset import Dataset, Int64Array
 from ..data.split import PARTS, Split
@@ -47,12 +52,16 @@ from ..evaluation.judgement import Answers, Judgement
 from ..evaluation.predictions import Predictions
 from ..models.summary import Summary
 
+if TYPE_CHECKING:
+    from ..inspection.embedding import Embedding
+
 VERSION = 1
 _MISTAKES_SHOWN = 48
 _CONFIDENT_SHOWN = 12
 _CONFUSIONS_WITH_IMAGES = 1000
 _IMAGES_OF_A_CONFUSION = 24
 _SAMPLES_OF_A_CLASS = 6
+_OUTLIERS_SHOWN = 16
 
 Document = dict[str, Any]
 
@@ -77,6 +86,24 @@ class Evidence:
     predictions: Predictions | None
     """Of the split to judge; None where there is none to be judged."""
     judgement: Judgement | None
+    embedding: Embedding | None = None
+    """A map of the judged split."""
+    explained: Sequence[Explained] = ()
+    """The worst mistakes."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Explained:
+    """A mistake, and which pixels spoke for either class."""
+
+    index: int
+    """Which image of the dataset."""
+    true: str
+    predicted: str
+    method: str
+    for_true: npt.NDArray[np.float32]
+    """float32 (H, W): above 0 speaks for the true class."""
+    for_predicted: npt.NDArray[np.float32]
 
 
 def describe(evidence: Evidence) -> Document:
@@ -92,6 +119,10 @@ def describe(evidence: Evidence) -> Document:
         "network": _network(evidence.network),
         "training": _training(evidence),
         **judged,
+        "map": _map(evidence.embedding, evidence.dataset) if evidence.embedding else None,
+        "explained": _explained(evidence.explained, evidence.dataset)
+        if evidence.explained
+        else None,
         "recipe": evidence.recipe,
         "environment": evidence.environment,
         "again": {"commands": list(evidence.commands), "note": evidence.note or None},
@@ -128,6 +159,49 @@ def _judged(evidence: Evidence) -> Document:
 def _nothing_judged() -> Document:
     names = ("evaluation", "confusions", "pairs", "mistakes", "most_confident", "least_confident")
     return dict.fromkeys((*names, "calibration", "coverage"))
+
+
+def _map(embedding: Embedding, dataset: Dataset) -> Document:
+    rows = zip(
+        embedding.indices.tolist(),
+        embedding.labels.tolist(),
+        embedding.points.tolist(),
+        strict=True,
+    )
+    strangest = np.argsort(-embedding.strangeness, kind="stable")[:_OUTLIERS_SHOWN]
+    return {
+        "method": embedding.method,
+        "points": [
+            {"index": index, "class": embedding.classes[label], "x": round(x, 4), "y": round(y, 4)}
+            for index, label, (x, y) in rows
+        ],
+        "outliers": [
+            {
+                "index": int(embedding.indices[row]),
+                "file": dataset.files[embedding.indices[row]] if dataset.files else None,
+                "class": embedding.classes[embedding.labels[row]],
+                "strangeness": round(float(embedding.strangeness[row]), 4),
+            }
+            for row in strangest
+        ],
+    }
+
+
+def _explained(explained: Sequence[Explained], dataset: Dataset) -> Document | None:
+    if not explained:
+        return None
+    return {
+        "method": explained[0].method,
+        "images": [
+            {
+                "index": one.index,
+                "file": dataset.files[one.index] if dataset.files else None,
+                "true": one.true,
+                "predicted": one.predicted,
+            }
+            for one in explained
+        ],
+    }
 
 
 def _untouched(evidence: Evidence) -> Document | None:

@@ -38,6 +38,7 @@ from .canvas import (
     text_width,
     wrapped,
 )
+from .heat import heat_over
 
 if TYPE_CHECKING:
     from ..inspection.embedding import Embedding
@@ -49,7 +50,6 @@ FORMATS = ("png", "svg", "pdf")
 # Black and white stand out equally from this level of gray (contrast 4.6 : 1, WCAG 2).
 _MIDDLE_GRAY = 118
 _LARGEST_PIXEL_IMAGE = 64
-_FOR, _AGAINST = np.array([202, 0, 32]), np.array([5, 113, 176])
 # A confusion matrix of more classes, or with smaller numbers, is read by its colours alone.
 _MOST_WITH_NUMBERS, _SMALLEST_NUMBERS = 40, 4.5
 
@@ -269,19 +269,6 @@ def explanation_figure(
             title = wrapped(text, cell * POINTS_PER_INCH, size)
             axes.set_title(title, pad=3, linespacing=1.1, **lettering(size))
     return figure
-
-
-def heat_over(image: UInt8Array, heat: npt.NDArray[np.float32]) -> UInt8Array:
-    """A map (H, W) over a pale copy of its image (C, H, W), as uint8 (3, H, W).
-
-    Red speaks for, blue against; the strongest pixel is opaque, 0 is clear.
-    """
-    gray = image.mean(axis=0, keepdims=True)
-    pale = 255 - (255 - np.repeat(gray, 3, axis=0)) * 0.35
-    strength = np.abs(heat) / (float(np.abs(heat).max()) or 1.0)
-    colours = np.where(heat[None] >= 0, _FOR[:, None, None], _AGAINST[:, None, None])
-    mixed = pale * (1 - strength) + colours * strength
-    return np.asarray(mixed.round().clip(0, 255), dtype=np.uint8)
 
 
 def embedding_figure(embedding: Embedding) -> Figure:

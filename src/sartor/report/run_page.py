@@ -10,8 +10,9 @@ from markupsafe import Markup
 
 from ..data.dataset import Dataset
 from . import charts
-from .contents import Document
-from .page import LARGEST_PICTURE, make_sheet, render
+from .contents import Document, Explained
+from .heat import heat_over
+from .page import LARGEST_PICTURE, Sheet, make_sheet, render
 
 _MOST_CLASSES_IN_A_MATRIX = 30
 _PAIRS_SHOWN = 10
@@ -33,7 +34,13 @@ _OTHER_SECTIONS = (
 )
 
 
-def render_report(document: Document, dataset: Dataset, recipe: str, mistakes: str) -> str:
+def render_report(
+    document: Document,
+    dataset: Dataset,
+    recipe: str,
+    mistakes: str,
+    explained: Sequence[Explained] = (),
+) -> str:
     """The page; `recipe` is the text of recipe.toml, `mistakes` the name of the CSV file.
 
     It shows only so many pictures as keep it well under 3 MB, whatever their size and number.
@@ -41,11 +48,22 @@ def render_report(document: Document, dataset: Dataset, recipe: str, mistakes: s
     choice = _choose(document, dataset.shape)
     sheet = make_sheet({index: dataset.images[index] for index in sorted(choice.indices())})
     judged = document["judged"] is not None
-    sections = [*(_SECTIONS if judged else ()), *_OTHER_SECTIONS]
+    points = _points(document, dataset.shape)
+    sections = [
+        *(_SECTIONS if judged else ()),
+        *((("map", "Map"),) if points else ()),
+        *_OTHER_SECTIONS,
+    ]
+    on_map = make_sheet({one["index"]: dataset.images[one["index"]] for one in points}, name="map")
+    heat = _heat_sheet(explained, dataset)
     return render(
         "report.html",
-        sheets=[sheet],
+        sheets=[sheet, *([on_map] if points else ()), *([heat] if explained else ())],
         sheet=sheet,
+        map_sheet=on_map,
+        heat_sheet=heat,
+        points=points,
+        hues=_hues(document["data"]["classes"]),
         sections=sections,
         report=document,
         choice=choice,
@@ -169,6 +187,48 @@ def _shown_directions(document: Document) -> Iterator[tuple[str, str]]:
         one, other = pair["classes"]
         yield one, other
         yield other, one
+
+
+# ------------------------------------------------------------------------------------ map
+
+
+def _points(document: Document, shape: tuple[int, int, int]) -> list[Document]:
+    """The points of the map with their places in per cent of its sides, as many as fit a page."""
+    if not document["map"]:
+        return []
+    points = document["map"]["points"]
+    points = points[:: max(1, math.ceil(len(points) / _most_pictures(shape)))]
+    shown = {point["index"] for point in points}
+    strange = {one["index"] for one in document["map"]["outliers"]}
+    points += [one for one in document["map"]["points"] if one["index"] in strange - shown]
+    sides = {}
+    for side in ("x", "y"):
+        values = [point[side] for point in points]
+        low, span = min(values), (max(values) - min(values)) or 1
+        sides[side] = [round(100 * (value - low) / span, 2) for value in values]
+    return [
+        point | {"left": left, "top": round(100 - up, 2), "strange": point["index"] in strange}
+        for point, left, up in zip(points, sides["x"], sides["y"], strict=True)
+    ]
+
+
+def _hues(classes: Sequence[str]) -> dict[str, int]:
+    """A hue for each class, in degrees; neighbours in the list lie far apart."""
+    step = next(step for step in (3, 1) if math.gcd(step, len(classes)) == 1)
+    return {
+        name: place * step % len(classes) * 360 // len(classes)
+        for place, name in enumerate(classes)
+    }
+
+
+def _heat_sheet(explained: Sequence[Explained], dataset: Dataset) -> Sheet:
+    """Each explained image with what spoke for the class it was taken for, and for its own."""
+    pictures = {}
+    for one in explained:
+        image = dataset.images[one.index]
+        pictures[one.index, "predicted"] = heat_over(image, one.for_predicted)
+        pictures[one.index, "true"] = heat_over(image, one.for_true)
+    return make_sheet(pictures, name="heat")
 
 
 # ------------------------------------------------------------------------------------ tables
