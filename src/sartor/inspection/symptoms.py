@@ -1,0 +1,352 @@
+"""What a teacher would say on looking over a trace: what is odd, why it matters, what to do."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from .trace import ParameterTrace, Passage
+
+FAR_OFF = 1.5
+"""The loss of an untrained network may differ by this factor from that of knowing nothing."""
+ENOUGH_IMAGES = 16
+"""Fewer cannot tell a dead unit from one that is silent for these images."""
+MANY_DEAD = 0.5
+"""Share of a layer's units that may be dead before it is worth a word."""
+VANISHED, EXPLODED = 1e-3, 1e3
+"""The first weight's typical gradient over the last one's; between them all is well. Healthy
+networks stay between 0.05 and 20; eight sigmoid layers in a row come to 1e-5."""
+LONG_GRADIENT = 1e3
+"""Length of the whole gradient; healthy ones have 0.1 to 10."""
+TINY_UPDATE, HUGE_UPDATE = 1e-5, 0.5
+"""Length of a weight's update over that of the weight; about 1e-3 is usual, 1e-4 to 1e-1 is fine,
+and the first steps of Adam are larger."""
+LARGE_INPUT = 50.0
+"""Normalised images stay well below."""
+_KNOWN_ALREADY = 0.1
+"""Below this share of the loss of knowing nothing, small updates are no fault."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Symptom:
+    """Something odd in a trace."""
+
+    kind: str
+    """One word or two for programs, such as "dead-units"."""
+    place: str
+    """The layer or parameter; empty for the whole network."""
+    message: str
+    """What is to be seen, and why it matters."""
+    advice: str
+    """What to do."""
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.advice}"
+
+
+def symptoms(passage: Passage, *, untrained: bool | None = None) -> tuple[Symptom, ...]:
+    """All that is odd, the gravest first; `untrained` is None where nobody knows."""
+    found = itertools.chain(
+        _not_finite(passage),
+        _input_scale(passage),
+        _activation_before_loss(passage),
+        _loss_at_start(passage, untrained),
+        _no_gradient(passage),
+        _gradients_across_layers(passage),
+        _dead_units(passage),
+        _update_sizes(passage),
+    )
+    return tuple(found)
+
+
+# ------------------------------------------------------------------------------------ forward
+
+
+def _not_finite(passage: Passage) -> Iterator[Symptom]:
+    """The first place alone: what comes after follows from it."""
+    advice = "Lower the learning rate, or look for a division by 0, a logarithm or a root before."
+    if not passage.images.isfinite().all():
+        yield Symptom(
+            kind="not-finite",
+            place="input",
+            message="The input has numbers that are not finite (NaN or infinite), so everything "
+            "after it has too.",
+            advice="Look at how it is read and normalised; a spread of 0 divides by 0.",
+        )
+        return
+    broken = [one.name for one in passage.parameters if not one.weight.isfinite().all()]
+    if broken:
+        yield Symptom(
+            kind="not-finite",
+            place=broken[0],
+            message=f"{broken[0]} has weights that are not finite: training has diverged.",
+            advice="Go back to an older checkpoint; lower the learning rate or clip the gradient.",
+        )
+        return
+    for layer in passage.layers:
+        if not layer.statistics.finite:
+            yield Symptom(
+                kind="not-finite",
+                place=layer.name,
+                message=f"{layer.name} ({layer.operation}) is the first whose output is not "
+                "finite (NaN or infinite).",
+                advice=advice,
+            )
+            return
+    for parameter in reversed(passage.parameters):
+        if parameter.gradient is not None and not parameter.gradient.isfinite().all():
+            yield Symptom(
+                kind="not-finite",
+                place=parameter.name,
+                message=f"The gradient of {parameter.name} is not finite, so one step destroys "
+                "the weight.",
+                advice=advice,
+            )
+            return
+
+
+def _input_scale(passage: Passage) -> Iterator[Symptom]:
+    largest = float(passage.images.abs().max())
+    if math.isfinite(largest) and largest > LARGE_INPUT:
+        yield Symptom(
+            kind="input-scale",
+            place="input",
+            message=f"The input reaches {largest:,.0f}: pixels that are not scaled make the first "
+            "outputs, and so the first gradients, as many times too large.",
+            advice="Divide bytes by 255 and subtract the mean, as sartor's own batches are.",
+        )
+
+
+def _activation_before_loss(passage: Passage) -> Iterator[Symptom]:
+    if passage.loss is None or passage.loss.name == "mse" or not passage.layers:
+        return
+    last, loss = passage.layers[-1], passage.loss.name
+    operation = last.operation.lower().replace("_", "")
+    outputs = passage.output
+    sums = outputs.sum(dim=1)
+    looks = bool((outputs >= 0).all()) and torch.allclose(
+        sums, torch.ones_like(sums), atol=1e-4, rtol=0
+    )
+    if loss == "bce":
+        if operation in ("sigmoid", "softmax"):
+            yield _applied_twice(last.name, operation, "sigmoid", "binary cross-entropy")
+    elif operation == "logsoftmax":
+        yield Symptom(
+            kind="softmax-before-loss",
+            place=last.name,
+            message=f"{last.name} takes a log-softmax, and cross-entropy takes one again. That "
+            "changes nothing, but costs time and hides the logits.",
+            advice="Let the network return what goes into it.",
+        )
+    elif operation in ("softmax", "sigmoid") or looks:
+        yield _applied_twice(last.name, operation, "softmax", "cross-entropy")
+    if operation in ("relu", "relu6"):
+        yield Symptom(
+            kind="relu-before-loss",
+            place=last.name,
+            message=f"{last.name} cuts negative logits to 0: a class whose logit is 0 gets no "
+            "gradient there, and no class can be ruled out.",
+            advice="Let the network end with its last linear layer.",
+        )
+
+
+def _applied_twice(place: str, found: str, own: str, loss: str) -> Symptom:
+    seen = f"ends with a {found}" if found in ("softmax", "sigmoid") else "gives probabilities"
+    return Symptom(
+        kind="softmax-before-loss",
+        place=place,
+        message=f"The network {seen}, and {loss} applies a {own} of its own: twice flattens the "
+        "answers, so the loss cannot come near 0 and learning is slow.",
+        advice="Let the network return the logits, the numbers before it.",
+    )
+
+
+def _loss_at_start(passage: Passage, untrained: bool | None) -> Iterator[Symptom]:
+    if passage.loss is None or untrained is False:
+        return
+    loss = float(passage.loss.of_each.mean())
+    nothing, count = passage.loss.knowing_nothing, len(passage.classes)
+    far_above = loss > FAR_OFF * nothing
+    far_below = loss < nothing / FAR_OFF and untrained
+    if not (far_above or far_below) or not math.isfinite(loss):
+        return
+    known = {"cross-entropy": f"ln {count} = "}.get(passage.loss.name, "about ")
+    opening = "The untrained" if untrained else "If nothing is trained yet: the"
+    yield Symptom(
+        kind="loss-at-start",
+        place="",
+        message=f"{opening} loss is {loss:.3f}, where a network that knows nothing of {count} "
+        f"classes has {known}{nothing:.3f}.",
+        advice="It is sure of wrong answers: scale the input and the first weights down."
+        if far_above
+        else "It knows something already: look for labels among its inputs, or trained weights.",
+    )
+
+
+def _dead_units(passage: Passage) -> Iterator[Symptom]:
+    count = len(passage.images)
+    for layer in passage.layers:
+        if not layer.is_relu:
+            continue
+        silent, units = layer.statistics.silent_units, layer.statistics.units
+        if count >= ENOUGH_IMAGES and silent >= MANY_DEAD * units:
+            yield Symptom(
+                kind="dead-units",
+                place=layer.name,
+                message=f"{silent} of {units} units of {layer.name} are 0 for all {count} images: "
+                "dead ReLUs, to which no gradient comes, so they may never wake.",
+                advice="Lower the learning rate, start from smaller weights or biases of 0, or "
+                "use a leaky ReLU.",
+            )
+        elif count < ENOUGH_IMAGES and silent == units:
+            these = "this image" if count == 1 else f"these {count} images"
+            yield Symptom(
+                kind="silent-layer",
+                place=layer.name,
+                message=f"All {units} units of {layer.name} are silent for {these}: nothing of "
+                "the picture gets past it.",
+                advice=f"Trace a batch of {ENOUGH_IMAGES} or more to see whether they are dead.",
+            )
+
+
+# ------------------------------------------------------------------------------------ backward
+
+
+def _no_gradient(passage: Passage) -> Iterator[Symptom]:
+    if passage.step is None:
+        return
+    yield from _output_layer(passage)
+    unused = [one for one in passage.parameters if one.trainable and one.gradient is None]
+    if unused:
+        names = _listed([one.name for one in unused])
+        yield Symptom(
+            kind="unused-parameters",
+            place=unused[0].name,
+            message=f"No gradient came to {names}: the loss does not depend on "
+            f"{'it' if len(unused) == 1 else 'them'}, so training never changes "
+            f"{'it' if len(unused) == 1 else 'them'}.",
+            advice="Use it in forward, remove it, or look for detach() and no_grad on the way.",
+        )
+
+
+def _output_layer(passage: Passage) -> Iterator[Symptom]:
+    layer, step = passage.output_layer, passage.step
+    if layer is None or step is None:
+        return
+    own = [passage.parameter(name) for name in layer.parameters]
+    if not any(one.trainable for one in own):
+        message = f"The output layer {layer.name} is frozen (requires_grad is off)."
+        advice = "Frozen features are fine, a frozen output seldom is: set requires_grad on it."
+    elif all(one.gradient is not None and not one.gradient.any() for one in own):
+        message = f"The gradient of the output layer {layer.name} is exactly 0."
+        advice = (
+            "The loss is saturated: the answer is right beyond doubt, or stuck behind an "
+            "activation after this layer."
+        )
+    elif any(one.gradient is not None for one in own) and not any(one.update.any() for one in own):
+        message = (
+            f"The step left the output layer {layer.name} exactly as it was, at a learning rate "
+            f"of {step.learning_rate:.3g}."
+        )
+        advice = "Is the schedule at its end? Give another learning rate."
+    else:
+        return
+    yield Symptom(
+        kind="output-never-changes",
+        place=layer.name,
+        message=f"{message} A network whose output layer never changes cannot learn its classes.",
+        advice=advice,
+    )
+
+
+def _gradients_across_layers(passage: Passage) -> Iterator[Symptom]:
+    step = passage.step
+    if step is None:
+        return
+    typical = {
+        one.name: float(one.gradient.double().square().mean().sqrt())
+        for one in _weights_in_order(passage)
+        if one.gradient is not None
+    }
+    finite = {name: size for name, size in typical.items() if math.isfinite(size)}
+    if len(finite) >= 2:
+        (first, begins), *_, (last, ends) = finite.items()
+        ratio = begins / ends if ends else math.nan
+        if ratio < VANISHED:
+            yield Symptom(
+                kind="vanishing-gradients",
+                place=first,
+                message=f"Gradients vanish on their way back: {first} gets {begins:.1e} a weight, "
+                f"{last} {ends:.1e}; the first layers hardly learn.",
+                advice="Use ReLU instead of sigmoid or tanh, normalisation layers, shortcuts, or "
+                "fewer layers.",
+            )
+        if ratio > EXPLODED:
+            yield Symptom(
+                kind="exploding-gradients",
+                place=first,
+                message=f"Gradients explode on their way back: {first} gets {begins:.1e} a "
+                f"weight, {last} {ends:.1e}.",
+                advice="Start from smaller weights, add normalisation layers, or clip the "
+                "gradient (--clip-grad).",
+            )
+            return
+    if math.isfinite(step.gradient_norm) and step.gradient_norm > LONG_GRADIENT:
+        yield Symptom(
+            kind="exploding-gradients",
+            place="",
+            message=f"The whole gradient has length {step.gradient_norm:,.0f}; healthy ones have "
+            "0.1 to 10.",
+            advice="Scale the input, start from smaller weights, or clip the gradient "
+            "(--clip-grad).",
+        )
+
+
+def _update_sizes(passage: Passage) -> Iterator[Symptom]:
+    if passage.step is None or passage.loss is None:
+        return
+    ratios = {
+        one.name: one.update_ratio
+        for one in _weights_in_order(passage)
+        if one.trainable and one.gradient is not None and one.update_ratio is not None
+    }
+    huge = {name: ratio for name, ratio in ratios.items() if ratio > HUGE_UPDATE}
+    tiny = {name: ratio for name, ratio in ratios.items() if 0 < ratio < TINY_UPDATE}
+    rate = passage.step.learning_rate
+    usual = "about 0.001 is usual"
+    if huge:
+        name = max(huge, key=lambda one: huge[one])
+        yield Symptom(
+            kind="update-too-large",
+            place=name,
+            message=f"The step changes {_listed(list(huge))} by up to {huge[name]:.0%} of its "
+            f"size; {usual}. What was learnt there is overwritten.",
+            advice=f"Lower the learning rate, now {rate:.3g}.",
+        )
+    knows = passage.loss.value < _KNOWN_ALREADY * passage.loss.knowing_nothing
+    if tiny and len(tiny) == len(ratios) and not knows:
+        name = max(tiny, key=lambda one: tiny[one])
+        yield Symptom(
+            kind="update-too-small",
+            place=name,
+            message=f"The step changes no weight by more than {tiny[name]:.1e} of its size; "
+            f"{usual}. At this pace learning takes very long.",
+            advice=f"Raise the learning rate, now {rate:.3g}, unless its schedule is ending.",
+        )
+
+
+def _weights_in_order(passage: Passage) -> Iterator[ParameterTrace]:
+    """Matrices and kernels in the order in which the batch met them, each once."""
+    names = dict.fromkeys(name for layer in passage.layers for name in layer.parameters)
+    for name in names:
+        parameter = passage.parameter(name)
+        if len(parameter.shape) >= 2:
+            yield parameter
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} others"
