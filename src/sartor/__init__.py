@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Report,
         Run,
         SeedRuns,
+        Trace,
         compare,
         embed,
         evaluate,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         report,
         resume,
         summary,
+        trace,
     )
     from .cli.progress import PlainProgress
     from .data.dataset import Dataset, Sample
@@ -60,6 +62,7 @@ _HOMES = {
     "SartorWarning": "errors",
     "SeedRuns": "api",
     "Summary": "models.summary",
+    "Trace": "api",
     "compare": "api",
     "embed": "api",
     "evaluate": "api",
@@ -74,6 +77,7 @@ _HOMES = {
     "report": "api",
     "resume": "api",
     "summary": "api",
+    "trace": "api",
 }
 
 __all__ = [
@@ -93,6 +97,7 @@ __all__ = [
     "SartorWarning",
     "SeedRuns",
     "Summary",
+    "Trace",
     "compare",
     "embed",
     "evaluate",
@@ -107,6 +112,7 @@ __all__ = [
     "report",
     "resume",
     "summary",
+    "trace",
 ]
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .reporting import Report, report
     from .run import Run, load_checkpoint
     from .seeds import SeedRuns, fit_seeds
+    from .tracing import Trace, trace
 
 _HOMES = {
     "Comparison": "comparing",
@@ -30,6 +31,7 @@ _HOMES = {
     "Run": "run",
     "SeedRuns": "seeds",
     "Sink": "notes",
+    "Trace": "tracing",
     "compare": "comparing",
     "compose_recipe": "fitting",
     "embed": "mapping",
@@ -49,6 +51,7 @@ _HOMES = {
     "report": "reporting",
     "resume": "fitting",
     "summary": "looking",
+    "trace": "tracing",
 }
 
 __all__ = [
@@ -60,6 +63,7 @@ __all__ = [
     "Run",
     "SeedRuns",
     "Sink",
+    "Trace",
     "compare",
     "compose_recipe",
     "embed",
@@ -79,6 +83,7 @@ __all__ = [
     "report",
     "resume",
     "summary",
+    "trace",
 ]
 
 

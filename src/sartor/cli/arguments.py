@@ -197,3 +197,49 @@ class Summary:
     """The model's own settings, such as hidden=512,512 dropout=0.2."""
     json: bool = False
     """As one line of JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """One image or one batch through a network, forward and back, and one step of the optimizer:
+    every layer's output, the loss, every gradient, every update. Nothing is changed or kept."""
+
+    target: Positional[str | None] = None
+    """A run (folder, name in runs/, or latest), or a model (linear, mlp, lenet,
+    path/file.py:Name), which is then untrained."""
+    image: int | None = None
+    """Number of an image, counted from 0, in the dataset or in --split; by default 0."""
+    batch: int | None = None
+    """So many images instead of one: the first in the order of training, or of --split."""
+    split: SplitName | None = None
+    """Count within this part: test, val or train."""
+    picture: Path | None = None
+    """A picture file instead of an image of the dataset."""
+    label: str | None = None
+    """The picture's class, by name or number; without it there is no way back."""
+    invert: bool = False
+    """The picture is dark on light, and training had light on dark."""
+    checkpoint: CheckpointName = "best"
+    """A run's weights of the best epoch or the last."""
+    untrained: bool = False
+    """A run's network with its first weights."""
+    training_mode: bool = False
+    """With dropout and batch statistics, as in training."""
+    data: str | None = None
+    """For a model: a named set or a folder, by default digits; a run brings its own."""
+    recipe: str | None = None
+    """For a model: start from a shipped recipe or a .toml file."""
+    model_kwargs: Mapping[str, Setting] = field(default_factory=dict)
+    """The model's own settings, such as hidden=512,512 dropout=0.2."""
+    opt: str | None = None
+    """Step with sgd, adam, adamw or rmsprop; by default as in training."""
+    lr: float | None = None
+    """Learning rate of the step; by default what it would be in training."""
+    loss: str | None = None
+    """cross-entropy, mse or bce; by default as in training."""
+    seed: int | None = None
+    """For the first weights and the order of training."""
+    out: Path | None = None
+    """Write a page (.html) with pictures that can be stepped through, forward and back."""
+    json: bool = False
+    """As one line of JSON: everything but pictures and tensors."""

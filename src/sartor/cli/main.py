@@ -33,6 +33,7 @@ VERBS = {
     "report": Verb("Report", "a run as one page: figures, mistakes, calibration"),
     "predict": Verb("Predict", "classify pictures"),
     "summary": Verb("Summary", "a network's layers, shapes and costs"),
+    "trace": Verb("Trace", "one image or batch through a network, forward and back"),
 }
 
 

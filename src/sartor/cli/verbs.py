@@ -224,6 +224,44 @@ def summary(given: arguments.Summary) -> int:
     return 0
 
 
+def trace(given: arguments.Trace) -> int:
+    """Look into a network at work."""
+    from .. import api
+    from .trace_table import print_trace
+
+    if given.target is None and given.recipe is None:
+        raise UsageError(
+            "There is nothing to trace.", "Name a run or a model: sartor trace latest --image 0"
+        )
+    _check_suffix(given.out)
+    names = ("opt", "lr", "loss", "seed")
+    settings = {name: value for name in names if (value := getattr(given, name)) is not None}
+    if given.model_kwargs:
+        settings["model_kwargs"] = given.model_kwargs
+    traced = api.trace(
+        given.target,
+        data=given.data,
+        image=given.image,
+        batch=given.batch,
+        picture=given.picture,
+        label=given.label,
+        invert=given.invert,
+        split=given.split,
+        checkpoint=given.checkpoint,
+        untrained=given.untrained,
+        training_mode=given.training_mode,
+        recipe=given.recipe,
+        **settings,
+    )
+    if given.out:
+        _note(f"Wrote {traced.save(given.out)}")
+    if given.json:
+        _print_json(traced.to_json())
+    else:
+        print_trace(traced, page_hint=given.out is None)
+    return 0
+
+
 def _fit_seeds(
     given: arguments.Fit, seeds: int, recipe: Any, model: str | None, changes: dict[str, Any]
 ) -> int:
@@ -344,6 +382,12 @@ def _weights_or_none(run: Any) -> str | None:
 def _check_count(flag: str, count: int | None) -> None:
     if count is not None and count < 1:
         raise UsageError(f"{flag} must be at least 1, not {count}.", "Name another number.")
+
+
+def _check_suffix(page: Path | None) -> None:
+    """Before the work, not after it."""
+    if page is not None and page.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"Cannot write a page as {page.name}.", "End its name in .html.")
 
 
 def _note(text: str) -> None:

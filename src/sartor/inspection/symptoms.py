@@ -5,11 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 
-from .trace import ParameterTrace, Passage
+from .trace import ParameterTrace, Symptom, Trace
 
 FAR_OFF = 1.5
 """The loss of an untrained network may differ by this factor from that of knowing nothing."""
@@ -31,34 +30,17 @@ _KNOWN_ALREADY = 0.1
 """Below this share of the loss of knowing nothing, small updates are no fault."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Symptom:
-    """Something odd in a trace."""
-
-    kind: str
-    """One word or two for programs, such as "dead-units"."""
-    place: str
-    """The layer or parameter; empty for the whole network."""
-    message: str
-    """What is to be seen, and why it matters."""
-    advice: str
-    """What to do."""
-
-    def __str__(self) -> str:
-        return f"{self.message} {self.advice}"
-
-
-def symptoms(passage: Passage, *, untrained: bool | None = None) -> tuple[Symptom, ...]:
-    """All that is odd, the gravest first; `untrained` is None where nobody knows."""
+def symptoms(trace: Trace) -> tuple[Symptom, ...]:
+    """All that is odd, the gravest first."""
     found = itertools.chain(
-        _not_finite(passage),
-        _input_scale(passage),
-        _activation_before_loss(passage),
-        _loss_at_start(passage, untrained),
-        _no_gradient(passage),
-        _gradients_across_layers(passage),
-        _dead_units(passage),
-        _update_sizes(passage),
+        _not_finite(trace),
+        _input_scale(trace),
+        _activation_before_loss(trace),
+        _loss_at_start(trace),
+        _no_gradient(trace),
+        _gradients_across_layers(trace),
+        _dead_units(trace),
+        _update_sizes(trace),
     )
     return tuple(found)
 
@@ -66,10 +48,10 @@ def symptoms(passage: Passage, *, untrained: bool | None = None) -> tuple[Sympto
 # ------------------------------------------------------------------------------------ forward
 
 
-def _not_finite(passage: Passage) -> Iterator[Symptom]:
+def _not_finite(trace: Trace) -> Iterator[Symptom]:
     """The first place alone: what comes after follows from it."""
     advice = "Lower the learning rate, or look for a division by 0, a logarithm or a root before."
-    if not passage.images.isfinite().all():
+    if not trace.images.isfinite().all():
         yield Symptom(
             kind="not-finite",
             place="input",
@@ -78,7 +60,7 @@ def _not_finite(passage: Passage) -> Iterator[Symptom]:
             advice="Look at how it is read and normalised; a spread of 0 divides by 0.",
         )
         return
-    broken = [one.name for one in passage.parameters if not one.weight.isfinite().all()]
+    broken = [one.name for one in trace.parameters if not one.weight.isfinite().all()]
     if broken:
         yield Symptom(
             kind="not-finite",
@@ -87,7 +69,7 @@ def _not_finite(passage: Passage) -> Iterator[Symptom]:
             advice="Go back to an older checkpoint; lower the learning rate or clip the gradient.",
         )
         return
-    for layer in passage.layers:
+    for layer in trace.layers:
         if not layer.statistics.finite:
             yield Symptom(
                 kind="not-finite",
@@ -97,7 +79,7 @@ def _not_finite(passage: Passage) -> Iterator[Symptom]:
                 advice=advice,
             )
             return
-    for parameter in reversed(passage.parameters):
+    for parameter in reversed(trace.parameters):
         if parameter.gradient is not None and not parameter.gradient.isfinite().all():
             yield Symptom(
                 kind="not-finite",
@@ -109,8 +91,8 @@ def _not_finite(passage: Passage) -> Iterator[Symptom]:
             return
 
 
-def _input_scale(passage: Passage) -> Iterator[Symptom]:
-    largest = float(passage.images.abs().max())
+def _input_scale(trace: Trace) -> Iterator[Symptom]:
+    largest = float(trace.images.abs().max())
     if math.isfinite(largest) and largest > LARGE_INPUT:
         yield Symptom(
             kind="input-scale",
@@ -121,12 +103,12 @@ def _input_scale(passage: Passage) -> Iterator[Symptom]:
         )
 
 
-def _activation_before_loss(passage: Passage) -> Iterator[Symptom]:
-    if passage.loss is None or passage.loss.name == "mse" or not passage.layers:
+def _activation_before_loss(trace: Trace) -> Iterator[Symptom]:
+    if trace.loss is None or trace.loss.name == "mse" or not trace.layers:
         return
-    last, loss = passage.layers[-1], passage.loss.name
+    last, loss = trace.layers[-1], trace.loss.name
     operation = last.operation.lower().replace("_", "")
-    outputs = passage.output
+    outputs = trace.output
     sums = outputs.sum(dim=1)
     looks = bool((outputs >= 0).all()) and torch.allclose(
         sums, torch.ones_like(sums), atol=1e-4, rtol=0
@@ -165,16 +147,17 @@ def _applied_twice(place: str, found: str, own: str, loss: str) -> Symptom:
     )
 
 
-def _loss_at_start(passage: Passage, untrained: bool | None) -> Iterator[Symptom]:
-    if passage.loss is None or untrained is False:
+def _loss_at_start(trace: Trace) -> Iterator[Symptom]:
+    untrained = trace.about.untrained
+    if trace.loss is None or untrained is False:
         return
-    loss = float(passage.loss.of_each.mean())
-    nothing, count = passage.loss.knowing_nothing, len(passage.classes)
+    loss = float(trace.loss.of_each.mean())
+    nothing, count = trace.loss.knowing_nothing, len(trace.classes)
     far_above = loss > FAR_OFF * nothing
     far_below = loss < nothing / FAR_OFF and untrained
     if not (far_above or far_below) or not math.isfinite(loss):
         return
-    known = {"cross-entropy": f"ln {count} = "}.get(passage.loss.name, "about ")
+    known = {"cross-entropy": f"ln {count} = "}.get(trace.loss.name, "about ")
     opening = "The untrained" if untrained else "If nothing is trained yet: the"
     yield Symptom(
         kind="loss-at-start",
@@ -187,9 +170,9 @@ def _loss_at_start(passage: Passage, untrained: bool | None) -> Iterator[Symptom
     )
 
 
-def _dead_units(passage: Passage) -> Iterator[Symptom]:
-    count = len(passage.images)
-    for layer in passage.layers:
+def _dead_units(trace: Trace) -> Iterator[Symptom]:
+    count = len(trace.images)
+    for layer in trace.layers:
         if not layer.is_relu:
             continue
         silent, units = layer.statistics.silent_units, layer.statistics.units
@@ -216,11 +199,11 @@ def _dead_units(passage: Passage) -> Iterator[Symptom]:
 # ------------------------------------------------------------------------------------ backward
 
 
-def _no_gradient(passage: Passage) -> Iterator[Symptom]:
-    if passage.step is None:
+def _no_gradient(trace: Trace) -> Iterator[Symptom]:
+    if trace.step is None:
         return
-    yield from _output_layer(passage)
-    unused = [one for one in passage.parameters if one.trainable and one.gradient is None]
+    yield from _output_layer(trace)
+    unused = [one for one in trace.parameters if one.trainable and one.gradient is None]
     if unused:
         names = _listed([one.name for one in unused])
         yield Symptom(
@@ -233,11 +216,11 @@ def _no_gradient(passage: Passage) -> Iterator[Symptom]:
         )
 
 
-def _output_layer(passage: Passage) -> Iterator[Symptom]:
-    layer, step = passage.output_layer, passage.step
+def _output_layer(trace: Trace) -> Iterator[Symptom]:
+    layer, step = trace.output_layer, trace.step
     if layer is None or step is None:
         return
-    own = [passage.parameter(name) for name in layer.parameters]
+    own = [trace.parameter(name) for name in layer.parameters]
     if not any(one.trainable for one in own):
         message = f"The output layer {layer.name} is frozen (requires_grad is off)."
         advice = "Frozen features are fine, a frozen output seldom is: set requires_grad on it."
@@ -263,13 +246,13 @@ def _output_layer(passage: Passage) -> Iterator[Symptom]:
     )
 
 
-def _gradients_across_layers(passage: Passage) -> Iterator[Symptom]:
-    step = passage.step
+def _gradients_across_layers(trace: Trace) -> Iterator[Symptom]:
+    step = trace.step
     if step is None:
         return
     typical = {
         one.name: float(one.gradient.double().square().mean().sqrt())
-        for one in _weights_in_order(passage)
+        for one in _weights_in_order(trace)
         if one.gradient is not None
     }
     finite = {name: size for name, size in typical.items() if math.isfinite(size)}
@@ -306,17 +289,17 @@ def _gradients_across_layers(passage: Passage) -> Iterator[Symptom]:
         )
 
 
-def _update_sizes(passage: Passage) -> Iterator[Symptom]:
-    if passage.step is None or passage.loss is None:
+def _update_sizes(trace: Trace) -> Iterator[Symptom]:
+    if trace.step is None or trace.loss is None:
         return
     ratios = {
         one.name: one.update_ratio
-        for one in _weights_in_order(passage)
+        for one in _weights_in_order(trace)
         if one.trainable and one.gradient is not None and one.update_ratio is not None
     }
     huge = {name: ratio for name, ratio in ratios.items() if ratio > HUGE_UPDATE}
     tiny = {name: ratio for name, ratio in ratios.items() if 0 < ratio < TINY_UPDATE}
-    rate = passage.step.learning_rate
+    rate = trace.step.learning_rate
     usual = "about 0.001 is usual"
     if huge:
         name = max(huge, key=lambda one: huge[one])
@@ -327,7 +310,7 @@ def _update_sizes(passage: Passage) -> Iterator[Symptom]:
             f"size; {usual}. What was learnt there is overwritten.",
             advice=f"Lower the learning rate, now {rate:.3g}.",
         )
-    knows = passage.loss.value < _KNOWN_ALREADY * passage.loss.knowing_nothing
+    knows = trace.loss.value < _KNOWN_ALREADY * trace.loss.knowing_nothing
     if tiny and len(tiny) == len(ratios) and not knows:
         name = max(tiny, key=lambda one: tiny[one])
         yield Symptom(
@@ -339,11 +322,11 @@ def _update_sizes(passage: Passage) -> Iterator[Symptom]:
         )
 
 
-def _weights_in_order(passage: Passage) -> Iterator[ParameterTrace]:
+def _weights_in_order(trace: Trace) -> Iterator[ParameterTrace]:
     """Matrices and kernels in the order in which the batch met them, each once."""
-    names = dict.fromkeys(name for layer in passage.layers for name in layer.parameters)
+    names = dict.fromkeys(name for layer in trace.layers for name in layer.parameters)
     for name in names:
-        parameter = passage.parameter(name)
+        parameter = trace.parameter(name)
         if len(parameter.shape) >= 2:
             yield parameter
 

@@ -1,29 +1,16 @@
-"""One batch through a network, forward and back, and one step of the optimizer: all of it kept.
-
-The network itself stays as it is, bit for bit: everything happens to a copy.
-"""
+"""The values of a trace: one batch through a network, forward and back, and one step."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
 
-from ..data.batches import Batch
-from ..errors import ModelError, SartorError, UsageError, unknown
-from ..evaluation.predictions import probabilities_of
-from ..models.custom import reason_of
-from ..training import engine
-from ..training.loop import Job, precision, seed_random_numbers, update
-from ..training.objective import Objective, untrained_loss
-from ..training.optim import Optimizer
-from ..training.settings import TrainingSettings
-from .recording import Call, Recording
+from ..errors import UsageError, unknown
 
 Shape = tuple[int, ...]
 
@@ -32,17 +19,23 @@ RELUS = ("relu", "relu6", "threshold")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Plan:
-    """How the step is to be made: what training would do next."""
+class About:
+    """Where network and images come from, in words and numbers."""
 
-    objective: Objective
-    settings: TrainingSettings
-    """Resolved: no "auto" left."""
-    learning_rate: float
-    step: int = 0
-    """Updates done before; seeds what is random, such as dropout."""
-    optimizer: Mapping[str, Tensor] = field(default_factory=dict)
-    """The optimizer's state; empty where it begins afresh."""
+    network: str
+    """Such as "runs/x, best checkpoint (epoch 3)"."""
+    images: str
+    """Such as "image 5 of digits (train split)"."""
+    notes: tuple[str, ...] = ()
+    """What else to know of how the trace was made; a sentence each."""
+    pixels: npt.NDArray[np.uint8] | None = None
+    """uint8 (B, C, H, W), before they were normalised."""
+    indices: tuple[int, ...] | None = None
+    """Of the images in their dataset."""
+    split: str | None = None
+    """Part of the dataset that they are from, where it is one."""
+    untrained: bool | None = None
+    """None where nobody knows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +222,10 @@ class Loss:
     weighted: bool
     """Classes have weights of their own."""
 
+    def to_json(self) -> dict[str, Any]:
+        """The same as numbers, strings and lists."""
+        return vars(self) | {"of_each": self.of_each.tolist()}
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Step:
@@ -249,11 +246,34 @@ class Step:
     logits_after: Tensor
     probabilities_after: Tensor
 
+    def to_json(self) -> dict[str, Any]:
+        """The same as numbers, strings and lists."""
+        tensors = ("logits_after", "probabilities_after")
+        return vars(self) | {name: getattr(self, name).tolist() for name in tensors}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Symptom:
+    """Something odd in a trace."""
+
+    kind: str
+    """One word or two for programs, such as "dead-units"."""
+    place: str
+    """The layer or parameter; empty for the whole network."""
+    message: str
+    """What is to be seen, and why it matters."""
+    advice: str
+    """What to do."""
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.advice}"
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Passage:
+class Trace:
     """A batch's way through a network, forward and back. Tensors lie on the processor."""
 
+    about: About
     classes: tuple[str, ...]
     images: Tensor
     """(B, C, H, W), as the network got them."""
@@ -271,6 +291,8 @@ class Passage:
     loss: Loss | None
     """None without labels; so is `step`."""
     step: Step | None
+    warnings: tuple[Symptom, ...] = ()
+    """What is odd; the gravest first."""
 
     def __getitem__(self, name: str) -> Layer | ParameterTrace:
         """A layer by its name, such as "conv1", or a parameter, such as "conv1.weight"."""
@@ -285,317 +307,113 @@ class Passage:
         return next(one for one in self.parameters if one.name == name)
 
     @property
+    def predicted(self) -> Tensor | None:
+        """(B,): the class with the highest output, where the network is a classifier."""
+        return None if self.probabilities is None else self.output.argmax(dim=1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the tensors, as numbers, strings, lists and dictionaries."""
+        about = self.about
+        return {
+            "network": about.network,
+            "images": about.images,
+            "indices": None if about.indices is None else list(about.indices),
+            "split": about.split,
+            "count": len(self.images),
+            "mode": "training" if self.training_mode else "evaluation",
+            "notes": list(about.notes),
+            "layers": [_layer_json(layer) for layer in self.layers],
+            "parameters": [_parameter_json(parameter) for parameter in self.parameters],
+            "answers": list(self._answers()),
+            "loss": None if self.loss is None else self.loss.to_json(),
+            "step": None if self.step is None else self.step.to_json(),
+            "warnings": [asdict(symptom) for symptom in self.warnings],
+        }
+
+    def _answers(self) -> Iterator[dict[str, Any]]:
+        """Of each image: its class, the predicted one, logits and probabilities."""
+        if self.probabilities is None or self.predicted is None:
+            return
+        for row, predicted in enumerate(self.predicted.tolist()):
+            label = None if self.labels is None else int(self.labels[row])
+            yield {
+                "label": None if label is None else self.classes[label],
+                "predicted": self.classes[predicted],
+                "logits": self.output[row].tolist(),
+                "probabilities": self.probabilities[row].tolist(),
+            }
+
+    def loss_in_words(self) -> str:
+        """How the loss of the first image comes about, and from it that of the batch."""
+        if self.loss is None or self.labels is None or self.probabilities is None:
+            return ""
+        loss, true = self.loss, self.classes[int(self.labels[0])]
+        each = float(loss.of_each[0])
+        if loss.name == "cross-entropy":
+            probability = float(self.probabilities[0, int(self.labels[0])])
+            words = [
+                f"The true class {true} has probability {number(probability)}; cross-entropy is "
+                f"-ln {number(probability)} = {each:.4f}."
+            ]
+        else:
+            distance = {
+                "mse": "the squared distance between its output and that",
+                "bce": "the cross-entropy between the sigmoid of its output and that",
+            }[loss.name]
+            words = [
+                f"The true class {true} should give 1 and every other class 0; {loss.name} is the "
+                f"mean over the classes of {distance}: {each:.4f}."
+            ]
+        mean = float(loss.of_each.mean())
+        if len(loss.of_each) > 1:
+            words.append(f"The mean over all {len(loss.of_each)} images is {mean:.4f}.")
+        if loss.smoothing or loss.weighted:
+            reasons = [f"smoothing {loss.smoothing:g}"] * bool(loss.smoothing)
+            reasons += ["class weights"] * loss.weighted
+            words.append(f"With {' and '.join(reasons)}, training sees {loss.value:.4f}.")
+        words.append(f"Knowing nothing of {self._knowing_nothing()}.")
+        return " ".join(words)
+
+    def _knowing_nothing(self) -> str:
+        assert self.loss is not None, "asked where there is one"
+        count, value = len(self.classes), self.loss.knowing_nothing
+        logarithm = f"ln {count} = " if self.loss.name == "cross-entropy" else ""
+        return f"{count} classes means {logarithm}{value:.4f}"
+
+    @property
     def output_layer(self) -> Layer | None:
         """The last layer that has parameters."""
         return next((one for one in reversed(self.layers) if one.parameters), None)
 
 
-def trace_batch(
-    model: nn.Module,
-    batch: Batch,
-    plan: Plan,
-    *,
-    classes: Sequence[str],
-    labelled: bool = True,
-    training_mode: bool = False,
-) -> Passage:
-    """Send a batch through a copy of the network and, if it is labelled, make one step.
-
-    Raises:
-        ModelError: the network cannot be copied, cannot take the images, does not give one number
-            a class, or lets no gradient through.
-    """
-    network = copied(model).train(training_mode)
-    # With a gradient at the images, frozen layers pass theirs on for all to see.
-    images = batch.images.detach().clone().requires_grad_(labelled)
-    job = _job(network, Batch(images, batch.labels), plan, tuple(classes))
-    before = {name: _kept(one) for name, one in network.named_parameters()}
-    recording, gradients = Recording(network), _Gradients(network)
-    with engine.tuned(plan.settings), _attention_in_parts(), _explained(recording, job, batch):
-        seed_random_numbers(plan.settings.seed, plan.step)
-        with recording.running(), gradients.kept(), _checked_output(job, len(images), labelled):
-            if labelled:
-                outcome = update(job, Batch(images, batch.labels), plan.learning_rate)
-                output, value = outcome.logits, float(outcome.loss) / float(outcome.weight)
-            else:
-                output, value = _forward(job, images), None
-        after = _again(job, batch, plan) if labelled else None
-    parameters = tuple(_parameters(network, before, gradients.by_name))
-    logits = _kept(output)
-    return Passage(
-        classes=tuple(classes),
-        images=_kept(images),
-        labels=_kept(batch.labels) if labelled else None,
-        training_mode=training_mode,
-        layers=tuple(_layer(call) for call in recording.calls),
-        parameters=parameters,
-        output=logits,
-        probabilities=_probabilities(logits, plan.objective.loss),
-        loss=None if value is None else _loss(plan.objective, value, logits, batch.labels),
-        step=None
-        if value is None or after is None
-        else _step(plan, value, after, logits, batch.labels, parameters),
-    )
+def _layer_json(layer: Layer) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "operation": layer.operation,
+        "input_shape": list(layer.input_shape),
+        "output_shape": list(layer.output_shape),
+        "parameters": list(layer.parameters),
+        **asdict(layer.statistics),
+        "gradient_norm": layer.gradient_norm,
+    }
 
 
-def copied(model: nn.Module) -> nn.Module:
-    """A copy without gradients, which nothing that happens to it can betray.
-
-    Raises:
-        ModelError: it holds something that cannot be copied.
-    """
-    try:
-        network = copy.deepcopy(model)
-    except Exception as error:  # whatever a network of the user's own may hold
-        raise ModelError(
-            f"The model cannot be copied: {reason_of(error)}.",
-            "It is traced on a copy, to stay as it is; keep no results of its forward in it.",
-        ) from error
-    for parameter in network.parameters():
-        parameter.grad = None
-    return network
-
-
-# ------------------------------------------------------------------------------------ running
-
-
-class _Gradients:
-    """The gradients as backward() leaves them, before clipping changes them in place."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self._parameters = dict(network.named_parameters())
-        self.by_name: dict[str, Tensor] = {}
-
-    @contextmanager
-    def kept(self) -> Iterator[None]:
-        handles = [
-            # Not typed in the stubs of torch.
-            one.register_post_accumulate_grad_hook(self._keeper(name))  # type: ignore[no-untyped-call]
-            for name, one in self._parameters.items()
-            if one.requires_grad
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _keeper(self, name: str) -> Any:
-        def keep(parameter: Tensor) -> None:
-            assert parameter.grad is not None, "this hook runs when it is there"
-            self.by_name[name] = _kept(parameter.grad)
-
-        return keep
-
-
-class _Once:
-    """One batch as a source of batches."""
-
-    def __init__(self, batch: Batch) -> None:
-        self._batch = batch
-
-    def __len__(self) -> int:
-        return 1
-
-    def batch(self, _epoch: int, _position: int) -> Batch:
-        return self._batch
-
-
-def _job(network: nn.Module, batch: Batch, plan: Plan, classes: tuple[str, ...]) -> Job:
-    # In one part: gradients that accumulate are those of the whole batch.
-    settings = replace(plan.settings, grad_accum_steps=1)
-    optimizer = Optimizer(network, settings)
-    if plan.optimizer:
-        optimizer.load(dict(plan.optimizer))
-    return Job(
-        model=network,
-        batches=_Once(batch),
-        val=None,
-        objective=plan.objective,
-        optimizer=optimizer,
-        settings=settings,
-        classes=classes,
-    )
-
-
-def _forward(job: Job, images: Tensor) -> Any:
-    with torch.no_grad(), precision(job.settings):
-        return job.model(images)
-
-
-def _again(job: Job, batch: Batch, plan: Plan) -> tuple[Tensor, float]:
-    """The same batch after the step: logits and loss, with the same random numbers."""
-    seed_random_numbers(plan.settings.seed, plan.step)
-    logits = _forward(job, batch.images)
-    loss = plan.objective.sum(logits, batch.labels) / plan.objective.weight(batch.labels)
-    return _kept(logits), float(loss)
-
-
-@contextmanager
-def _checked_output(job: Job, count: int, labelled: bool) -> Iterator[None]:
-    """Refuse, as soon as it is there, an output that no loss can take."""
-
-    def check(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        if not isinstance(output, Tensor) or not output.is_floating_point():
-            kind = type(output).__name__ if not isinstance(output, Tensor) else str(output.dtype)
-            raise ModelError(
-                f"The model gives a {kind.removeprefix('torch.')}, not a tensor of numbers.",
-                "Return the logits alone.",
-            )
-        wanted = (count, job.num_classes)
-        if labelled and tuple(output.shape) != wanted:
-            raise ModelError(
-                f"The model gives the shape {tuple(output.shape)} for a batch of {count} images; "
-                f"{wanted} was expected, one number for each of {job.num_classes} classes.",
-                "Give its last layer one output a class, or trace without a label.",
-            )
-
-    handle = job.model.register_forward_hook(check)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def _explained(recording: Recording, job: Job, batch: Batch) -> Iterator[None]:
-    """What a network of the user's own raises becomes a sentence."""
-    try:
-        yield
-    except (SartorError, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        if recording.in_forward:
-            raise ModelError(
-                f"The model cannot take images of shape {tuple(batch.images.shape[1:])} "
-                f"(channels, height, width): {reason_of(error)}{recording.place()}.",
-                _forward_advice(job, batch),
-            ) from error
-        raise ModelError(
-            f"The gradient cannot be computed: {reason_of(error)}.",
-            "Look for detach(), no_grad, .data or a change in place between weights and logits.",
-        ) from error
-
-
-def _forward_advice(job: Job, batch: Batch) -> str:
-    of_weights = {one.dtype for one in job.model.parameters()} - {batch.images.dtype}
-    if of_weights and len(batch.images):
-        names = ", ".join(sorted(str(one).removeprefix("torch.") for one in of_weights))
-        return f"Its weights are {names}, the images float32: call model.float()."
-    norms = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
-    if (
-        job.model.training
-        and len(batch.images) == 1
-        and any(isinstance(one, norms) for one in job.model.modules())
-    ):
-        return "One image has no spread to normalise by: trace a batch, or not in training mode."
-    return "Give images of the size and channels that it expects, or change the model."
-
-
-@contextmanager
-def _attention_in_parts() -> Iterator[None]:
-    """Without the fused form of attention, which calls none of its layers."""
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-
-
-# ------------------------------------------------------------------------------------ values
-
-
-def _layer(call: Call) -> Layer:
-    gradient = call.gradients[-1] if call.gradients else None
-    return Layer(
-        name=call.name,
-        operation=call.operation,
-        input_shape=() if call.input is None else tuple(call.input.shape),
-        output_shape=tuple(call.output.shape),
-        input=call.input,
-        output=call.output,
-        gradient=gradient,
-        statistics=Statistics.of(call.output),
-        parameters=tuple(dict.fromkeys(call.parameters.values())),
-        weight=call.weight,
-        bias=call.bias,
-    )
-
-
-def _parameters(
-    network: nn.Module, before: Mapping[str, Tensor], gradients: Mapping[str, Tensor]
-) -> Iterator[ParameterTrace]:
-    names: dict[int, list[str]] = {}
-    for name, parameter in network.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), []).append(name)
-    for name, parameter in network.named_parameters():
-        yield ParameterTrace(
-            name=name,
-            also=tuple(other for other in names[id(parameter)] if other != name),
-            shape=tuple(parameter.shape),
-            trainable=parameter.requires_grad,
-            weight=before[name],
-            gradient=gradients.get(name),
-            update=_kept(parameter) - before[name],
-        )
-
-
-def _loss(objective: Objective, value: float, logits: Tensor, labels: Tensor) -> Loss:
-    plain, labels = objective.plain(), labels.cpu()
-    each = [plain.sum(row[None], label[None]) for row, label in zip(logits, labels, strict=True)]
-    return Loss(
-        name=objective.loss,
-        value=value,
-        of_each=torch.stack(each),
-        knowing_nothing=untrained_loss(objective.loss, logits.shape[1]),
-        smoothing=objective.smoothing,
-        weighted=objective.class_weights is not None,
-    )
-
-
-def _step(
-    plan: Plan,
-    loss_before: float,
-    after: tuple[Tensor, float],
-    logits: Tensor,
-    labels: Tensor,
-    parameters: Sequence[ParameterTrace],
-) -> Step:
-    logits_after, loss_after = after
-    norm = sum((one.gradient_norm or 0.0) ** 2 for one in parameters) ** 0.5
-    limit = plan.settings.clip_grad
-    labels = labels.cpu()
-    probabilities = _probabilities(logits_after, plan.objective.loss)
-    assert probabilities is not None, "the output was checked"
-    return Step(
-        optimizer=plan.settings.opt,
-        learning_rate=plan.learning_rate,
-        loss_before=loss_before,
-        loss_after=loss_after,
-        correct_before=int((logits.argmax(1) == labels).sum()),
-        correct_after=int((logits_after.argmax(1) == labels).sum()),
-        count=len(labels),
-        gradient_norm=norm,
-        clipped_to=limit if limit is not None and norm > limit else None,
-        logits_after=logits_after,
-        probabilities_after=probabilities,
-    )
-
-
-def _probabilities(logits: Tensor, loss: str) -> Tensor | None:
-    if logits.ndim != 2 or logits.shape[1] < 2:
-        return None
-    return torch.from_numpy(probabilities_of(logits.float().numpy(), loss))
+def _parameter_json(parameter: ParameterTrace) -> dict[str, Any]:
+    return {
+        "name": parameter.name,
+        "also": list(parameter.also),
+        "shape": list(parameter.shape),
+        "trainable": parameter.trainable,
+        "weight_norm": parameter.weight_norm,
+        "gradient_norm": parameter.gradient_norm,
+        "update_norm": parameter.update_norm,
+        "update_ratio": parameter.update_ratio,
+    }
 
 
 def _unit_axis(values: Tensor) -> int:
     """The axis of features (B, F) or (B, T, F), or of channels (B, C, H, W)."""
     return {1: 0, 3: 2}.get(values.ndim, 1)
-
-
-def _kept(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
 def number(value: Tensor | float) -> str:

@@ -1,0 +1,461 @@
+"""Trace: one image or one batch, forward and back through a network, as under a microscope."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ..data.batches import Batch
+from ..data.dataset import Dataset, Int64Array
+from ..data.order import epoch_order
+from ..data.preprocess import read_picture
+from ..data.split import PARTS
+from ..errors import UsageError, unknown
+from ..files import write_text
+from ..inspection import trace as inspection
+from ..inspection.microscope import Plan, copied, trace_batch
+from ..inspection.trace import About
+from ..models.custom import is_custom
+from ..models.registry import MODELS
+from ..recipe import Recipe
+from ..runs.store import RUNS
+from ..training import engine
+from ..training.loop import Job
+from ..training.objective import Objective
+from ..training.schedule import learning_rate
+from ..training.settings import TrainingSettings
+from ..training.state import Checkpoint
+from .fitting import _assemble, compose_recipe
+from .looking import dataset_for
+from .run import Run, as_run, load_checkpoint, with_weights
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ..assembly import Material
+
+_NO_LABEL = "Without a label there is no loss, so nothing goes back and no step is made."
+
+
+class Trace(inspection.Trace):
+    """A batch's way through a network, forward and back; `layers`, `parameters`, `step`, ...
+
+    `trace.layers[2].output` is a tensor, `trace["conv1"]` a layer, `trace["conv1.weight"]` a
+    parameter with its gradient and update.
+    """
+
+    def plot(self) -> Figure:
+        """Every layer's output and gradient as pictures."""
+        from ..report.trace_figures import trace_figure
+
+        return trace_figure(self)
+
+    def page(self) -> str:
+        """The page that `save` writes: HTML, complete in itself."""
+        from ..report.trace_page import trace_page
+
+        return trace_page(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write a page that can be stepped through, forward and back, in any browser.
+
+        Raises:
+            UsageError: the name does not end in .html. FileError: it cannot be written.
+        """
+        path = Path(path)
+        if path.suffix.lower() not in (".html", ".htm"):
+            raise UsageError(f"Cannot write a page as {path.name}.", "End its name in .html.")
+        write_text(path, self.page())
+        return path
+
+    def _repr_html_(self) -> str:
+        from ..report.trace_page import trace_table
+
+        return trace_table(self)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Subject:
+    """A network with what it takes to feed it and to train it a step."""
+
+    network: nn.Module
+    plan: Plan
+    material: Material
+    recipe: Recipe
+    description: str
+    notes: tuple[str, ...]
+    untrained: bool | None
+
+
+def trace(
+    target: str | Path | Run | nn.Module | None = None,
+    images: Tensor | None = None,
+    labels: Tensor | None = None,
+    *,
+    data: str | Path | Dataset | None = None,
+    model: nn.Module | None = None,
+    image: int | None = None,
+    batch: int | None = None,
+    picture: str | Path | Image.Image | None = None,
+    label: str | int | None = None,
+    invert: bool = False,
+    split: str | None = None,
+    checkpoint: str = "best",
+    untrained: bool = False,
+    training_mode: bool = False,
+    recipe: str | Path | Recipe | None = None,
+    **settings: Any,
+) -> Trace:
+    """One image or one batch through a network, forward and back, then one step of the optimizer.
+
+    The network, its gradients and torch's random state stay as they are: all is done to a copy.
+
+    Args:
+        target: a run, a registered model, "path/file.py:Name" or any network.
+        images: float (B, C, H, W), for a network given as an object; then `data` is not needed.
+        labels: int64 (B,) for `images`; without them, forward alone.
+        data: a named set, a folder or a `Dataset`; a run brings its own.
+        model: the network of a run that was given it as a Python object.
+        image: number of an image, counted from 0, in the dataset or in `split`; by default 0.
+        batch: so many images instead of one, the first in the order of training, or of `split`.
+        picture: a file or a picture in memory instead; `label` is its class, if that is known.
+        checkpoint: "best" or "last", of a run.
+        untrained: the run's network with its first weights.
+        training_mode: with dropout and batch statistics as in training; by default without.
+        recipe: where no run is given, what to start from.
+        settings: anything that `sartor fit --help` lists, such as opt="sgd", lr=0.01.
+
+    Raises:
+        UsageError: no such image, class or checkpoint. ModelError: the network does not fit.
+    """
+    if images is not None:
+        if not isinstance(target, nn.Module):
+            raise UsageError(
+                "Images as a tensor need a network as an object.",
+                "Give an nn.Module first, or name images by image=, batch= or picture=.",
+            )
+        return _trace_tensors(target, images, labels, training_mode, recipe, settings)
+    _check_choice(image=image, batch=batch, picture=picture)
+    run = _run_or_none(target)
+    if run is not None:
+        _refuse_for_runs(data, recipe)
+        opened = as_run(run, data if isinstance(data, Dataset) else None, model)
+        subject = _trained(opened, checkpoint, untrained, settings)
+    else:
+        subject = _fresh(target, data, recipe, settings)
+    if picture is not None:
+        chosen, about = _picture(subject, picture, label, invert)
+    else:
+        chosen, about = _from_dataset(subject, image, batch, split)
+    values = trace_batch(
+        subject.network,
+        chosen,
+        subject.plan,
+        about=about,
+        classes=subject.material.dataset.classes,
+        labelled=picture is None or label is not None,
+        training_mode=training_mode,
+    )
+    return Trace(**vars(values))
+
+
+# ------------------------------------------------------------------------------------ networks
+
+
+def _run_or_none(target: str | Path | Run | nn.Module | None) -> str | Path | Run | None:
+    """The target, if it is a run; None for a network.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if isinstance(target, Run):
+        return target
+    if target is None or isinstance(target, nn.Module):
+        return None
+    name = str(target)
+    if name in MODELS or is_custom(name):
+        return None
+    if name == "latest" or Path(name).exists() or (RUNS / name).exists():
+        return name
+    known = [*MODELS, *(path.name for path in RUNS.glob("*/"))]
+    sentence = unknown("run or model", name, known)
+    raise UsageError(
+        sentence[0].upper() + sentence[1:], "`sartor runs` lists runs; path/file.py:Name is yours."
+    )
+
+
+def _refuse_for_runs(data: object, recipe: object) -> None:
+    if recipe is not None or isinstance(data, str | Path):
+        what = "recipe" if recipe is not None else "data"
+        raise UsageError(f"A run brings its own {what}.", f"Leave {what} out, or name a model.")
+
+
+def _trained(run: Run, checkpoint: str, untrained: bool, settings: dict[str, Any]) -> _Subject:
+    kept = load_checkpoint(run.folder, checkpoint)
+    dataset, recipe = run.dataset(), run.recipe
+    network = run._bare_network(len(kept.classes))
+    if not untrained:
+        with_weights(network, kept, run.path)
+    elif run._network is not None:
+        raise UsageError(
+            f"The first weights of {run.path} are not kept, for it trained a Python object.",
+            "Trace the object itself: sartor.trace(network, data=...).",
+        )
+    changed = recipe.with_settings(settings)
+    source = run.folder.model_source_path
+    job, resolved, material = _assemble(
+        changed, dataset, network, run.split(), source if source.is_file() else None
+    )
+    step = 0 if untrained else kept.progress.step
+    rate, notes = _learning_rate(job, step, settings)
+    optimizer: dict[str, Tensor] = {}
+    if not untrained:
+        optimizer, note = _optimizer_state(run, kept, job)
+        notes += note
+    epoch = kept.progress.epoch
+    which = "untrained" if untrained else f"{checkpoint} checkpoint (after epoch {epoch})"
+    return _Subject(
+        network=job.model,
+        plan=_plan(job, rate, step, optimizer),
+        material=material,
+        recipe=resolved,
+        description=f"{run.path}, {which}",
+        notes=notes,
+        untrained=untrained or step == 0,
+    )
+
+
+def _fresh(
+    target: str | Path | nn.Module | Run | None,
+    data: str | Path | Dataset | None,
+    recipe: str | Path | Recipe | None,
+    settings: dict[str, Any],
+) -> _Subject:
+    model = copied(target) if isinstance(target, nn.Module) else target
+    assert not isinstance(model, Run)
+    wanted = compose_recipe(recipe, str(model) if isinstance(model, Path) else model, settings)
+    dataset, wanted = dataset_for(data, wanted, None)
+    job, resolved, material = _assemble(
+        wanted, dataset, str(model) if isinstance(model, Path) else model
+    )
+    rate, notes = _learning_rate(job, 0, settings)
+    given = isinstance(target, nn.Module)
+    name = type(target).__name__ if given else f"{resolved.model.model}, untrained"
+    return _Subject(
+        network=job.model,
+        plan=_plan(job, rate, 0, {}),
+        material=material,
+        recipe=resolved,
+        description=name,
+        notes=notes,
+        untrained=None if given else True,
+    )
+
+
+def _plan(job: Job, rate: float, step: int, optimizer: dict[str, Tensor]) -> Plan:
+    return Plan(
+        objective=job.objective,
+        settings=job.settings,
+        learning_rate=rate,
+        step=step,
+        optimizer=optimizer,
+    )
+
+
+def _learning_rate(job: Job, step: int, given: dict[str, Any]) -> tuple[float, tuple[str, ...]]:
+    """The one that the step would have in training, and what to say of it."""
+    settings, steps = job.settings, len(job.batches)
+    if "lr" in given:
+        return settings.lr, ()
+    if step >= settings.epochs * steps:
+        note = f"Training is over, and its schedule with it: the step takes lr {settings.lr:g}."
+        return settings.lr, (note,)
+    return learning_rate(settings, step, steps), ()
+
+
+def _optimizer_state(
+    run: Run, kept: Checkpoint, job: Job
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """What the optimizer remembered at this checkpoint, where that is kept."""
+    state, own = kept.optimizer, job.optimizer.tensors
+    if not state:
+        last = load_checkpoint(run.folder, "last")
+        # The best weights may be the last ones.
+        state = last.optimizer if last.progress.step == kept.progress.step else {}
+    if state.keys() == own.keys():
+        return state, ()
+    if kept.progress.step == 0 or all(name.startswith("steps.") for name in own):
+        return {}, ()
+    return {}, (f"{job.settings.opt} begins afresh: its averages at this point are not kept.",)
+
+
+# ------------------------------------------------------------------------------------ images
+
+
+def _check_choice(**choices: object) -> None:
+    given = [f"--{name}" for name, value in choices.items() if value is not None]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} exclude each other.", "Give one of them.")
+
+
+def _from_dataset(
+    subject: _Subject, image: int | None, batch: int | None, split: str | None
+) -> tuple[Batch, About]:
+    dataset, parts = subject.material.dataset, subject.material.split
+    if split is not None and split not in PARTS:
+        raise UsageError(f'There is no split "{split}".', "Choose train, val or test.")
+    indices: Int64Array
+    if batch is not None:
+        indices, split = _first(subject, batch, split), split or "train"
+        order = "in the order of training" if split == "train" else "in the order of the data"
+        text = f"{batch:,} images of {dataset.name} ({split} split), the first {order}"
+    else:
+        within = np.arange(len(dataset)) if split is None else parts.part(split)
+        number = 0 if image is None else image
+        if not 0 <= number < len(within):
+            where = f"the {split} split of {dataset.name}" if split else dataset.name
+            raise UsageError(
+                f"There is no image {number}: {where} holds {len(within):,}, numbered from 0.",
+                f"Choose one from 0 to {len(within) - 1}."
+                if len(within)
+                else "Choose another with --split.",
+            )
+        indices = within[number : number + 1]
+        split = next((part for part in PARTS if indices[0] in parts.part(part)), None)
+        place = f" ({split} split)" if split else ""
+        text = f"image {indices[0]} of {dataset.name}{place}"
+    feed = subject.material.feed(indices, subject.recipe.training)
+    pixels = subject.material.images[torch.from_numpy(indices)].cpu().numpy()
+    about = About(
+        network=subject.description,
+        images=text,
+        notes=subject.notes,
+        pixels=pixels,
+        indices=tuple(indices.tolist()),
+        split=split,
+        untrained=subject.untrained,
+    )
+    return feed.take(torch.from_numpy(indices).to(feed.images.device)), about
+
+
+def _first(subject: _Subject, count: int, split: str | None) -> Int64Array:
+    """The first images of an epoch's order, or of a split."""
+    training, part = subject.recipe.training, split or "train"
+    indices = subject.material.split.part(part)
+    if not 1 <= count <= len(indices):
+        raise UsageError(
+            f"A batch of {count:,} is not to be had: the {part} split has {len(indices):,} images.",
+            f"Choose from 1 to {len(indices):,}." if len(indices) else "Choose another --split.",
+        )
+    if part == "train" and training.shuffle:
+        indices = indices[epoch_order(len(indices), training.seed, 0)]
+    return indices[:count]
+
+
+def _picture(
+    subject: _Subject, picture: str | Path | Image.Image, label: str | int | None, invert: bool
+) -> tuple[Batch, About]:
+    preprocess = subject.material.preprocess
+    opened = picture if isinstance(picture, Image.Image) else read_picture(Path(picture))
+    name = getattr(opened, "filename", "") if isinstance(picture, Image.Image) else str(picture)
+    pixels = preprocess.picture(opened, invert=invert)[None]
+    training = subject.recipe.training
+    images = preprocess.normalizer(training.device)(torch.from_numpy(pixels).to(training.device))
+    layout = engine.torch_memory_format(training.memory_format)
+    number = 0 if label is None else _class_number(label, subject.material.dataset.classes)
+    notes = () if label is not None else (_NO_LABEL,)
+    about = About(
+        network=subject.description,
+        images=name or "a picture",
+        notes=subject.notes + notes,
+        pixels=pixels,
+        untrained=subject.untrained,
+    )
+    labels = torch.tensor([number], device=training.device)
+    return Batch(images.contiguous(memory_format=layout), labels), about
+
+
+def _class_number(label: str | int, classes: Sequence[str]) -> int:
+    if isinstance(label, str) and label in classes:
+        return classes.index(label)
+    if str(label).isdecimal() and int(label) < len(classes):
+        return int(label)
+    sentence = unknown("class", str(label), classes)
+    raise UsageError(sentence[0].upper() + sentence[1:], "Give its name, or its number from 0.")
+
+
+# ------------------------------------------------------------------------------------ tensors
+
+
+def _trace_tensors(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor | None,
+    training_mode: bool,
+    recipe: str | Path | Recipe | None,
+    settings: dict[str, Any],
+) -> Trace:
+    images, given = _checked_tensors(images, labels)
+    settings_of_training = compose_recipe(recipe, None, settings).training
+    training = replace(
+        settings_of_training,
+        device=images.device.type,
+        threads=engine.chosen_threads(settings_of_training.threads),
+    )
+    count = f"{len(images):,} images" if len(images) > 1 else "an image"
+    values = trace_batch(
+        network,
+        Batch(images, given),
+        Plan(
+            objective=_objective(training, images.device),
+            settings=training,
+            learning_rate=learning_rate(training, 0, 1),
+        ),
+        about=About(
+            network=type(network).__name__,
+            images=f"{count} given as a tensor",
+            notes=() if labels is not None else (_NO_LABEL,),
+        ),
+        labelled=labels is not None,
+        training_mode=training_mode,
+    )
+    return Trace(**vars(values))
+
+
+def _checked_tensors(images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Images, and labels on their device; zeros where there are none."""
+    if images.ndim < 2 or not len(images) or not images.is_floating_point():
+        kind = str(images.dtype).removeprefix("torch.")
+        raise UsageError(
+            f"Images must be a batch of floats such as (B, C, H, W), not {kind} of shape "
+            f"{tuple(images.shape)}.",
+            "For one image, add the first axis with image[None]; divide bytes by 255.",
+        )
+    if labels is None:
+        return images.detach(), torch.zeros(len(images), dtype=torch.int64, device=images.device)
+    if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
+        kind = str(labels.dtype).removeprefix("torch.")
+        raise UsageError(
+            f"{len(images)} images need as many labels of type int64, not {kind} of shape "
+            f"{tuple(labels.shape)}.",
+            "Give the number of the class of each image.",
+        )
+    return images.detach(), labels.to(images.device)
+
+
+def _objective(training: TrainingSettings, device: torch.device) -> Objective:
+    weights = training.class_weights
+    if weights == "balanced":
+        raise UsageError(
+            "A tensor of images has no training split to balance classes by.",
+            "Give class_weights as numbers, one a class.",
+        )
+    numbers = None if isinstance(weights, str) else torch.tensor(weights, device=device)
+    return Objective(loss=training.loss, smoothing=training.smoothing, class_weights=numbers)
