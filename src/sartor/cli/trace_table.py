@@ -63,9 +63,7 @@ def _layers(trace: Trace) -> Table:
         statistics = layer.statistics
         cells = [
             layer.name,
-            ""
-            if layer.name.rpartition(".")[2].partition("#")[0] == layer.operation
-            else layer.operation,
+            _operation(layer),
             _shape(layer.output_shape),
             f"{statistics.mean:.3g}",
             f"{statistics.spread:.3g}",
@@ -75,6 +73,12 @@ def _layers(trace: Trace) -> Table:
             cells.append("none" if layer.gradient_norm is None else f"{layer.gradient_norm:.2g}")
         table.add_row(*cells)
     return table
+
+
+def _operation(layer: Layer) -> str:
+    """Empty where the name says it already."""
+    name = layer.name.rpartition(".")[2].partition("#")[0]
+    return "" if name == layer.operation else layer.operation
 
 
 def _print_answers(trace: Trace) -> None:
