@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from .predicting import Picture, Prediction
     from .reporting import Report
+    from .tracing import Trace
 
 
 class Run:
@@ -174,6 +175,12 @@ class Run:
         from .predicting import predict
 
         return predict(self, pictures, invert=invert, checkpoint=checkpoint)
+
+    def trace(self, **choices: Any) -> Trace:
+        """As `sartor.trace`, such as `run.trace(image=5)`."""
+        from .tracing import trace
+
+        return trace(self, **choices)
 
     def resume(self, *, epochs: int | None = None, on_event: Sink | None = None) -> Run:
         """As `sartor.resume`."""

@@ -143,6 +143,10 @@ def trace(
             )
         return _trace_tensors(target, images, labels, training_mode, recipe, settings)
     _check_choice(image=image, batch=batch, picture=picture)
+    if picture is None:
+        _check_for_pictures(label=label, invert=invert or None)
+    else:
+        _check_choice(picture=picture, split=split)
     run = _run_or_none(target)
     if run is not None:
         _refuse_for_runs(data, recipe)
@@ -305,6 +309,12 @@ def _check_choice(**choices: object) -> None:
         raise UsageError(f"{' and '.join(given)} exclude each other.", "Give one of them.")
 
 
+def _check_for_pictures(**choices: object) -> None:
+    for name, value in choices.items():
+        if value is not None:
+            raise UsageError(f"--{name} says something of a picture.", "Give it with --picture.")
+
+
 def _from_dataset(
     subject: _Subject, image: int | None, batch: int | None, split: str | None
 ) -> tuple[Batch, About]:
@@ -365,7 +375,7 @@ def _picture(
     preprocess = subject.material.preprocess
     opened = picture if isinstance(picture, Image.Image) else read_picture(Path(picture))
     name = getattr(opened, "filename", "") if isinstance(picture, Image.Image) else str(picture)
-    pixels = preprocess.picture(opened, invert=invert)[None]
+    pixels = np.stack([preprocess.picture(opened, invert=invert)])
     training = subject.recipe.training
     images = preprocess.normalizer(training.device)(torch.from_numpy(pixels).to(training.device))
     layout = engine.torch_memory_format(training.memory_format)

@@ -37,17 +37,17 @@ def print_trace(trace: Trace, *, page_hint: bool) -> None:
 def _print_origin(trace: Trace) -> None:
     about = trace.about
     mode = "training mode" if trace.training_mode else "evaluation mode"
-    print(_wrapped(f"{about.network}: {type_of_batch(trace)}"))
+    print(_wrapped(f"{about.network}: {_batch(trace)}"))
     print(f"{mode}" + (", forward alone" if trace.step is None else ""))
     for note in about.notes:
         print(_wrapped(note))
 
 
-def type_of_batch(trace: Trace) -> str:
+def _batch(trace: Trace) -> str:
     """What went in, and what it is."""
     if trace.labels is None or len(trace.images) > 1:
         return trace.about.images
-    return f"{trace.about.images}, a {trace.classes[int(trace.labels[0])]}"
+    return f"{trace.about.images}, class {trace.classes[int(trace.labels[0])]}"
 
 
 def _layers(trace: Trace) -> Table:

@@ -185,8 +185,9 @@ def _again(job: Job, batch: Batch, plan: Plan) -> tuple[Tensor, float]:
     """The same batch after the step: logits and loss, with the same random numbers."""
     seed_random_numbers(plan.settings.seed, plan.step)
     logits = _forward(job, batch.images)
-    loss = plan.objective.sum(logits, batch.labels) / plan.objective.weight(batch.labels)
-    return _kept(logits), float(loss)
+    weight = plan.objective.weight(batch.labels)
+    loss = float(plan.objective.sum(logits, batch.labels)) / float(weight)
+    return _kept(logits), loss
 
 
 @contextmanager

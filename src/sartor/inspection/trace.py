@@ -111,7 +111,7 @@ class Product:
         )
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Layer:
     """One call of a module, or of a function between modules. Tensors lie on the processor."""
 
@@ -131,6 +131,15 @@ class Layer:
     """Names of those it used."""
     weight: Tensor | None
     bias: Tensor | None
+
+    def __repr__(self) -> str:
+        shapes = f"{self.input_shape} -> {self.output_shape}"
+        gradient = self.gradient_norm
+        back = "" if gradient is None else f", gradient {number(gradient)}"
+        return (
+            f"<Layer {self.name} ({self.operation}): {shapes}, mean {number(self.statistics.mean)}"
+            f", spread {number(self.statistics.spread)}{back}>"
+        )
 
     @property
     def gradient_norm(self) -> float | None:
@@ -169,7 +178,7 @@ class Layer:
         return Product(weights=self.weight, vector=self.input[image], bias=self.bias)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class ParameterTrace:
     """One parameter: what it was, its gradient, and what the step made of it."""
 
@@ -184,6 +193,13 @@ class ParameterTrace:
     """As backward() left it, before any clipping; None where it took no part."""
     update: Tensor
     """Weight after the step minus weight before it."""
+
+    def __repr__(self) -> str:
+        gradient = "none" if self.gradient_norm is None else number(self.gradient_norm)
+        return (
+            f"<ParameterTrace {self.name} {self.shape}: weight {number(self.weight_norm)}, "
+            f"gradient {gradient}, update {number(self.update_norm)}>"
+        )
 
     @property
     def weight_norm(self) -> float:
@@ -206,7 +222,7 @@ class ParameterTrace:
         return self.update_norm / self.weight_norm if self.weight_norm else None
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Loss:
     """What training makes small, and how it comes about."""
 
@@ -222,12 +238,15 @@ class Loss:
     weighted: bool
     """Classes have weights of their own."""
 
+    def __repr__(self) -> str:
+        return f"<Loss {self.name}: {self.value:.4f}, knowing nothing {self.knowing_nothing:.4f}>"
+
     def to_json(self) -> dict[str, Any]:
         """The same as numbers, strings and lists."""
         return vars(self) | {"of_each": self.of_each.tolist()}
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Step:
     """One step of the optimizer, and the same batch before and after it."""
 
@@ -245,6 +264,13 @@ class Step:
     """The length it was cut to; None where it was not."""
     logits_after: Tensor
     probabilities_after: Tensor
+
+    def __repr__(self) -> str:
+        return (
+            f"<Step of {self.optimizer}, learning rate {self.learning_rate:.4g}: loss "
+            f"{self.loss_before:.4f} -> {self.loss_after:.4f}, right {self.correct_before} -> "
+            f"{self.correct_after} of {self.count}>"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The same as numbers, strings and lists."""
@@ -269,7 +295,7 @@ class Symptom:
         return f"{self.message} {self.advice}"
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Trace:
     """A batch's way through a network, forward and back. Tensors lie on the processor."""
 
@@ -293,6 +319,11 @@ class Trace:
     step: Step | None
     warnings: tuple[Symptom, ...] = ()
     """What is odd; the gravest first."""
+
+    def __repr__(self) -> str:
+        step, about = self.step, self.about
+        loss = f", loss {step.loss_before:.4f} -> {step.loss_after:.4f}" if step else ""
+        return f"<Trace of {about.images} through {about.network}: {len(self.layers)} layers{loss}>"
 
     def __getitem__(self, name: str) -> Layer | ParameterTrace:
         """A layer by its name, such as "conv1", or a parameter, such as "conv1.weight"."""
