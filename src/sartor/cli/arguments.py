@@ -201,12 +201,11 @@ class Summary:
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """One image or one batch through a network, forward and back, and one step of the optimizer:
-    every layer's output, the loss, every gradient, every update. Nothing is changed or kept."""
+    """See one image or one batch go through a network, forward and back."""
 
     target: Positional[str | None] = None
-    """A run (folder, name in runs/, or latest), or a model (linear, mlp, lenet,
-    path/file.py:Name), which is then untrained."""
+    """A run (folder, name in runs/, or latest), or an untrained model: linear, mlp, lenet,
+    path/file.py:Name."""
     image: int | None = None
     """Number of an image, counted from 0, in the dataset or in --split; by default 0."""
     batch: int | None = None
