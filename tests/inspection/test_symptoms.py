@@ -258,6 +258,11 @@ class TestUpdates:
         found = symptom(traced(ending_with(), step=plan(lr=5.0)), "update-too-large")
         assert "Lower the learning rate, now 5." in found.advice
 
+    def test_a_step_that_goes_too_far(self) -> None:
+        found = symptom(traced(ending_with(), step=plan(lr=1.0)), "loss-rises")
+        assert "now 1," in found.advice
+        assert "loss-rises" not in kinds(traced(ending_with(), step=plan(lr=0.001)))
+
     def test_too_small(self) -> None:
         found = symptom(traced(ending_with(), step=plan(lr=1e-7)), "update-too-small")
         assert "now 1e-07" in found.advice

@@ -24,6 +24,8 @@ LONG_GRADIENT = 1e3
 TINY_UPDATE, HUGE_UPDATE = 1e-5, 0.5
 """Length of a weight's update over that of the weight; about 1e-3 is usual, 1e-4 to 1e-1 is fine,
 and the first steps of Adam are larger."""
+RISEN = 0.05
+"""By this share of itself, or of the loss of knowing nothing, a loss may rise in one step."""
 LARGE_INPUT = 50.0
 """Normalised images stay well below."""
 _KNOWN_ALREADY = 0.1
@@ -40,6 +42,7 @@ def symptoms(trace: Trace) -> tuple[Symptom, ...]:
         _no_gradient(trace),
         _gradients_across_layers(trace),
         _dead_units(trace),
+        _loss_rises(trace),
         _update_sizes(trace),
     )
     return tuple(found)
@@ -286,6 +289,22 @@ def _gradients_across_layers(trace: Trace) -> Iterator[Symptom]:
             "0.1 to 10.",
             advice="Scale the input, start from smaller weights, or clip the gradient "
             "(--clip-grad).",
+        )
+
+
+def _loss_rises(trace: Trace) -> Iterator[Symptom]:
+    step, loss = trace.step, trace.loss
+    if step is None or loss is None:
+        return
+    risen = step.loss_after - step.loss_before
+    if risen > RISEN * max(step.loss_before, loss.knowing_nothing):
+        yield Symptom(
+            kind="loss-rises",
+            place="",
+            message=f"The step makes the loss of its own batch larger: {step.loss_before:.4f} "
+            f"becomes {step.loss_after:.4f}. It goes too far.",
+            advice=f"Lower the learning rate, now {step.learning_rate:.3g}, or begin with a "
+            "warm-up.",
         )
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ..inspection.trace import Layer, ParameterTrace, Trace
 
-_ALL_PIXELS = 1_500_000
+_ALL_PIXELS = 1_200_000
 """Of all pictures of a page together, so that it stays under 3 MB."""
 _FEWEST_PIXELS = 400
 _IMAGES_SHOWN = 64

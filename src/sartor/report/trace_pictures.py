@@ -27,7 +27,8 @@ _NEGATIVE_TO_POSITIVE = (
 )
 _SHADES = 129
 """An odd number, so that one of them is exactly 0; few, so that pictures are small files."""
-_GAP, _BROKEN = (214, 212, 206), (255, 0, 255)
+_GAP, _BROKEN = (231, 229, 224), (255, 0, 255)
+_FEW_CHANNELS = 4
 _STRIP = 40
 """Numbers in a row of a vector's picture."""
 _WIDE = 2.0
@@ -116,8 +117,10 @@ def _kernels(weights: Floats, most_pixels: int) -> Drawing:
     filters, channels, height, width = weights.shape
     if channels == 1:
         return _tiles(weights[:, 0], most_pixels, "filter")
-    columns = max(1, min(filters, 60 * 6 // (width + 1)))
-    rows = max(1, min(channels, most_pixels // (columns * (width + 1) * (height + 1))))
+    most_tiles = most_pixels // ((width + 1) * (height + 1))
+    # A few channels of many filters say more than all channels of one.
+    columns = max(1, min(filters, 360 // (width + 1), most_tiles // min(channels, _FEW_CHANNELS)))
+    rows = max(1, min(channels, most_tiles // columns))
     shown = weights[:columns, :rows].swapaxes(0, 1).reshape(-1, height, width)
     whole = columns == filters and rows == channels
     parts = "" if whole else f"; shown are {columns} filters and {rows} channels of them"
