@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import re
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -367,6 +368,13 @@ class TestRefusals:
         with pytest.raises(ModelError, match="gradient cannot be computed") as caught:
             traced(Cut())
         assert "detach" in caught.value.hint
+
+    def test_a_lazy_layer(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            model = nn.Sequential(nn.Flatten(), nn.LazyLinear(10))
+        with pytest.raises(ModelError, match=r"1\.weight has no shape yet"):
+            traced(model)
 
     def test_what_cannot_be_copied(self) -> None:
         model = Tutorial()

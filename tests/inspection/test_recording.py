@@ -183,6 +183,16 @@ def test_single_modules(model: nn.Module, shape: tuple[int, ...], operations: li
     assert [call.operation for call in calls] == operations
 
 
+def test_what_computes_a_weight_is_no_layer() -> None:
+    linear = nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))
+    model, images = nn.Sequential(nn.ReLU(), linear), torch.randn(2, 4)
+    calls = calls_of(model, images)
+    assert shown(calls) == [("0", "ReLU"), ("1", "ParametrizedLinear")]
+    assert calls[1].weight is not None
+    torch.testing.assert_close(calls[1].weight, linear.weight.detach())
+    assert len(calls[1].parameters) == 3
+
+
 def test_nothing_stays_behind() -> None:
     model = Tutorial()
     with pytest.raises(RuntimeError), Recording(model).running():

@@ -61,6 +61,7 @@ def trace_batch(
             a class, or lets no gradient through.
     """
     network = copied(model).train(training_mode)
+    _refuse_unfinished(network)
     # With a gradient at the images, frozen layers pass theirs on for all to see.
     images = batch.images.detach().clone().requires_grad_(labelled)
     job = _job(network, Batch(images, batch.labels), plan)
@@ -115,6 +116,16 @@ def copied(model: nn.Module) -> nn.Module:
 
 
 # ------------------------------------------------------------------------------------ running
+
+
+def _refuse_unfinished(network: nn.Module) -> None:
+    uninitialized = nn.parameter.UninitializedParameter
+    names = [name for name, one in network.named_parameters() if isinstance(one, uninitialized)]
+    if names:
+        raise ModelError(
+            f"{names[0]} has no shape yet, for its layer is a lazy one.",
+            "Call the network once with a batch of zeros before.",
+        )
 
 
 class _Gradients:

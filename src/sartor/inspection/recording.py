@@ -87,7 +87,7 @@ class Recording(TorchFunctionMode):
         """Listen to what is called inside."""
         handles: list[RemovableHandle] = []
         try:
-            for module in self._names:
+            for module in self._heard():
                 handles.append(module.register_forward_pre_hook(self._enter, with_kwargs=True))
                 handles.append(module.register_forward_hook(self._leave, with_kwargs=True))
             with self:
@@ -96,6 +96,10 @@ class Recording(TorchFunctionMode):
             for handle in handles:
                 handle.remove()
             self._seen.clear()
+
+    def _heard(self) -> list[nn.Module]:
+        """All but what computes a weight, as in weight normalisation: no image goes through it."""
+        return [one for one, name in self._names.items() if "parametrizations" not in name]
 
     def place(self) -> str:
         """The innermost module being called, as a part of a sentence; empty for the network."""
