@@ -376,6 +376,13 @@ class TestRefusals:
         with pytest.raises(ModelError, match=r"1\.weight has no shape yet"):
             traced(model)
 
+    def test_a_compiled_network(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            model = torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)))
+        with pytest.raises(ModelError, match="TorchScript"):
+            traced(model)
+
     def test_what_cannot_be_copied(self) -> None:
         model = Tutorial()
         model.kept = model(torch.zeros(1, 1, 28, 28))

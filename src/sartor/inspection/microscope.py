@@ -61,7 +61,7 @@ def trace_batch(
             a class, or lets no gradient through.
     """
     network = copied(model).train(training_mode)
-    _refuse_unfinished(network)
+    _refuse_opaque(network)
     # With a gradient at the images, frozen layers pass theirs on for all to see.
     images = batch.images.detach().clone().requires_grad_(labelled)
     job = _job(network, Batch(images, batch.labels), plan)
@@ -118,7 +118,12 @@ def copied(model: nn.Module) -> nn.Module:
 # ------------------------------------------------------------------------------------ running
 
 
-def _refuse_unfinished(network: nn.Module) -> None:
+def _refuse_opaque(network: nn.Module) -> None:
+    if any(isinstance(one, torch.jit.ScriptModule) for one in network.modules()):
+        raise ModelError(
+            "The model is compiled by TorchScript, which lets nobody look at its layers.",
+            "Trace the model that it was compiled from.",
+        )
     uninitialized = nn.parameter.UninitializedParameter
     names = [name for name, one in network.named_parameters() if isinstance(one, uninitialized)]
     if names:
