@@ -191,6 +191,23 @@ assert after < loss
 print(f"loss {loss.item():.4f} -> {after.item():.4f}")
 
 # %% [markdown]
+# ## All of it under a microscope
+#
+# `sartor.trace` sends an image or a batch through any network, forward and back, and makes one
+# step on a copy: the shapes, the loss and the gradients of this lesson, with pictures. On the
+# command line, `sartor trace RUN --image 389 --out trace.html` makes a page of it.
+
+# %%
+fresh = Network()
+trace = sartor.trace(fresh, batch_images, batch_labels)
+flow = [layer.output_shape[1:] for layer in trace.layers]
+assert [shape for shape in flow if shape in {(6, 24, 24), (12, 4, 4), (192,), (10,)}]
+assert trace["conv1.weight"].gradient.shape == (6, 1, 5, 5)
+assert trace.step.loss_after < trace.step.loss_before
+assert all(weight.grad is None for weight in fresh.parameters())
+trace
+
+# %% [markdown]
 # ## The same with sartor, and further
 #
 # `lenet` is this network. Five epochs in the order of the files, batches of 100, Adam at 0.01, are
