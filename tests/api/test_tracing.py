@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,17 @@ class TestNetworks:
             sartor.trace("lenet", images)
         with pytest.raises(UsageError, match="balance"):
             sartor.trace(model, images, class_weights="balanced")
+
+
+def test_why_this_answer(run: sartor.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    traced = sartor.trace(run, image=5)
+    [explained] = sartor.explain(run, 5)
+    assert traced.evidence == pytest.approx(explained.map)
+    assert f'alt="evidence for {explained.label}"' in traced.page()
+    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    without = sartor.trace(run, image=5)
+    assert without.evidence is None
+    assert "Why this answer" not in without.page()
 
 
 def test_ways_to_show_it(run: sartor.Run, tmp_path: Path) -> None:

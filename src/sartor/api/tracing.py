@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -17,9 +18,10 @@ from ..data.dataset import Dataset, Int64Array
 from ..data.order import epoch_order
 from ..data.preprocess import read_picture
 from ..data.split import PARTS
-from ..errors import UsageError, unknown
+from ..errors import MissingExtraError, UsageError, unknown
 from ..files import write_text
 from ..inspection import trace as inspection
+from ..inspection.attribution import METHODS, attribute
 from ..inspection.microscope import Plan, copied, trace_batch
 from ..inspection.trace import About
 from ..models.custom import is_custom
@@ -34,6 +36,7 @@ from ..training.settings import TrainingSettings
 from ..training.state import Checkpoint
 from .fitting import _assemble, compose_recipe
 from .looking import dataset_for
+from .notes import warn
 from .run import Run, as_run, load_checkpoint, with_weights
 
 if TYPE_CHECKING:
@@ -167,7 +170,31 @@ def trace(
         labelled=picture is None or label is not None,
         training_mode=training_mode,
     )
-    return Trace(**vars(values))
+    return Trace(**vars(replace(values, evidence=_evidence(subject, values))))
+
+
+def _evidence(subject: _Subject, trace: inspection.Trace) -> npt.NDArray[np.float32] | None:
+    """Why this answer, where captum is there and the network lets itself be asked."""
+    if trace.predicted is None or trace.images.ndim != 4:
+        return None
+    device = subject.recipe.training.device
+    image = trace.images[:1].to(device)
+    black = torch.zeros_like(image, dtype=torch.uint8)
+    try:
+        maps = attribute(
+            subject.network,
+            image,
+            trace.predicted[:1].to(device),
+            method=METHODS[0],
+            baseline=subject.material.preprocess.normalizer(device)(black),
+        )
+    except MissingExtraError:
+        return None
+    except Exception as error:  # a network of the user's own may do anything
+        warn([f"The answer could not be explained: {type(error).__name__}: {error}"])
+        return None
+    evidence: npt.NDArray[np.float32] = maps[0]
+    return evidence
 
 
 # ------------------------------------------------------------------------------------ networks

@@ -319,6 +319,9 @@ class Trace:
     step: Step | None
     warnings: tuple[Symptom, ...] = ()
     """What is odd; the gravest first."""
+    evidence: npt.NDArray[np.float32] | None = None
+    """float32 (H, W): which pixels of the first image speak for the answer (above 0) or against
+    it, by occlusion; None without captum, and for images given as tensors."""
 
     def __repr__(self) -> str:
         step, about = self.step, self.about

@@ -7,11 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .heat import heat_over
 from .page import Sheet, make_sheet, picture_uri, render
 from .trace_pictures import MOST_PIXELS, Drawing, draw_output, draw_weight
 from .trace_words import backward_words, forward_words
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import Tensor
 
     from ..inspection.trace import Layer, ParameterTrace, Trace
@@ -163,6 +166,20 @@ class _Painter:
             height=height * scale,
             limit="",
             what=f"{width} by {height} pixels",
+        )
+
+    def evidence(self, heat: npt.NDArray[np.float32]) -> Painted:
+        """The first image under what speaks for the answer."""
+        assert self._pixels is not None
+        pixels = heat_over(self._pixels[0], heat)
+        _, height, width = pixels.shape
+        scale = max(1, 280 // max(height, width))
+        return Painted(
+            uri=picture_uri(pixels),
+            width=width * scale,
+            height=height * scale,
+            limit="",
+            what="red speaks for it, blue against it",
         )
 
 
