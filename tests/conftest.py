@@ -12,11 +12,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import settings
 
 import sartor
 from sartor.cli import main
 from sartor.data.catalogue import load_named
 from sartor.data.dataset import Dataset
+
+# How long an example takes says more about the machine's other work than about the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

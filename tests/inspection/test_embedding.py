@@ -11,7 +11,7 @@ import torch
 
 import sartor
 from sartor.errors import DataError, MissingExtraError, UsageError
-from sartor.inspection.embedding import lay_out, strangeness_of
+from sartor.inspection.embedding import METHODS, lay_out, strangeness_of
 from sartor.report.figures import embedding_figure
 
 
@@ -37,7 +37,7 @@ def test_pca_is_the_projection_on_the_two_largest_singular_vectors(
     assert np.abs(points) == pytest.approx(np.abs(expected), abs=1e-3)
 
 
-@pytest.mark.parametrize("method", ["pca", "tsne"])
+@pytest.mark.parametrize("method", METHODS)
 def test_clouds_stay_apart_and_the_same_seed_gives_the_same_map(
     blobs: tuple[np.ndarray, np.ndarray], method: str
 ) -> None:
