@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -131,7 +132,10 @@ def _by_tsne(features: Float32Array, seed: int) -> npt.NDArray[Any]:
 
 def _by_umap(features: Float32Array, seed: int) -> npt.NDArray[Any]:
     try:
-        from umap import UMAP
+        with warnings.catch_warnings():
+            # Of TensorFlow, which another of its methods would need.
+            warnings.simplefilter("ignore", ImportWarning)
+            from umap import UMAP
     except ImportError as error:
         raise MissingExtraError("A map by umap", "umap-learn", "maps") from error
     # With a seed it works on one thread; saying so keeps it from warning of that.
