@@ -13,7 +13,7 @@ from typing import Any
 
 import tomli_w
 
-from .data.settings import DataSettings, PreprocessSettings
+from .data.settings import UNFIT_SETTINGS, DataSettings, PreprocessSettings
 from .errors import RecipeError, UsageError, unknown
 from .models.settings import ModelSettings
 from .settings import build, fields_of
@@ -167,6 +167,9 @@ def _on_one_line(array: re.Match[str]) -> str:
 def _contradictions(recipe: Recipe) -> Iterator[str]:
     """Settings that are fine alone and wrong together: nothing asked for is ignored in silence."""
     training, preprocess = recipe.training, recipe.preprocess
+    for name in UNFIT_SETTINGS.get(recipe.data.format, ()):
+        if getattr(recipe.data, name) is not None:
+            yield f"{name} means nothing for the format {recipe.data.format}"
     if training.nesterov and not (training.opt == "sgd" and training.momentum > 0):
         yield "nesterov needs opt sgd and a momentum above 0"
     if training.momentum and training.opt not in ("sgd", "rmsprop"):

@@ -9,9 +9,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 import sartor
-from sartor.data.folder import list_folder
+from sartor.data.listing import Listing
 from sartor.data.prepare import prepared
-from sartor.data.settings import PreprocessSettings
+from sartor.data.settings import DataSettings, PreprocessSettings
+from sartor.data.sources import find_source
 from sartor.errors import DataError
 
 
@@ -25,6 +26,12 @@ def digit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pixels = (digits.images[index] * 255 / 16).round().astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{index}.png")
     return root
+
+
+def list_folder(root: Path) -> Listing:
+    found = find_source(DataSettings(source=str(root)))
+    assert isinstance(found, Listing)
+    return found
 
 
 def test_every_picture_becomes_an_image_with_its_label_and_file(digit_folder: Path) -> None:

@@ -16,13 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from sartor.data.idx import (
-    holds_idx,
     inflate,
-    load_idx_folder,
     read_idx,
     read_idx_pair,
 )
-from sartor.errors import CorruptDataError, DataError, FileError
+from sartor.errors import CorruptDataError, FileError
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -263,85 +261,3 @@ class TestPair:
             stream.truncate(5 << 30)  # sparse: it takes no space
         with pytest.raises(CorruptDataError, match="larger than 4 GiB"):
             read_idx_pair(huge, write("l", LABELS))
-
-
-class TestFolder:
-    @pytest.mark.parametrize("dot", ["-", "."])
-    @pytest.mark.parametrize("suffix", ["", ".gz"])
-    def test_appends_the_test_part(
-        self, write: Write, tmp_path: Path, dot: str, suffix: str
-    ) -> None:
-        write(f"train-images{dot}idx3-ubyte{suffix}", IMAGES)
-        write(f"train-labels{dot}idx1-ubyte{suffix}", LABELS)
-        write(f"t10k-images{dot}idx3-ubyte{suffix}", IMAGES[:2] + 100)
-        write(f"t10k-labels{dot}idx1-ubyte{suffix}", LABELS[1:3])
-        assert holds_idx(tmp_path)
-        dataset = load_idx_folder(tmp_path)
-        assert dataset.name == tmp_path.name
-        assert dataset.shape == (1, 4, 5)
-        assert dataset.classes == ("0", "1", "2")
-        assert dataset.labels.tolist() == [0, 1, 2, 0, 1, 2, 1, 2]
-        assert dataset.test is not None
-        assert dataset.test.tolist() == [6, 7]
-        np.testing.assert_array_equal(dataset.images[6:, 0], IMAGES[:2] + 100)
-
-    def test_goes_without_a_test_part(self, write: Write, tmp_path: Path) -> None:
-        write("train-images-idx3-ubyte", IMAGES)
-        write("train-labels-idx1-ubyte", LABELS)
-        dataset = load_idx_folder(tmp_path)
-        assert len(dataset) == 6
-        assert dataset.test is None
-
-    def test_is_named_after_the_folder_even_as_a_dot(
-        self, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        write("train-images-idx3-ubyte", IMAGES)
-        write("train-labels-idx1-ubyte", LABELS)
-        monkeypatch.chdir(tmp_path)
-        assert load_idx_folder(Path()).name == tmp_path.name
-
-    def test_passes_over_a_folder_of_the_same_name(self, write: Write, tmp_path: Path) -> None:
-        (tmp_path / "train-images-idx3-ubyte").mkdir()
-        write("train-images.idx3-ubyte", IMAGES)
-        write("train-labels.idx1-ubyte", LABELS)
-        assert len(load_idx_folder(tmp_path)) == 6
-
-    def test_a_folder_without_the_files(self, tmp_path: Path) -> None:
-        (tmp_path / "boot.png").touch()
-        assert not holds_idx(tmp_path)
-        with pytest.raises(DataError, match="holds no train-images-idx3-ubyte"):
-            load_idx_folder(tmp_path)
-
-    def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
-        assert not holds_idx(tmp_path / "none")
-        with pytest.raises(DataError, match="There is no folder"):
-            load_idx_folder(tmp_path / "none")
-
-    @pytest.mark.parametrize(
-        ("present", "missing"),
-        [
-            ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
-            ("train-labels.idx1-ubyte", "train-images-idx3-ubyte"),
-            ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
-        ],
-    )
-    def test_names_the_missing_half(
-        self, write: Write, tmp_path: Path, present: str, missing: str
-    ) -> None:
-        write(present, IMAGES)
-        with pytest.raises(DataError, match=f"holds {present}, but no {missing}"):
-            load_idx_folder(tmp_path)
-
-    def test_a_test_part_alone_is_no_set(self, write: Write, tmp_path: Path) -> None:
-        write("t10k-images-idx3-ubyte", IMAGES)
-        write("t10k-labels-idx1-ubyte", LABELS)
-        with pytest.raises(DataError, match="holds no train-images-idx3-ubyte"):
-            load_idx_folder(tmp_path)
-
-    def test_parts_of_different_sizes(self, write: Write, tmp_path: Path) -> None:
-        write("train-images-idx3-ubyte", IMAGES)
-        write("train-labels-idx1-ubyte", LABELS)
-        write("t10k-images-idx3-ubyte", IMAGES[:, :3])
-        write("t10k-labels-idx1-ubyte", LABELS)
-        with pytest.raises(DataError, match="are 1x4x5, its test images 1x3x5"):
-            load_idx_folder(tmp_path)

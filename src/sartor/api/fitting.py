@@ -50,7 +50,8 @@ def fit(
     """Train a classifier and keep all that comes of it in a run's folder.
 
     Args:
-        data: a named set, a folder of IDX files or a `Dataset`; by default that of the recipe.
+        data: a named set, the path of your own (see `load`) or a `Dataset`; by default that of the
+            recipe.
         model: a registered name, "path/file.py:Name", or any network (B, C, H, W) -> (B, classes).
         recipe: a shipped recipe's name, a TOML file or a `Recipe` to start from.
         out: the run's folder; by default the next free runs/NAME.

@@ -8,10 +8,9 @@ from typing import Any
 from torch import nn
 
 from .. import assembly
-from ..data.catalogue import NAMES
 from ..data.dataset import Dataset
 from ..data.preprocess import Preprocess
-from ..data.sources import open_source
+from ..data.sources import at_any_place, open_source
 from ..errors import DataError
 from ..models.summary import Summary, summarize
 from ..recipe import Recipe
@@ -23,8 +22,9 @@ def load(source: str | Path, *, on_event: Sink | None = None, **settings: Any) -
     """A named set, fetched if it is not on disk yet, or a source of your own, such as a folder.
 
     Args:
-        source: a named set, or the path of a folder of pictures or of IDX files.
-        settings: of the data and of its preparation, such as image_size=64.
+        source: a named set, or the path of a folder of pictures, a list of them, .parquet, .npz,
+            IDX files, .zip or .tar.
+        settings: of the data and of its preparation, such as label_column="kind", image_size=64.
 
     Raises:
         UsageError: an unknown name. DataError: it cannot be had, or cannot be read.
@@ -73,6 +73,4 @@ def dataset_for(
             f"The data {source} is not what this recipe was made for: its fingerprint differs.",
             "Name the data explicitly to train on it all the same.",
         )
-    # A folder by its whole path, so that the run can go on from anywhere.
-    again = source if source in NAMES else str(Path(source).absolute())
-    return dataset, recipe.with_settings({"source": again})
+    return dataset, recipe.with_settings(at_any_place(recipe.data))

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional, Suppress, arg
 
-from ..data.settings import DataSettings, PreprocessSettings
+from ..data.settings import DataSettings, PreprocessSettings, SourceSettings
 from ..models.settings import ModelSettings, Setting
 from ..training.settings import TrainingSettings
 
@@ -17,6 +17,14 @@ SplitName = Literal["test", "val", "train"]
 JudgedSplitName = Literal["test", "val"]
 CheckpointName = Literal["best", "last"]
 MethodName = Literal["occlusion", "integrated-gradients", "grad-cam"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFlags(SourceSettings):
+    """Data"""
+
+    # The source is the verb's target.
+    source: Suppress[str] = "digits"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +41,9 @@ class Fit:
     """Train a classifier. The result is a run: a folder with all that came of it."""
 
     target: Positional[str | None] = None
-    """A named set (digits, mnist, fashion-mnist, kmnist, emnist, cifar10, cifar100) or a folder
-    of IDX files; by default that of the recipe."""
+    """A named set (digits, mnist, fashion-mnist, kmnist, emnist, cifar10, cifar100), or a path: a
+    folder of pictures, a list of them, .parquet, .npz, IDX files, .zip or .tar; by default that of
+    the recipe."""
     recipe: str | None = None
     """Start from a shipped recipe (fashion-cnn, fashion-mlp, mnist-logistic, mnist-mlp) or a .toml
     file; other flags replace its values."""
@@ -78,8 +87,8 @@ class Data:
     """Look at a set: counts, shape, classes, mean and spread; samples as a picture."""
 
     target: Positional[str] = "digits"
-    """A named set (digits, mnist, fashion-mnist, kmnist, emnist, cifar10, cifar100) or a folder
-    of IDX files."""
+    """A named set (digits, mnist, fashion-mnist, kmnist, emnist, cifar10, cifar100), or a path: a
+    folder of pictures, a list of them, .parquet, .npz, IDX files, .zip or .tar."""
     samples: int | None = None
     """Draw so many samples, 8 a row, into a picture."""
     image: int | None = None
@@ -92,6 +101,7 @@ class Data:
     """Decides which samples are drawn."""
     json: bool = False
     """As one line of JSON."""
+    data: OmitArgPrefixes[SourceFlags] = field(default_factory=SourceFlags)
 
 
 @dataclass(frozen=True, kw_only=True)

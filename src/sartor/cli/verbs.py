@@ -60,11 +60,12 @@ def resume(given: arguments.Resume) -> int:
 def data(given: arguments.Data) -> int:
     """Look at a set."""
     from ..data.description import describe
-    from ..data.settings import DataSettings
     from ..data.sources import open_source
+    from ..recipe import Recipe
 
     _check_count("--samples", given.samples)
-    dataset = open_source(DataSettings(source=given.target), note=_note)
+    recipe = Recipe().with_settings({**vars(given.data), "source": given.target})
+    dataset = open_source(recipe.data, note=_note)
     wants_picture = given.samples or given.out or given.pixels or given.image is not None
     if wants_picture:
         path = _draw(given, dataset)

@@ -33,13 +33,6 @@ _MAX_HEADER_BYTES = 4 + 4 * _MAX_DIMENSIONS
 _MAX_BYTES = 4 << 30
 _CHUNK_BYTES = 1 << 20
 
-_PARTS = ("train", "t10k")
-_KINDS = ("images", "labels")
-_FILE_ENDINGS = {
-    "images": ("-idx3-ubyte", ".idx3-ubyte", "-idx3-ubyte.gz", ".idx3-ubyte.gz"),
-    "labels": ("-idx1-ubyte", ".idx1-ubyte", "-idx1-ubyte.gz", ".idx1-ubyte.gz"),
-}
-
 _FETCH_AGAIN = "Fetch the file again from where it came from."
 _GIVE_IDX = "Give a file in IDX format, such as train-images-idx3-ubyte from MNIST."
 
@@ -65,25 +58,29 @@ def read_idx(content: Content, *, source: str) -> UInt8Array:
 
 
 def read_idx_pair(images_path: Path, labels_path: Path) -> tuple[UInt8Array, Int64Array]:
-    """Images and their labels, from two IDX files.
-
-    Returns:
-        images: uint8 (N, 1, H, W), or with all four dimensions of a file that has four.
-        labels: int64 (N,).
+    """Images and their labels, from two IDX files; see `pair`.
 
     Raises:
         CorruptDataError: a file is damaged, or the two do not belong together.
         FileError: a file cannot be opened.
     """
-    images = read_idx(_read_file(images_path), source=str(images_path))
-    labels = read_idx(_read_file(labels_path), source=str(labels_path))
+    images = read_idx(read_file(images_path), source=str(images_path))
+    labels = read_idx(read_file(labels_path), source=str(labels_path))
     return pair(images, labels, images_source=str(images_path), labels_source=str(labels_path))
 
 
 def pair(
     images: UInt8Array, labels: UInt8Array, *, images_source: str, labels_source: str
 ) -> tuple[UInt8Array, Int64Array]:
-    """Images (N, 1, H, W) and labels (N,) of the arrays in two IDX files; see `read_idx_pair`."""
+    """Images and their labels, of the arrays in two IDX files.
+
+    Returns:
+        images: uint8 (N, 1, H, W), or with all four dimensions of a file that has four.
+        labels: int64 (N,).
+
+    Raises:
+        CorruptDataError: the two do not belong together.
+    """
     if images.ndim == 1 and labels.ndim >= 3:
         raise CorruptDataError(
             f"The files are swapped: {images_source} holds labels and {labels_source} images.",
@@ -106,62 +103,47 @@ def pair(
     return images[:, None] if images.ndim == 3 else images, labels.astype(np.int64)
 
 
-def holds_idx(folder: Path) -> bool:
-    """Whether `folder` has at least one of the files that `load_idx_folder` reads."""
-    return any(_find(folder, part, kind) for part in _PARTS for kind in _KINDS)
-
-
-def load_idx_folder(folder: Path) -> Dataset:
-    """The dataset in a folder that holds the usual four files of an MNIST-like set.
-
-    The files are `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and, where there is a test
-    part, the same with `t10k`; `.idx3-ubyte` is accepted too, and so is gzip (`.gz`). The test
-    part follows the training part, and `test` holds its indices.
-
-    Raises:
-        DataError: the folder or one of its files is missing, or the parts do not fit together.
-        CorruptDataError: a file is damaged.
-        FileError: a file cannot be opened.
-    """
-    train = _load_part(folder, "train")
-    test = _load_part(folder, "t10k")
-    if train is None:
-        raise DataError(
-            f"{folder} holds no train-images-idx3-ubyte."
-            if folder.is_dir()
-            else f"There is no folder {folder}.",
-            "A folder of IDX files holds train-images-idx3-ubyte and train-labels-idx1-ubyte.",
-        )
-    return join_parts(train, test, name=folder.resolve().name)
-
-
 def join_parts(
     train: tuple[UInt8Array, Int64Array],
     test: tuple[UInt8Array, Int64Array] | None,
     *,
+    val: tuple[UInt8Array, Int64Array] | None = None,
     name: str,
     classes: tuple[str, ...] = (),
 ) -> Dataset:
-    """One dataset of a training part and, after it, a test part; each is (images, labels).
+    """One dataset of a training part and, after it, others; each is (images, labels).
 
     Raises:
-        DataError: the images of the two parts differ in size.
+        DataError: the images of two parts differ in size.
     """
     images, labels = train
-    if test is None:
-        return Dataset(images, labels, classes, name=name)
-    if images.shape[1:] != test[0].shape[1:]:
-        raise DataError(
-            f"The training images of {name} are {_size(images)}, its test images {_size(test[0])}.",
-            "Use files that were published together.",
-        )
-    return Dataset(
-        np.concatenate([images, test[0]]),
-        np.concatenate([labels, test[1]]),
-        classes,
-        test=np.arange(len(labels), len(labels) + len(test[1])),
-        name=name,
-    )
+    parts = [train]
+    places: dict[str, Int64Array | None] = {"val": None, "test": None}
+    for part, what, given in (("val", "validation", val), ("test", "test", test)):
+        if given is None:
+            continue
+        if images.shape[1:] != given[0].shape[1:]:
+            raise DataError(
+                f"The training images of {name} are {_size(images)}, "
+                f"its {what} images {_size(given[0])}.",
+                "Use files that were published together.",
+            )
+        start = sum(len(each) for _, each in parts)
+        places[part] = np.arange(start, start + len(given[1]))
+        parts.append(given)
+    if len(parts) > 1:
+        images = np.concatenate([each for each, _ in parts])
+        labels = np.concatenate([each for _, each in parts])
+    return Dataset(images, labels, classes, val=places["val"], test=places["test"], name=name)
+
+
+def read_file(path: Path) -> memoryview:
+    """The bytes of a file that may hold an array, in memory that may be written to."""
+    with explain_os_errors(f"read {path}"):
+        if path.stat().st_size > _MAX_BYTES + _MAX_HEADER_BYTES:
+            raise CorruptDataError(f"{path} is larger than {_MAX_BYTES >> 30} GiB.", _GIVE_IDX)
+        # Not read_bytes: PyTorch warns of arrays that it may not write to, such as views of bytes.
+        return np.fromfile(path, np.uint8).data
 
 
 def inflate(content: Content, *, limit: int, source: str) -> bytearray:
@@ -172,33 +154,6 @@ def inflate(content: Content, *, limit: int, source: str) -> bytearray:
     if len(inflated) > limit:
         raise CorruptDataError(f"{source} inflates to more than {limit:,} bytes.", _FETCH_AGAIN)
     return inflated
-
-
-def _find(folder: Path, part: str, kind: str) -> Path | None:
-    # Some archives unpack to a folder of the same name beside the file: only a file counts.
-    candidates = (folder / f"{part}-{kind}{ending}" for ending in _FILE_ENDINGS[kind])
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def _load_part(folder: Path, part: str) -> tuple[UInt8Array, Int64Array] | None:
-    images_path, labels_path = _find(folder, part, "images"), _find(folder, part, "labels")
-    if images_path and labels_path:
-        return read_idx_pair(images_path, labels_path)
-    present = images_path or labels_path
-    if present is None:
-        return None
-    missing = f"{part}-labels-idx1-ubyte" if images_path else f"{part}-images-idx3-ubyte"
-    raise DataError(
-        f"{folder} holds {present.name}, but no {missing}.", "Put the missing file beside it."
-    )
-
-
-def _read_file(path: Path) -> memoryview:
-    with explain_os_errors(f"read {path}"):
-        if path.stat().st_size > _MAX_BYTES + _MAX_HEADER_BYTES:
-            raise CorruptDataError(f"{path} is larger than {_MAX_BYTES >> 30} GiB.", _GIVE_IDX)
-        # Not read_bytes: PyTorch warns of arrays that it may not write to, such as views of bytes.
-        return np.fromfile(path, np.uint8).data
 
 
 def _read_header(head: bytes, source: str) -> tuple[tuple[int, ...], int]:

@@ -38,13 +38,16 @@ class Listing:
     labels: Int64Array
     """int64 (N,), each an index into `classes`."""
     classes: tuple[str, ...]
-    """Natural order of their names; a class may be empty."""
+    """In natural order of their names, or in the order that the source itself gives them."""
     val: Int64Array | None = None
     """Indices that the source itself sets aside for validation."""
     test: Int64Array | None = None
     """Indices that the source itself sets aside for testing."""
     groups: tuple[str, ...] | None = None
     """What each picture belongs to (patient, session, author), where the source says so."""
+
+    remarks: tuple[str, ...] = ()
+    """What the user should know: classes without pictures, files left out; a sentence each."""
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -265,7 +265,7 @@ def _matching(argument: str) -> Iterator[Path]:
         yield from sorted((match for match in matches if match.is_file()), key=natural_key)
 
 
-def natural_key(path: Path) -> tuple[list[tuple[int, int | str]], str]:
+def natural_key(path: Path | str) -> tuple[list[tuple[int, int | str]], str]:
     """Sort key under which img2 comes before img10, and img1 always on the same side of img01."""
     pieces = re.split(r"(\d+)", str(path))
     return [(0, int(p)) if p.isdecimal() else (1, p) for p in pieces], str(path)

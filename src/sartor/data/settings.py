@@ -2,21 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
 from ..settings import OneOf, Range
 
 RESIZE_WAYS = ("letterbox", "crop", "stretch")
+FORMATS = ("auto", "folder", "split-folders", "manifest", "parquet", "npz", "idx")
+COLUMN_SETTINGS = ("image_column", "label_column", "group_column", "split_column")
+UNFIT_SETTINGS: Mapping[str, tuple[str, ...]] = {
+    "folder": (*COLUMN_SETTINGS, "image_root"),
+    "split-folders": (*COLUMN_SETTINGS, "image_root"),
+    "idx": (*COLUMN_SETTINGS, "image_root"),
+    "npz": ("split_column", "image_root"),
+}
+"""Settings that mean nothing in a format."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSettings:
-    """Where the images come from and how they are divided."""
+class SourceSettings:
+    """Where the images come from, and how to read them."""
 
     source: str = "digits"
-    """A named set (digits, mnist, fashion-mnist, kmnist, emnist, cifar10, cifar100) or a folder
-    of IDX files."""
+    """A named set (digits, mnist, fashion-mnist, kmnist, emnist, cifar10, cifar100), or a path: a
+    folder of pictures, a list of them, .parquet, .npz, IDX files, .zip or .tar."""
+    format: Annotated[str, OneOf("format", FORMATS)] = "auto"
+    """How the source is read: folder (ROOT/CLASS/*), split-folders (ROOT/train/CLASS/*, and val,
+    test), manifest (a list: CSV, TSV, JSONL, or lines of path and label), parquet, npz, idx; auto
+    looks. What lies in an archive is read likewise."""
+    image_column: str | None = None
+    """Column of the pictures (their paths, or in parquet their bytes), by name, or by number from 1
+    where a list has no header; in .npz a key. Default: by looking."""
+    label_column: str | None = None
+    """Column of the labels, or key in .npz; default: by looking."""
+    group_column: str | None = None
+    """Column that says what belongs together (patient, session, author), or key in .npz; default:
+    "group", if there is one."""
+    split_column: str | None = None
+    """Column that says train, val or test; default: "split", if there is one that says so."""
+    image_root: str | None = None
+    """Folder where the relative paths of a list begin; default: the folder of the list."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings(SourceSettings):
+    """Where the images come from and how they are divided."""
+
     fingerprint: str = ""
     """SHA-256 of the dataset; filled in when a run is made, checked when it is resumed."""
     val_fraction: Annotated[float, Range(0, 0.9)] = 0.1

@@ -1,0 +1,482 @@
+"""Parquet: pictures as bytes in the cells, as the Hugging Face hub stores them, or as paths.
+
+Labels are read at once, pictures a row group at a time, when they are asked for.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import threading
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import CorruptDataError, DataError, PictureError, SartorError, UsageError, unknown
+from .columns import (
+    COLUMN_NAMES,
+    GROUP_LIKE,
+    Below,
+    Rows,
+    Table,
+    choose_columns,
+    described,
+    flag,
+    known_columns,
+    list_rows,
+    listing_of,
+    plain_name,
+    read_rows,
+)
+from .labels import split_of, split_of_stem
+from .listing import Listing
+from .settings import COLUMN_SETTINGS, SourceSettings
+from .tree import FileTree, FolderTree, inside, some
+
+_SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})")
+_MAX_ROWS = 50_000_000
+_MAX_GROUP_BYTES = 4 << 30
+_KEPT_BYTES = 512 << 20
+_NO_LABEL = "-1"
+_FETCH_AGAIN = "Fetch the file again from where it came from."
+
+
+def list_parquet(
+    tree: FileTree, files: Sequence[str], settings: SourceSettings, *, name: str
+) -> Listing:
+    """The pictures of parquet files: the parts of one table, or of one for each split.
+
+    Raises:
+        CorruptDataError: a file is damaged.
+        UsageError, DataError: no telling which column is which, or rows that say nothing.
+    """
+    opened = [_File(tree, path) for path in files]
+    source = inside(tree, files[0]) if len(files) == 1 else tree.name
+    splits = _splits(opened, source)
+    columns = _columns(opened, settings, source)
+    table = _table(opened, columns, source)
+    chosen = replace(
+        settings, image_column=columns.image, label_column=settings.label_column or columns.label
+    )
+    choice = choose_columns(table, chosen, lambda _: False)
+    rows, remarks = read_rows(table, choice)
+    if any(splits):
+        rows = replace(rows, splits=splits)
+    places = [(file, row) for file in opened for row in range(file.count)]
+    rows, places, unlabelled = _labelled(rows, places, bool(columns.classes))
+    classes = columns.classes if table.column_name(choice.label) == columns.label else ()
+    said = [*remarks, unlabelled, *_missing_shards(files)]
+    shape = described(table, choice)
+    if columns.in_cells:
+        return listing_of(
+            rows,
+            PictureCells(names=tuple(rows.paths), places=places, column=columns.image),
+            name=name,
+            source=source,
+            shape=shape,
+            remarks=said,
+            class_names=classes,
+        )
+    root = settings.image_root
+    pictures = tree if root is None else FolderTree(Path(root))
+    folders = ["" if root is not None else file.path.rpartition("/")[0] for file, _ in places]
+    paths = [
+        Below(pictures, folder).path(path) for folder, path in zip(folders, rows.paths, strict=True)
+    ]
+    return list_rows(
+        replace(rows, paths=paths),
+        pictures,
+        name=name,
+        source=source,
+        shape=shape,
+        remarks=said,
+        class_names=classes,
+    )
+
+
+class PictureCells:
+    """Pictures as cells of parquet files.
+
+    The row groups that were read last are kept, up to half a GiB of them.
+    """
+
+    def __init__(
+        self, *, names: tuple[str, ...], places: Sequence[tuple[_File, int]], column: str
+    ) -> None:
+        self.names = names
+        self._places = places
+        self._column = column
+        self._kept: OrderedDict[tuple[str, int], tuple[Any, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, index: int) -> bytes:
+        """See `PictureStore`."""
+        file, row = self._places[index]
+        try:
+            group, offset = file.group_of(row)
+            cell = self._cells(file, group)[offset].as_py()
+        except SartorError as error:
+            raise PictureError(error.message, error.hint) from error
+        content = cell.get("bytes") if isinstance(cell, dict) else cell
+        if not isinstance(content, bytes):
+            raise PictureError(
+                f"{self.names[index]} ({file.source}, row {row + 1:,}) is empty.",
+                "Leave it out or replace it.",
+            )
+        return content
+
+    def stamp(self, index: int) -> str:
+        """See `PictureStore`."""
+        file, row = self._places[index]
+        return f"{file.version} {row}"
+
+    def _cells(self, file: _File, group: int) -> Any:
+        """The column of one row group. One thread reads it, the others wait for the same."""
+        key = (file.path, group)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key][0]
+            cells = file.cells(group, self._column)
+            self._kept[key] = cells, cells.nbytes
+            while len(self._kept) > 1 and self._kept_bytes() > _KEPT_BYTES:
+                self._kept.popitem(last=False)
+            return cells
+
+    def _kept_bytes(self) -> int:
+        return sum(size for _, size in self._kept.values())
+
+
+class _File:
+    """One parquet file."""
+
+    def __init__(self, tree: FileTree, path: str) -> None:
+        parquet = _pyarrow_parquet()
+        self.path = path
+        self.source = inside(tree, path)
+        self.version = tree.stamp(path)
+        with _explained(self.source):
+            self._file = parquet.ParquetFile(tree.place(path) or io.BytesIO(tree.read(path)))
+            self.schema = self._file.schema_arrow
+            self._groups = [
+                self._file.metadata.row_group(number) for number in range(self._file.num_row_groups)
+            ]
+            counts = [group.num_rows for group in self._groups]
+        self.count = sum(counts)
+        if min(counts, default=0) < 0 or not 0 < self.count <= _MAX_ROWS:
+            raise DataError(
+                f"{self.source} has {self.count:,} rows; 1 to {_MAX_ROWS:,} can be read.",
+                "Name another file.",
+            )
+        self._starts = [sum(counts[:number]) for number in range(len(counts))]
+
+    def group_of(self, row: int) -> tuple[int, int]:
+        """The row group of a row, and its place in there."""
+        group = bisect_right(self._starts, row) - 1
+        return group, row - self._starts[group]
+
+    def cells(self, group: int, column: str) -> Any:
+        """A column of one row group, as an Arrow array in pieces."""
+        self._refuse_large(group)
+        with _explained(self.source):
+            table = self._file.read_row_group(group, columns=self._leaves(column, "bytes"))
+            table.validate(full=True)
+            return table.column(column)
+
+    def values(self, column: str, leaf: str = "") -> list[Any]:
+        """A column of the whole file, as Python objects."""
+        with _explained(self.source):
+            table = self._file.read(columns=self._leaves(column, leaf))
+            table.validate(full=True)
+            values: list[Any] = table.column(column).to_pylist()
+        if len(values) != self.count:
+            raise CorruptDataError(
+                f"{self.source} claims {self.count:,} rows and has {len(values):,}.", _FETCH_AGAIN
+            )
+        return [value and value.get(leaf) for value in values] if leaf else values
+
+    def is_null(self, column: str, leaf: str) -> bool:
+        """Whether the file says itself that a part of a column is empty all through."""
+        name = f"{column}.{leaf}"
+        for group in self._groups:
+            chunks = (group.column(number) for number in range(group.num_columns))
+            chunk = next(one for one in chunks if one.path_in_schema == name)
+            known = chunk.statistics
+            if known is None or not known.has_null_count or known.null_count < group.num_rows:
+                return False
+        return True
+
+    def _leaves(self, column: str, leaf: str) -> list[str]:
+        from pyarrow import types
+
+        kind = self.schema.field(column).type
+        return [f"{column}.{leaf}"] if leaf and types.is_struct(kind) else [column]
+
+    def _refuse_large(self, group: int) -> None:
+        size = self._groups[group].total_byte_size
+        if size > _MAX_GROUP_BYTES:
+            raise DataError(
+                f"A row group of {self.source} holds {size:,} bytes, which are read at once.",
+                "Write the file anew with smaller row groups.",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Columns:
+    """What a schema says of its columns."""
+
+    image: str
+    in_cells: bool
+    """Whether the cells hold the pictures themselves; else their paths."""
+    path_leaf: str
+    """The part of the image column that holds paths, where it has parts."""
+    label: str | None
+    """The column of the labels, where the schema tells."""
+    classes: tuple[str, ...]
+    """Names of the classes by number, where the schema has them for `label`."""
+    scalars: tuple[str, ...]
+    """Columns of words or numbers."""
+    structured: frozenset[str]
+    """Columns of lists or tables."""
+
+
+def _columns(files: Sequence[_File], settings: SourceSettings, source: str) -> _Columns:
+    found = _columns_of(files, files[0], settings, source)
+    for file in files[1:]:
+        if _columns_of(files, file, settings, file.source) != found:
+            raise DataError(
+                f"{file.source} has other columns than {files[0].source}.",
+                "Name the files of one data set alone.",
+            )
+    return found
+
+
+def _columns_of(
+    files: Sequence[_File], file: _File, settings: SourceSettings, source: str
+) -> _Columns:
+    from pyarrow import types
+
+    names = file.schema.names
+    for setting in COLUMN_SETTINGS:
+        wanted = getattr(settings, setting)
+        if wanted is not None and wanted not in names:
+            raise UsageError(
+                f"{source}: {unknown('column', wanted, names)}",
+                f"{flag(setting)} takes one of: {some(names, 30)}.",
+            )
+    kinds = {name: file.schema.field(name).type for name in names}
+    features = _hub_features(file)
+    structs = [n for n in names if types.is_struct(kinds[n]) and _leaf(kinds[n], "bytes")]
+    binaries = [name for name in names if _is_binary(kinds[name])]
+    scalars = [name for name in names if not types.is_nested(kinds[name])]
+    image = settings.image_column or _image_column(names, features, structs, binaries, source)
+    if image is None:
+        # Paths then; where no name tells, the rows will.
+        known = known_columns(scalars, "image_column")
+        if not known:
+            raise UsageError(
+                f"No column of {source} holds pictures or their paths by its type or name: "
+                f"{some(names, 30)}.",
+                "Say --image-column NAME.",
+            )
+        image = scalars[known[0]]
+    in_cells = image in structs or image in binaries
+    path_leaf = "path" if image in structs and _leaf(kinds[image], "path") else ""
+    if image in structs and path_leaf and all(one.is_null(image, "bytes") for one in files):
+        in_cells = False
+    labels = [name for name, feature in features.items() if _class_names(feature)]
+    label = settings.label_column or (labels[0] if len(labels) == 1 else None)
+    if label is None and len(labels) > 1:
+        raise UsageError(
+            f"There is no telling which column of {source} holds the label: {some(labels, 30)}.",
+            "Say --label-column NAME.",
+        )
+    return _Columns(
+        image=image,
+        in_cells=in_cells,
+        path_leaf=path_leaf,
+        label=label,
+        classes=_class_names(features.get(label or "")),
+        scalars=tuple(name for name in scalars if name not in binaries and name != image),
+        structured=frozenset(n for n in names if types.is_nested(kinds[n]) and n != image),
+    )
+
+
+def _image_column(
+    names: Sequence[str],
+    features: dict[str, Any],
+    structs: Sequence[str],
+    binaries: Sequence[str],
+    source: str,
+) -> str | None:
+    """The column whose cells hold pictures; None where no type says so."""
+    hub = [name for name in names if _kind_of(features.get(name)) == "Image" and name in structs]
+    for candidates in (hub, structs, binaries):
+        known = [candidates[column] for column in known_columns(candidates, "image_column")]
+        if len(candidates) == 1 or known:
+            return known[0] if known else candidates[0]
+        if candidates:
+            raise UsageError(
+                f"There is no telling which column of {source} holds the pictures: "
+                f"{some(candidates, 30)}.",
+                "Say --image-column NAME.",
+            )
+    return None
+
+
+def _table(files: Sequence[_File], columns: _Columns, source: str) -> Table:
+    """Names of the pictures, and the columns that may say label, group or split, as text."""
+    wanted = [
+        name
+        for name in columns.scalars
+        if name == columns.label or plain_name(name) in COLUMN_NAMES | GROUP_LIKE
+    ]
+    if not known_columns(wanted, "label_column") and columns.label is None:
+        wanted = list(columns.scalars)
+    images = _paths(files, columns)
+    texts = [[_cell(cell) for file in files for cell in file.values(name)] for name in wanted]
+    return Table(
+        source=source,
+        written="parquet with pictures" if columns.in_cells else "parquet",
+        header=(columns.image, *wanted),
+        rows=list(zip(images, *texts, strict=True)),
+        lines=range(1, len(images) + 1),
+        structured=columns.structured,
+    )
+
+
+def _paths(files: Sequence[_File], columns: _Columns) -> list[str]:
+    """The path of each picture; of one in a cell a name, with its row where paths do not tell."""
+    if not columns.in_cells:
+        return [
+            _cell(cell) for file in files for cell in file.values(columns.image, columns.path_leaf)
+        ]
+    if columns.path_leaf:
+        paths = [cell for file in files for cell in file.values(columns.image, columns.path_leaf)]
+        if all(paths) and len(set(paths)) == len(paths):
+            return paths
+    return [f"{file.path}[{row}]" for file in files for row in range(file.count)]
+
+
+def _labelled(
+    rows: Rows, places: list[tuple[_File, int]], by_number: bool
+) -> tuple[Rows, list[tuple[_File, int]], str]:
+    """The rows without the splits whose labels are secret: the hub writes -1 for all of them."""
+    known = {
+        split for split, label in zip(rows.splits, rows.labels, strict=True) if label != _NO_LABEL
+    }
+    secret = set(rows.splits) - known
+    if not (by_number and known and secret):
+        return rows, places, ""
+    kept = [k for k, split in enumerate(rows.splits) if split not in secret]
+    count = len(places) - len(kept)
+    remark = f"Left out {some(secret)}: its {count:,} rows have no label."
+    return (
+        Rows(
+            paths=[rows.paths[k] for k in kept],
+            labels=[rows.labels[k] for k in kept],
+            splits=[rows.splits[k] for k in kept],
+            groups=None if rows.groups is None else [rows.groups[k] for k in kept],
+        ),
+        [places[k] for k in kept],
+        remark,
+    )
+
+
+def _splits(files: Sequence[_File], source: str) -> list[str | None]:
+    """The split of each row by the name of its file, or of a folder; None where there are none."""
+    of_files = [_split_of_path(file.path) for file in files]
+    if len(files) == 1 or not any(of_files):
+        of_files = [None] * len(files)
+    elif not all(of_files):
+        odd = [file.path for file, split in zip(files, of_files, strict=True) if not split]
+        raise DataError(
+            f"Some parquet files of {source} are named after a split, others are not: {some(odd)}.",
+            "Name them train-..., val-... or test-..., or name one file alone.",
+        )
+    return [split for file, split in zip(files, of_files, strict=True) for _ in range(file.count)]
+
+
+def _split_of_path(path: str) -> str | None:
+    *folders, name = path.split("/")
+    return split_of_stem(name) or next(filter(None, map(split_of, reversed(folders))), None)
+
+
+def _missing_shards(files: Sequence[str]) -> list[str]:
+    """A sentence on parts of a table that its names announce, and that are not there."""
+    found: dict[tuple[str, int], set[int]] = {}
+    for path in files:
+        if shard := _SHARD.fullmatch(path.removesuffix(".parquet")):
+            found.setdefault((shard["stem"], int(shard["count"])), set()).add(int(shard["number"]))
+    advice = "; name their folder to have all" if len(files) == 1 else ""
+    return [
+        f"Only {len(numbers)} of the {count} parts of {stem} are read{advice}."
+        for (stem, count), numbers in found.items()
+        if len(numbers) < count
+    ]
+
+
+def _hub_features(file: _File) -> dict[str, Any]:
+    """What the Hugging Face hub writes of each column; nothing where it did not write the file."""
+    try:
+        document = json.loads((file.schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = document["info"]["features"]
+        return {str(name): feature for name, feature in features.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def _kind_of(feature: Any) -> str:
+    return str(feature.get("_type", "")) if isinstance(feature, dict) else ""
+
+
+def _class_names(feature: Any) -> tuple[str, ...]:
+    names = feature.get("names") if _kind_of(feature) == "ClassLabel" else None
+    return tuple(map(str, names)) if isinstance(names, list) else ()
+
+
+def _leaf(kind: Any, name: str) -> bool:
+    """Whether a struct has a field of this name."""
+    return bool(kind.get_field_index(name) >= 0)
+
+
+def _is_binary(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+def _pyarrow_parquet() -> Any:
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise DataError(
+            "Reading parquet needs pyarrow, which is not installed.",
+            "Install it: pip install 'sartor[parquet]'",
+        ) from error
+    return pyarrow.parquet
+
+
+@contextmanager
+def _explained(source: str) -> Iterator[None]:
+    """Turn what Arrow leaves with on damaged bytes into one sentence."""
+    try:
+        yield
+    except (SartorError, MemoryError):
+        raise
+    except Exception as error:  # Arrow's own, and a dozen of Python's
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise CorruptDataError(f"{source} is damaged: {reason}.", _FETCH_AGAIN) from error
