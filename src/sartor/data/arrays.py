@@ -256,8 +256,8 @@ def _arrays(
         groups=_groups(parts, loaded, source),
         name=name,
     )
-    read = "; ".join(f"{keys.images} with {keys.labels}" for keys in parts.values())
-    shape = f"arrays ({read}): {len(labels):,} images{counts} of {len(classes):,} classes"
+    read = ", ".join(f"{keys.images} with {keys.labels}" for keys in parts.values())
+    shape = f"{len(labels):,} images{counts} of {len(classes):,} classes (arrays {read})"
     return Arrays(dataset, shape, tuple(filter(None, remarks)))
 
 
@@ -349,7 +349,7 @@ def _labels(array: Array, what: str) -> list[str]:
     if whole is None or (whole != array).any():
         raise DataError(
             f"{what} holds numbers that are not whole, such as {array[:1].tolist()[0]!r}.",
-            "A class is a word or a whole number; sartor does not fit quantities.",
+            "A class is a word or a whole number; quantities are not fitted here.",
         )
     return [str(number) for number in whole.tolist()]
 

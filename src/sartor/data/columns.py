@@ -22,7 +22,7 @@ from .labels import (
 )
 from .listing import Listing, PictureStore
 from .settings import COLUMN_SETTINGS, SourceSettings
-from .tree import FileTree, PictureFiles, is_picture, some
+from .tree import FileTree, PictureFiles, is_picture, shown, some
 
 Holds = Callable[[str], bool]
 """Whether there is a file at a path as a table writes it."""
@@ -169,16 +169,21 @@ def read_rows(table: Table, choice: Choice) -> tuple[Rows, list[str]]:
 
 
 def described(table: Table, choice: Choice) -> str:
-    """The table in a few words: "a comma-separated list (path from file_name, label from kind)"."""
-    parts = [
-        f"path from {table.column_name(choice.image)}",
-        f"label from {table.column_name(choice.label)}",
+    """The table in a few words: "comma-separated list: path in file_name, label in kind"."""
+    if table.header is None and table.width == 2:
+        return table.written
+    columns = {
+        "path": choice.image,
+        "label": choice.label,
+        "group": choice.group,
+        "split": choice.split,
+    }
+    said = [
+        f"{what} in {shown(table.column_name(column))}"
+        for what, column in columns.items()
+        if column is not None
     ]
-    if choice.group is not None:
-        parts.append(f"group from {table.column_name(choice.group)}")
-    if choice.split is not None:
-        parts.append(f"split from {table.column_name(choice.split)}")
-    return f"{table.written} ({', '.join(parts)})"
+    return f"{table.written}, {', '.join(said)}"
 
 
 def list_rows(
@@ -240,10 +245,11 @@ def listing_of(
         refuse_one_class(classes, source)
     divided = any(rows.splits)
     counts = f" ({part_counts(rows.splits)})" if divided else ""
+    held = f"{len(labels):,} pictures{counts} of {len(classes):,} classes"
     missing = missing_classes(labels, classes, rows.splits) if divided else []
     return Listing(
         name=name,
-        shape=f"{shape}: {len(labels):,} pictures{counts} of {len(classes):,} classes",
+        shape=f"{held} ({shape})",
         pictures=pictures,
         labels=labels,
         classes=classes,

@@ -15,7 +15,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     Mean and spread are those of the images that are not set aside for testing, pixels in 0..1.
     """
     shown = dataset.not_for_testing()
-    parts = {"all": shown} if dataset.test is None else {"train": shown, "test": dataset.test}
+    parts = _parts(dataset)
     mean, std = channel_statistics(dataset.images, shown)
     counts = {
         name: np.bincount(dataset.labels[indices], minlength=len(dataset.classes)).tolist()
@@ -33,6 +33,18 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "mean": list(mean),
         "std": list(std),
         "fingerprint": dataset.fingerprint,
+    }
+
+
+def _parts(dataset: Dataset) -> dict[str, Int64Array]:
+    """The indices of each part that the source sets apart; "all" where it does not."""
+    given = {"val": dataset.val, "test": dataset.test}
+    aside = {name: indices for name, indices in given.items() if indices is not None}
+    if not aside:
+        return {"all": dataset.not_for_testing()}
+    return {
+        "train": np.setdiff1d(np.arange(len(dataset)), np.concatenate(list(aside.values()))),
+        **aside,
     }
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ..errors import DataError, UsageError
 from .labels import (
     ALMOST_SPLIT_WORDS,
+    SPLITS,
     check_trainable,
     indices_of,
     missing_classes,
@@ -19,7 +20,7 @@ from .labels import (
     split_of,
 )
 from .listing import Listing
-from .tree import FileTree, PictureFiles, is_picture, left_out, some
+from .tree import FileTree, PictureFiles, is_picture, left_out, shown, some
 
 _GIVE_CLASSES = (
     "Give each class a folder of its own (ROOT/cat/1.jpg), or name a list of paths and labels."
@@ -96,6 +97,7 @@ def list_layout(tree: FileTree, layout: Layout, *, name: str) -> Listing:
         )
     remarks = [
         *tree.remarks,
+        _empty_splits(tree, layout),
         _empty_classes(tree, layout, set(classes)),
         *(missing_classes(labels, classes, splits) if layout.splits else ()),
         left_out(loose, "picture that lies in no class folder", "pictures in no class folder"),
@@ -194,12 +196,11 @@ def _refuse_doubt(tree: FileTree, splits: tuple[str, ...], holding: set[str]) ->
 
 
 def _refuse_two_of_a_kind(tree: FileTree, splits: tuple[str, ...]) -> None:
-    means = [split_of(folder) for folder in splits]
-    for first, part in zip(splits, means, strict=True):
-        alike = [folder for folder, kind in zip(splits, means, strict=True) if kind == part]
+    for part in SPLITS:
+        alike = [folder for folder in splits if split_of(folder) == part]
         if len(alike) > 1:
             raise DataError(
-                f"{tree.name} has {_listed(alike)}, which mean the same split as {first}/.",
+                f"{tree.name} has {_listed(alike)}, which mean the same split.",
                 "Keep one of them, or put the pictures together.",
             )
 
@@ -215,6 +216,15 @@ def _empty_classes(tree: FileTree, layout: Layout, classes: set[str]) -> str:
     return f"Left out {len(empty):,} {what}: {some(empty)}."
 
 
+def _empty_splits(tree: FileTree, layout: Layout) -> str:
+    """A sentence that names the folders of splits without any class folder."""
+    folders = [path.removeprefix(layout.base) for path in _folders_in(tree, layout.base)]
+    empty = [one for one in folders if split_of(one) and one not in layout.splits]
+    if not layout.splits or not empty:
+        return ""
+    return f"Left out {_listed(empty)} without class folders."
+
+
 def _no_pictures(paths: Iterable[str]) -> str:
     """A sentence that counts files by their suffix."""
     endings = Counter(os.path.splitext(path)[1].lower() or "without a suffix" for path in paths)  # noqa: PTH122
@@ -227,13 +237,12 @@ def _no_pictures(paths: Iterable[str]) -> str:
 
 
 def _shape(layout: Layout, num_classes: int, splits: list[str | None]) -> str:
-    where = f" in {layout.base}" if layout.base else ""
-    folders = f"{num_classes:,} class folders"
+    where = f" below {shown(layout.base)}" if layout.base else ""
+    counts, folders = "", f"{num_classes:,} class folders"
     if layout.splits:
-        count = len(layout.splits)
-        what = "1 split" if count == 1 else f"{count} splits"
-        folders = f"{what} ({part_counts(splits)}) of {folders}"
-    return f"{folders}, {len(splits):,} pictures{where}"
+        counts = f" ({part_counts(splits)})"
+        folders += " of 1 split" if len(layout.splits) == 1 else f" of {len(layout.splits)} splits"
+    return f"{len(splits):,} pictures{counts} in {folders}{where}"
 
 
 def _listed(folders: Iterable[str]) -> str:

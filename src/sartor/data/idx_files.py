@@ -65,11 +65,11 @@ def load_idx(tree: FileTree, files: IdxFiles, *, name: str) -> Arrays:
     dataset = _without_gaps(dataset)
     divided = [split for split, (_, labels) in loaded.items() for _ in range(len(labels))]
     counts = f" ({part_counts(divided)})" if len(loaded) > 1 else ""
-    where = f" in {files.stem}" if files.stem else ""
+    where = f": {files.stem}" if files.stem else ""
     classes = dataset.classes
     return Arrays(
         dataset,
-        f"IDX files{where}: {len(dataset):,} images{counts} of {len(classes):,} classes",
+        f"{len(dataset):,} images{counts} of {len(classes):,} classes (IDX files{where})",
         tuple(missing_classes(dataset.labels, classes, divided)) if len(loaded) > 1 else (),
     )
 

@@ -32,7 +32,9 @@ ALMOST_SPLIT_WORDS = frozenset(
 
 _WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})", re.ASCII)
 _WHOLE_FLOAT = re.compile(r"(-?(?:0|[1-9]\d{0,14}))\.0+", re.ASCII)
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
 _MAX_LABEL_LENGTH = 1_000
+_MOST_FRACTIONS = 20
 _FEW = 10
 
 
@@ -75,6 +77,12 @@ def numbered(labels: Sequence[str], *, source: str) -> tuple[Int64Array, tuple[s
             f"Each of the {len(labels):,} pictures of {source} has a label of its own: "
             f"{some(labels[:_FEW], 3)}, ...",
             "Is it the right column? --label-column names another.",
+        )
+    fractions = [label for label in distinct if not _WHOLE.fullmatch(label)]
+    if len(fractions) > _MOST_FRACTIONS and all(map(_NUMBER.fullmatch, distinct)):
+        raise DataError(
+            f"The labels of {source} are quantities, such as {some(sorted(fractions), 3)}.",
+            "A class is a word or a whole number; quantities are not fitted here.",
         )
     classes = sorted_names(distinct)
     index = {name: number for number, name in enumerate(classes)}

@@ -41,10 +41,10 @@ MANIFEST_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".lst")
 
 _MAX_BYTES = 512 << 20
 _DELIMITERS = {
-    ",": "comma-separated",
-    "\t": "tab-separated",
-    ";": "semicolon-separated",
-    "|": "bar-separated",
+    ",": "comma-separated list",
+    "\t": "tab-separated list",
+    ";": "semicolon-separated list",
+    "|": "bar-separated list",
 }
 _SAMPLE_ROWS = 100
 _ASK_FOR_ROWS = "Write a row for each picture: its path, a comma, its label."
@@ -333,7 +333,7 @@ def list_manifests(
         parts.append(replace(rows, paths=[below.path(one) for one in rows.paths], splits=splits))
         remarks += said
         shapes.append(described(table, choice))
-    shape = shapes[0] if len(shapes) == 1 else f"{len(shapes)} lists, each {shapes[0]}"
+    shape = shapes[0] if len(shapes) == 1 else f"{len(shapes)} lists; the first: {shapes[0]}"
     source = inside(tree, next(iter(files))) if len(files) == 1 else tree.name
     return list_rows(
         _together(parts), pictures, name=name, source=source, shape=shape, remarks=remarks

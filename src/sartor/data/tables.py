@@ -17,7 +17,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import CorruptDataError, DataError, PictureError, SartorError, UsageError, unknown
+from ..errors import (
+    CorruptDataError,
+    DataError,
+    MissingExtraError,
+    PictureError,
+    SartorError,
+    UsageError,
+    unknown,
+)
 from .columns import (
     COLUMN_NAMES,
     GROUP_LIKE,
@@ -342,7 +350,7 @@ def _table(files: Sequence[_File], columns: _Columns, source: str) -> Table:
     texts = [[_cell(cell) for file in files for cell in file.values(name)] for name in wanted]
     return Table(
         source=source,
-        written="parquet with pictures" if columns.in_cells else "parquet",
+        written="parquet",
         header=(columns.image, *wanted),
         rows=list(zip(images, *texts, strict=True)),
         lines=range(1, len(images) + 1),
@@ -463,10 +471,7 @@ def _pyarrow_parquet() -> Any:
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise DataError(
-            "Reading parquet needs pyarrow, which is not installed.",
-            "Install it: pip install 'sartor[parquet]'",
-        ) from error
+        raise MissingExtraError("Reading parquet", "pyarrow", "parquet") from error
     return pyarrow.parquet
 
 

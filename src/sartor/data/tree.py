@@ -228,7 +228,7 @@ def check_count(count: int, name: str) -> None:
 
 def inside(tree: FileTree, path: str) -> str:
     """What messages call a file of a tree."""
-    return shown(f"{tree.name}/{path}")
+    return shown(path if tree.name == "." else f"{tree.name}/{path}")
 
 
 def sorted_naturally(names: Iterable[str]) -> list[str]:
