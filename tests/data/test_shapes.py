@@ -25,8 +25,10 @@ from sklearn.datasets import load_digits
 
 import sartor
 from sartor.data.dataset import Dataset
+from sartor.data.listing import Listing
 from sartor.data.settings import DataSettings
-from sartor.data.sources import open_source
+from sartor.data.sources import find_source, open_source
+from sartor.errors import SartorError
 
 
 class Picture(NamedTuple):
@@ -448,3 +450,58 @@ def test_the_same_set_comes_of_every_shape(name: str, tmp_path: Path) -> None:
     assert any("60 " in line and "10 class" in line for line in said), said
     again = sartor.load(named, **shape.settings)
     assert again.fingerprint == data.fingerprint
+
+
+DAMAGED = (
+    *("zip of split folders in a folder", "tar of split folders", "tar.gz of folders"),
+    *("csv", "metadata.jsonl", "lines of path and label"),
+    *("parquet in one file", "npz of MedMNIST", "npz with groups", "idx in gzip"),
+)
+TRIALS = 40
+
+
+def damage(content: bytes, rng: np.random.Generator) -> bytes:
+    """A flipped bit or a few, an end that is missing, or a run of equal bytes."""
+    damaged = bytearray(content)
+    way = rng.random()
+    if way < 0.7:
+        for place in rng.integers(0, len(content), rng.integers(1, 4)).tolist():
+            damaged[place] ^= 1 << int(rng.integers(8))
+    elif way < 0.85:
+        del damaged[int(rng.integers(len(content))) :]
+    else:
+        place = int(rng.integers(len(content)))
+        damaged[place : place + 8] = bytes([int(rng.choice([0, 127, 128, 255]))]) * 8
+    return bytes(damaged)
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damage_is_named_or_changes_nothing_that_was_promised(name: str, tmp_path: Path) -> None:
+    """Whatever bytes a file has: a sentence, or a dataset whose parts fit together."""
+    shape = SHAPES[name]
+    named = shape.write(tmp_path)
+    if named.is_dir():
+        files = [path for path in sorted(named.rglob("*")) if path.suffix not in (".png", "")]
+    else:
+        files = [named]
+    rng = np.random.default_rng(sum(map(ord, name)))
+    refused: list[SartorError] = []
+    for _ in range(TRIALS):
+        path = files[int(rng.integers(len(files)))]
+        content = path.read_bytes()
+        path.write_bytes(damage(content, rng))
+        try:
+            found = find_source(DataSettings(source=str(named), **shape.settings))
+            if isinstance(found, Listing):
+                for index in range(len(found)):
+                    found.pictures.read(index)
+                    found.pictures.stamp(index)
+        except SartorError as error:
+            refused.append(error)
+        else:
+            assert len(found.labels) <= len(PICTURES)
+            assert found.labels.max() < len(found.classes)
+            assert len(set(found.classes)) == len(found.classes)
+        path.write_bytes(content)
+    assert len(refused) > TRIALS / 4
+    assert all(error.hint and len(error.message) < 2_000 for error in refused)

@@ -10,8 +10,9 @@ from torch import nn
 from .. import assembly
 from ..data.dataset import Dataset
 from ..data.preprocess import Preprocess
+from ..data.settings import SourceSettings
 from ..data.sources import at_any_place, open_source
-from ..errors import DataError
+from ..errors import DataError, UsageError
 from ..models.summary import Summary, summarize
 from ..recipe import Recipe
 from .notes import Sink, noting
@@ -64,6 +65,7 @@ def dataset_for(
 ) -> tuple[Dataset, Recipe]:
     """The dataset, and the recipe that says where it can be had again."""
     if isinstance(data, Dataset):
+        _refuse_reading(recipe)
         return data, recipe.with_settings({"source": data.name})
     source = recipe.data.source if data is None else str(data)
     recipe = recipe.with_settings({"source": source})
@@ -74,3 +76,13 @@ def dataset_for(
             "Name the data explicitly to train on it all the same.",
         )
     return dataset, recipe.with_settings(at_any_place(recipe.data))
+
+
+def _refuse_reading(recipe: Recipe) -> None:
+    """Settings that say how to read a source mean nothing for a dataset that is at hand."""
+    for name, default in vars(SourceSettings()).items():
+        if name != "source" and getattr(recipe.data, name) != default:
+            raise UsageError(
+                f"{name} says how to read a source, and this dataset is read already.",
+                f"Leave it out ({name}={default!r} over a recipe), or give the path of the source.",
+            )

@@ -117,10 +117,26 @@ class Run:
             self._dataset = _reopened(recipe)
         if self._dataset.fingerprint != recipe.data.fingerprint:
             raise DataError(
-                f"The data {recipe.data.source} is not what {self.path} was trained on.",
+                f"The data {recipe.data.source} is not what {self.path} was trained on"
+                f"{self._other_classes(self._dataset)}.",
                 "Give the original data, or train anew.",
             )
         return self._dataset
+
+    def _other_classes(self, dataset: Dataset) -> str:
+        """How the classes of a dataset differ from those that were learnt, if they do."""
+        try:
+            learnt = self.classes
+        except RunError:
+            return ""
+        gone = [name for name in learnt if name not in dataset.classes]
+        new = [name for name in dataset.classes if name not in learnt]
+        parts = [
+            f"{what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+            for what, names in (("classes that are gone", gone), ("new classes", new))
+            if names
+        ]
+        return f" ({'; '.join(parts)})" if parts else ""
 
     def split(self) -> Split:
         """The split that it was trained with."""

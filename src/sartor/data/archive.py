@@ -34,6 +34,7 @@ _HARMLESS_TOTAL = 4 << 30
 _MAX_PATH = 4_096
 _BLOCK = 512
 _CHUNK_BYTES = 1 << 20
+_END_BYTES = 22 + (1 << 16)
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 _PACK_AGAIN = "Pack it again from the folder itself, or unpack it and name the folder."
 _FETCH_AGAIN = "Fetch the file again from where it came from, or unpack it and name the folder."
@@ -66,6 +67,7 @@ class ZipTree:
         self._lock = threading.Lock()
         with _explained(path):
             self._archive = zipfile.ZipFile(path)
+            _refuse_lost_members(self._archive, path)
             self._members = _zip_members(self._archive, path)
         self._index = _index(self._members, _zip_folders(self._archive))
 
@@ -231,6 +233,21 @@ def _inflate(path: Path, size: int, opener: Callable[[BinaryIO], BinaryIO], targ
                 unpacked.write(chunk)
 
 
+def _refuse_lost_members(archive: zipfile.ZipFile, path: Path) -> None:
+    """zipfile reads as many members as it finds; the file says at its end how many there are."""
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - _END_BYTES))
+        tail = stream.read()
+    at = tail.rfind(b"PK\5\6")
+    if at < 0 or len(tail) < at + 12:
+        raise zipfile.BadZipFile("its end is missing")
+    claimed = int.from_bytes(tail[at + 10 : at + 12], "little")
+    # More than 65,534 are counted elsewhere.
+    found = len(archive.infolist())
+    if claimed not in (found, 0xFFFF):
+        raise zipfile.BadZipFile(f"it claims {claimed:,} members where there are {found:,}")
+
+
 def _zip_members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
     members: dict[str, zipfile.ZipInfo] = {}
     check_count(len(archive.infolist()), str(path))
@@ -373,5 +390,5 @@ def _explained(path: Path, member: str = "") -> Iterator[None]:
         if isinstance(error, OSError) and error.errno:
             with explain_os_errors(f"read {what}"):
                 raise
-        reason = (str(error) or type(error).__name__).rstrip(".")
+        reason = shown(str(error) or type(error).__name__).rstrip(".")
         raise CorruptDataError(f"{what} is damaged: {reason}.", _FETCH_AGAIN) from error

@@ -38,7 +38,7 @@ from .labels import (
     split_of,
 )
 from .settings import SourceSettings
-from .tree import FileTree, inside, some
+from .tree import FileTree, inside, shown, some
 
 Array = npt.NDArray[Any]
 
@@ -409,5 +409,5 @@ def _explained(source: str) -> Iterator[None]:
     except (SartorError, MemoryError):
         raise
     except Exception as error:  # there are a dozen kinds
-        reason = (str(error) or type(error).__name__).rstrip(".")
+        reason = shown(str(error) or type(error).__name__).rstrip(".")
         raise CorruptDataError(f"{source} is damaged: {reason}.", _FETCH_AGAIN) from error

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..errors import DataError, UsageError
 from .labels import (
@@ -20,9 +21,9 @@ from .labels import (
     split_of,
 )
 from .listing import Listing
-from .tree import FileTree, PictureFiles, is_picture, left_out, shown, some
+from .tree import FileTree, FolderTree, PictureFiles, is_picture, left_out, shown, some
 
-_GIVE_CLASSES = (
+GIVE_CLASSES = (
     "Give each class a folder of its own (ROOT/cat/1.jpg), or name a list of paths and labels."
 )
 
@@ -35,6 +36,19 @@ class Layout:
     """The folder that holds them, or the split folders: "" or a path with "/" at its end."""
     splits: tuple[str, ...] = ()
     """The folders of the splits that hold class folders; none where there are no splits."""
+
+
+def list_folder(root: Path) -> Listing:
+    """The pictures of a folder on the disk, in class folders.
+
+    Raises:
+        DataError: there are none. Others as `find_layout`.
+    """
+    tree = FolderTree(root)
+    layout = find_layout(tree)
+    if layout is None:
+        raise DataError(f"There is no picture in a class folder of {root}.", GIVE_CLASSES)
+    return list_layout(tree, layout, name=root.name)
 
 
 def find_layout(tree: FileTree, wanted: str = "auto") -> Layout | None:
@@ -82,7 +96,7 @@ def list_layout(tree: FileTree, layout: Layout, *, name: str) -> Listing:
     """The pictures in class folders; what is left out stands in the remarks.
 
     Raises:
-        DataError: there is one class alone, or no picture for training.
+        DataError: there is no picture for training.
     """
     placed = list(_placed(tree, layout))
     loose = [path for name, _, path in placed if not name]
@@ -91,10 +105,6 @@ def list_layout(tree: FileTree, layout: Layout, *, name: str) -> Listing:
     class_names = [name for name, _, _ in placed if name]
     check_trainable(splits, tree.name)
     labels, classes = numbered(class_names, source=tree.name)
-    if len(classes) < 2:
-        raise DataError(
-            f"{tree.name} has pictures of one class alone: {some(classes)}.", _GIVE_CLASSES
-        )
     remarks = [
         *tree.remarks,
         _empty_splits(tree, layout),
@@ -166,7 +176,7 @@ def _refuse_splits_without_classes(tree: FileTree, holding: set[str]) -> None:
     if all(map(split_of, holding)):
         raise DataError(
             f"{tree.name} holds pictures in {_listed(holding)}, but no class folders in there.",
-            f"{_GIVE_CLASSES} If these are the classes, say --format folder.",
+            f"{GIVE_CLASSES} If these are the classes, say --format folder.",
         )
 
 

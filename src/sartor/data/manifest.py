@@ -12,7 +12,6 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -49,6 +48,7 @@ _DELIMITERS = {
 _SAMPLE_ROWS = 100
 _ASK_FOR_ROWS = "Write a row for each picture: its path, a comma, its label."
 _NO_LIST = "A list of pictures is text: a path and a label in each line."
+_WRITE_OBJECT = 'Write an object in each line: {"file_name": "1.png", "label": "cat"}.'
 _CORRECT = "Correct that line, or take it out."
 
 _SPLIT_LIST = re.compile(
@@ -167,9 +167,12 @@ def _right_reading(text: str, source: str, holds: Holds) -> tuple[str, list[Row]
 def _usual(text: str, delimiter: str) -> bool:
     """Whether the delimiter divides most of the first rows into as many cells as the first row."""
     widths = []
-    with suppress(csv.Error):
+    try:
         for _, cells in islice(_rows(text, delimiter), _SAMPLE_ROWS):
             widths.append(len(cells))
+    except csv.Error:
+        # Whoever reads on is told where.
+        return delimiter in text
     return bool(widths) and widths[0] > 1 and 2 * widths.count(widths[0]) > len(widths)
 
 
@@ -253,6 +256,8 @@ def _json_table(text: str, source: str) -> Table:
         if line.strip():
             documents.append((number, _json_object(line, f"line {number:,} of {source}")))
     header = tuple(dict.fromkeys(key for _, document in documents for key in document))
+    if not header:
+        raise DataError(f"{source} has objects without keys.", _WRITE_OBJECT)
     structured = {
         key
         for _, document in documents
@@ -275,9 +280,7 @@ def _json_object(line: str, where: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise CorruptDataError(f"Not JSON: {where}: {error}.", _CORRECT) from None
     if not isinstance(document, dict):
-        raise CorruptDataError(
-            f"No JSON object: {where}.", 'Write {"file_name": ..., "label": ...}.'
-        )
+        raise CorruptDataError(f"No JSON object: {where}.", _WRITE_OBJECT)
     return document
 
 

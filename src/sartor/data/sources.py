@@ -13,7 +13,7 @@ from .arrays import Arrays, holds_arrays, load_npz
 from .catalogue import NAMES, load_named
 from .columns import flag
 from .dataset import Dataset
-from .folder import class_folders, find_layout, list_layout
+from .folder import GIVE_CLASSES, class_folders, find_layout, list_layout
 from .idx_files import find_idx, load_idx, only_set
 from .labels import split_of
 from .listing import Listing
@@ -153,7 +153,8 @@ def _kind_of_file(path: Path, head: bytes) -> str:
         DataError: it is something else.
     """
     if head.startswith(b"PK"):
-        return "npz" if holds_arrays(path) else "zip"
+        first = head[30 : 30 + int.from_bytes(head[26:28], "little")]
+        return "npz" if first.endswith(b".npy") and holds_arrays(path) else "zip"
     if head.startswith(b"PAR1"):
         return "parquet"
     first = inflated_head(path, head)
@@ -202,7 +203,12 @@ def _in_tree(tree: FileTree, data: SourceSettings, name: str) -> Opened:
     layout = find_layout(tree, data.format)
     if layout is None:
         raise _nothing_in(tree)
-    return list_layout(tree, layout, name=name)
+    listing = list_layout(tree, layout, name=name)
+    if len(listing.classes) < 2:
+        raise DataError(
+            f"{tree.name} has pictures of one class alone: {some(listing.classes)}.", GIVE_CLASSES
+        )
+    return listing
 
 
 def _recognised(tree: FileTree) -> str:
@@ -288,8 +294,7 @@ def _nothing_in(tree: FileTree) -> DataError:
     if pictures:
         return DataError(
             f"{tree.name} holds pictures without class folders: {some(pictures, 3)}.",
-            "Give each class a folder of its own (ROOT/cat/1.jpg), or name a list of paths and "
-            "labels.",
+            GIVE_CLASSES,
         )
     packed = [path for path in tree.files if path.lower().endswith(_ARCHIVE_SUFFIXES)]
     if packed:

@@ -11,7 +11,7 @@ import re
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,12 +44,13 @@ from .columns import (
 from .labels import split_of, split_of_stem
 from .listing import Listing
 from .settings import COLUMN_SETTINGS, SourceSettings
-from .tree import FileTree, FolderTree, inside, some
+from .tree import FileTree, FolderTree, inside, shown, some
 
 _SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})")
 _MAX_ROWS = 50_000_000
 _MAX_GROUP_BYTES = 4 << 30
 _KEPT_BYTES = 512 << 20
+_FIRST_ROWS = 16
 _NO_LABEL = "-1"
 _FETCH_AGAIN = "Fetch the file again from where it came from."
 
@@ -67,7 +68,8 @@ def list_parquet(
     source = inside(tree, files[0]) if len(files) == 1 else tree.name
     splits = _splits(opened, source)
     columns = _columns(opened, settings, source)
-    table = _table(opened, columns, source)
+    named = {getattr(settings, setting) for setting in COLUMN_SETTINGS} - {None}
+    table = _table(opened, columns, named, source)
     chosen = replace(
         settings, image_column=columns.image, label_column=settings.label_column or columns.label
     )
@@ -175,7 +177,9 @@ class _File:
                 self._file.metadata.row_group(number) for number in range(self._file.num_row_groups)
             ]
             counts = [group.num_rows for group in self._groups]
+            claimed = self._file.metadata.num_rows
         self.count = sum(counts)
+        self._refuse_other_count(self.count, claimed)
         if min(counts, default=0) < 0 or not 0 < self.count <= _MAX_ROWS:
             raise DataError(
                 f"{self.source} has {self.count:,} rows; 1 to {_MAX_ROWS:,} can be read.",
@@ -194,7 +198,9 @@ class _File:
         with _explained(self.source):
             table = self._file.read_row_group(group, columns=self._leaves(column, "bytes"))
             table.validate(full=True)
-            return table.column(column)
+            cells = table.column(column)
+        self._refuse_other_count(len(cells), self._groups[group].num_rows)
+        return cells
 
     def values(self, column: str, leaf: str = "") -> list[Any]:
         """A column of the whole file, as Python objects."""
@@ -202,28 +208,33 @@ class _File:
             table = self._file.read(columns=self._leaves(column, leaf))
             table.validate(full=True)
             values: list[Any] = table.column(column).to_pylist()
-        if len(values) != self.count:
-            raise CorruptDataError(
-                f"{self.source} claims {self.count:,} rows and has {len(values):,}.", _FETCH_AGAIN
-            )
+        self._refuse_other_count(len(values), self.count)
         return [value and value.get(leaf) for value in values] if leaf else values
 
-    def is_null(self, column: str, leaf: str) -> bool:
-        """Whether the file says itself that a part of a column is empty all through."""
-        name = f"{column}.{leaf}"
-        for group in self._groups:
-            chunks = (group.column(number) for number in range(group.num_columns))
-            chunk = next(one for one in chunks if one.path_in_schema == name)
-            known = chunk.statistics
-            if known is None or not known.has_null_count or known.null_count < group.num_rows:
-                return False
-        return True
+    def begins_empty(self, column: str, leaf: str) -> bool:
+        """Whether the first rows of a part of a column are empty.
+
+        The file's own statistics would tell of all rows, but Arrow ends the process where the
+        statistics are damaged.
+        """
+        with _explained(self.source):
+            batches = self._file.iter_batches(
+                batch_size=_FIRST_ROWS, columns=self._leaves(column, leaf)
+            )
+            first = next(batches).column(0).to_pylist()
+        return not any(cell and cell.get(leaf) for cell in first)
 
     def _leaves(self, column: str, leaf: str) -> list[str]:
         from pyarrow import types
 
         kind = self.schema.field(column).type
         return [f"{column}.{leaf}"] if leaf and types.is_struct(kind) else [column]
+
+    def _refuse_other_count(self, found: int, claimed: int) -> None:
+        if found != claimed:
+            raise CorruptDataError(
+                f"{self.source} claims {claimed:,} rows where there are {found:,}.", _FETCH_AGAIN
+            )
 
     def _refuse_large(self, group: int) -> None:
         size = self._groups[group].total_byte_size
@@ -249,8 +260,6 @@ class _Columns:
     """Names of the classes by number, where the schema has them for `label`."""
     scalars: tuple[str, ...]
     """Columns of words or numbers."""
-    structured: frozenset[str]
-    """Columns of lists or tables."""
 
 
 def _columns(files: Sequence[_File], settings: SourceSettings, source: str) -> _Columns:
@@ -295,10 +304,11 @@ def _columns_of(
         image = scalars[known[0]]
     in_cells = image in structs or image in binaries
     path_leaf = "path" if image in structs and _leaf(kinds[image], "path") else ""
-    if image in structs and path_leaf and all(one.is_null(image, "bytes") for one in files):
+    if path_leaf and files[0].begins_empty(image, "bytes"):
         in_cells = False
     labels = [name for name, feature in features.items() if _class_names(feature)]
     label = settings.label_column or (labels[0] if len(labels) == 1 else None)
+    _refuse_structured(kinds, settings, source)
     if label is None and len(labels) > 1:
         raise UsageError(
             f"There is no telling which column of {source} holds the label: {some(labels, 30)}.",
@@ -310,9 +320,27 @@ def _columns_of(
         path_leaf=path_leaf,
         label=label,
         classes=_class_names(features.get(label or "")),
-        scalars=tuple(name for name in scalars if name not in binaries and name != image),
-        structured=frozenset(n for n in names if types.is_nested(kinds[n]) and n != image),
+        scalars=tuple(
+            name
+            for name in scalars
+            if name != image
+            and (name not in binaries or name == label or plain_name(name) in COLUMN_NAMES)
+        ),
     )
+
+
+def _refuse_structured(kinds: Mapping[str, Any], settings: SourceSettings, source: str) -> None:
+    """Raise where the labels, or another column that is named, are lists or tables."""
+    from pyarrow import types
+
+    named = {getattr(settings, setting) for setting in COLUMN_SETTINGS[1:]} - {None}
+    usual = [list(kinds)[column] for column in known_columns(list(kinds), "label_column")]
+    for name in named or usual[:1]:
+        if types.is_nested(kinds[name]):
+            raise DataError(
+                f"The column {name} of {source} holds lists or tables: {kinds[name]}.",
+                "Here each picture belongs to one class; name another column by --label-column.",
+            )
 
 
 def _image_column(
@@ -337,12 +365,12 @@ def _image_column(
     return None
 
 
-def _table(files: Sequence[_File], columns: _Columns, source: str) -> Table:
+def _table(files: Sequence[_File], columns: _Columns, named: Collection[str], source: str) -> Table:
     """Names of the pictures, and the columns that may say label, group or split, as text."""
     wanted = [
         name
         for name in columns.scalars
-        if name == columns.label or plain_name(name) in COLUMN_NAMES | GROUP_LIKE
+        if name == columns.label or name in named or plain_name(name) in COLUMN_NAMES | GROUP_LIKE
     ]
     if not known_columns(wanted, "label_column") and columns.label is None:
         wanted = list(columns.scalars)
@@ -354,7 +382,6 @@ def _table(files: Sequence[_File], columns: _Columns, source: str) -> Table:
         header=(columns.image, *wanted),
         rows=list(zip(images, *texts, strict=True)),
         lines=range(1, len(images) + 1),
-        structured=columns.structured,
     )
 
 
@@ -483,5 +510,5 @@ def _explained(source: str) -> Iterator[None]:
     except (SartorError, MemoryError):
         raise
     except Exception as error:  # Arrow's own, and a dozen of Python's
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        reason = shown((str(error).strip().splitlines() or [type(error).__name__])[0]).rstrip(".")
         raise CorruptDataError(f"{source} is damaged: {reason}.", _FETCH_AGAIN) from error

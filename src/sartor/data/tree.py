@@ -94,7 +94,7 @@ class FolderTree:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._listed: dict[Path, frozenset[str]] = {}
+        self._listed: dict[str, frozenset[str]] = {}
 
     @property
     def name(self) -> str:
@@ -114,9 +114,9 @@ class FolderTree:
         return self._walked.remarks
 
     def holds(self, path: str) -> bool:
-        place = self.root / path
         # A folder is listed once instead of asking for each of a hundred thousand files in it.
-        return place.name in self._names_in(place.parent) or _is_file(place)
+        folder, _, name = path.rpartition("/")
+        return name in self._names_in(folder) or _is_file(self.root / path)
 
     def size(self, path: str) -> int:
         return self._status(path).st_size
@@ -139,10 +139,10 @@ class FolderTree:
         walked = self.__dict__.get("_walked")
         return self.root / (walked.spelling.get(path, path) if walked else path)
 
-    def _names_in(self, folder: Path) -> frozenset[str]:
+    def _names_in(self, folder: str) -> frozenset[str]:
         if folder not in self._listed:
             try:
-                with os.scandir(folder) as entries:
+                with os.scandir(self.root / folder) as entries:
                     names = frozenset(entry.name for entry in entries if entry.is_file())
             except (OSError, ValueError):
                 names = frozenset()
@@ -215,7 +215,8 @@ def is_hidden(name: str) -> bool:
 
 def is_picture(path: str) -> bool:
     """Whether a file of this name should be a picture."""
-    return os.path.splitext(path)[1].lower() in PICTURE_SUFFIXES  # noqa: PTH122
+    # Asked so often that splitext would be felt.
+    return path[path.rfind(".") :].lower() in PICTURE_SUFFIXES
 
 
 def check_count(count: int, name: str) -> None:
