@@ -8,6 +8,7 @@ import shutil
 import struct
 import zipfile
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -326,3 +327,23 @@ def test_what_is_said_stands_on_one_line(make: Make) -> None:
     find_source(DataSettings(source=str(root)), note=said.append)
     assert len(said) == 2
     assert json.dumps(said).count("\\n") == 0
+
+
+def test_lines_of_path_and_label_with_photographs_of_any_size(tmp_path: Path) -> None:
+    """Two real photographs, cut into pieces of many sizes: colours, resized to one size."""
+    folder = files("sklearn.datasets.images")
+    rows = []
+    for name in ("china", "flower"):
+        with folder.joinpath(f"{name}.jpg").open("rb") as stream, Image.open(stream) as photograph:
+            for number in range(8):
+                left, size = 60 * number, (40 + 9 * number, 90 - 7 * number)
+                piece = photograph.crop((left, 50, left + size[0], 50 + size[1]))
+                piece.save(tmp_path / f"{name} {number}.jpg")
+                rows.append(f"{name} {number}.jpg {name}\n")
+    (tmp_path / "all.txt").write_text("".join(rows))
+    data = sartor.load(tmp_path / "all.txt", image_size=(20, 24), resize="crop")
+    assert data.shape == (3, 20, 24)
+    assert data.classes == ("china", "flower")
+    assert np.bincount(data.labels).tolist() == [8, 8]
+    run = sartor.fit(data, model="mlp", epochs=2, threads=1, out=tmp_path / "run")
+    assert run.status["state"] == "finished"

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from sartor.data import tables
+from sartor.data import parquet_file
 from sartor.data.listing import Listing
 from sartor.data.settings import DataSettings
 from sartor.data.sources import find_source
@@ -256,7 +256,7 @@ class TestReading:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Few row groups are kept, so that they have to be read again and again."""
-        monkeypatch.setattr(tables, "_KEPT_BYTES", 1)
+        monkeypatch.setattr(parquet_file, "_KEPT_BYTES", 1)
         columns = {"image": cells(90), "label": [str(k % 3) for k in range(90)]}
         listing = read(write(tmp_path / "set", columns, row_group_size=7))
         order = [(k * 37) % 90 for k in range(270)]
@@ -266,11 +266,11 @@ class TestReading:
     def test_only_the_row_group_in_use_is_kept(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(tables, "_KEPT_BYTES", 10_000)
+        monkeypatch.setattr(parquet_file, "_KEPT_BYTES", 10_000)
         big = pa.array([bytes([k]) * 4_000 for k in range(40)])
         columns = {"image": big, "label": [str(k % 3) for k in range(40)]}
         listing = read(write(tmp_path / "set", columns, row_group_size=1))
-        assert isinstance(listing.pictures, tables.PictureCells)
+        assert isinstance(listing.pictures, parquet_file.PictureCells)
         for index in range(40):
             assert listing.pictures.read(index) == bytes([index]) * 4_000
             assert listing.pictures._kept_bytes() <= 10_000

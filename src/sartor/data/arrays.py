@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import CorruptDataError, DataError, SartorError, UsageError, unknown
-from .columns import flag, refuse_one_class
+from .columns import flag
 from .dataset import Dataset, Int64Array, UInt8Array
 from .labels import (
     SPLITS,
@@ -37,6 +37,7 @@ from .labels import (
     part_counts,
     split_of,
 )
+from .rows import refuse_one_class
 from .settings import SourceSettings
 from .tree import FileTree, inside, shown, some
 

@@ -20,19 +20,15 @@ from typing import Any, NamedTuple
 from ..errors import CorruptDataError, DataError
 from .columns import (
     COLUMN_NAMES,
-    Below,
     Holds,
-    Rows,
     Table,
     choose_columns,
-    common_folder,
     described,
-    list_rows,
     plain_name,
-    read_rows,
 )
 from .labels import split_of
 from .listing import Listing
+from .rows import Below, Rows, common_folder, list_rows, read_rows
 from .settings import COLUMN_SETTINGS, SourceSettings
 from .tree import FileTree, FolderTree, inside, is_picture, shown
 
@@ -91,6 +87,43 @@ def find_lists(paths: Sequence[str]) -> Lists:
     return Lists(hub or of_splits, bool(hub), tuple(others))
 
 
+def list_manifests(
+    tree: FileTree, files: Mapping[str, str | None], settings: SourceSettings, *, name: str
+) -> Listing:
+    """The pictures that one list names, or one list for each split.
+
+    Args:
+        tree: where the lists lie, and the pictures unless the settings name another folder.
+        files: the path of each list, and the split that it holds; None where its rows say it.
+
+    Raises:
+        DataError, UsageError: as `read_table`, `choose_columns`, `read_rows` and `list_rows`.
+    """
+    root = settings.image_root
+    pictures = tree if root is None else FolderTree(Path(root))
+    named = frozenset(getattr(settings, one) for one in COLUMN_SETTINGS) - {None}
+    parts: list[Rows] = []
+    remarks: list[str] = []
+    shapes: list[str] = []
+    for path, split in files.items():
+        source = inside(tree, path)
+        if tree.size(path) > _MAX_BYTES:
+            raise CorruptDataError(f"{source} is larger than {_MAX_BYTES >> 20} MiB.", _NO_LIST)
+        below = Below(pictures, "" if root is not None else path.rpartition("/")[0])
+        table = read_table(tree.read(path), source=source, holds=below.holds, named=named)
+        choice = choose_columns(table, settings, below.holds)
+        rows, said = read_rows(table, choice)
+        splits = [split] * len(rows.paths) if split else rows.splits
+        parts.append(replace(rows, paths=[below.path(one) for one in rows.paths], splits=splits))
+        remarks += said
+        shapes.append(described(table, choice))
+    shape = shapes[0] if len(shapes) == 1 else f"{len(shapes)} lists; the first: {shapes[0]}"
+    source = inside(tree, next(iter(files))) if len(files) == 1 else tree.name
+    return list_rows(
+        _together(parts), pictures, name=name, source=source, shape=shape, remarks=remarks
+    )
+
+
 def read_table(
     content: bytes, *, source: str, holds: Holds, named: frozenset[str] = frozenset()
 ) -> Table:
@@ -116,7 +149,7 @@ def read_table(
     return Table(
         source=source,
         written=written,
-        header=rows[0][1] if header else None,
+        header=tuple(name.strip() for name in rows[0][1]) if header else None,
         rows=[cells for _, cells in rows[header:]],
         lines=[line for line, _ in rows[header:]],
     )
@@ -152,7 +185,7 @@ def _right_reading(text: str, source: str, holds: Holds) -> tuple[str, list[Row]
     if not odd_line:
         readings.append(("lines of path and label", words))
     for written, rows in readings:
-        if any(holds(cell) for _, cells in rows[:_SAMPLE_ROWS] for cell in cells):
+        if any(holds(cell.strip()) for _, cells in rows[:_SAMPLE_ROWS] for cell in cells):
             return written, rows
     if readings and (not faults or readings[0][1] is not words):
         return readings[0]
@@ -241,10 +274,10 @@ def _has_header(rows: list[tuple[str, ...]], holds: Holds, named: frozenset[str]
 
     A first picture that is missing is no header: it would vanish without a word.
     """
-    first, others = rows[0], rows[1:]
+    first, *others = [[cell.strip() for cell in row] for row in rows]
     if any(is_picture(cell) or holds(cell) for cell in first):
         return False
-    if any(cell.strip() in named or plain_name(cell) in COLUMN_NAMES for cell in first):
+    if any(cell in named or plain_name(cell) in COLUMN_NAMES for cell in first):
         return True
     return any(is_picture(cell) or holds(cell) for row in others for cell in row)
 
@@ -304,43 +337,6 @@ def _cell(value: Any) -> str:
 
 def _columns(count: int) -> str:
     return "1 column" if count == 1 else f"{count} columns"
-
-
-def list_manifests(
-    tree: FileTree, files: Mapping[str, str | None], settings: SourceSettings, *, name: str
-) -> Listing:
-    """The pictures that one list names, or one list for each split.
-
-    Args:
-        tree: where the lists lie, and the pictures unless the settings name another folder.
-        files: the path of each list, and the split that it holds; None where its rows say it.
-
-    Raises:
-        DataError, UsageError: as `read_table`, `choose_columns`, `read_rows` and `list_rows`.
-    """
-    root = settings.image_root
-    pictures = tree if root is None else FolderTree(Path(root))
-    named = frozenset(getattr(settings, one) for one in COLUMN_SETTINGS) - {None}
-    parts: list[Rows] = []
-    remarks: list[str] = []
-    shapes: list[str] = []
-    for path, split in files.items():
-        source = inside(tree, path)
-        if tree.size(path) > _MAX_BYTES:
-            raise CorruptDataError(f"{source} is larger than {_MAX_BYTES >> 20} MiB.", _NO_LIST)
-        below = Below(pictures, "" if root is not None else path.rpartition("/")[0])
-        table = read_table(tree.read(path), source=source, holds=below.holds, named=named)
-        choice = choose_columns(table, settings, below.holds)
-        rows, said = read_rows(table, choice)
-        splits = [split] * len(rows.paths) if split else rows.splits
-        parts.append(replace(rows, paths=[below.path(one) for one in rows.paths], splits=splits))
-        remarks += said
-        shapes.append(described(table, choice))
-    shape = shapes[0] if len(shapes) == 1 else f"{len(shapes)} lists; the first: {shapes[0]}"
-    source = inside(tree, next(iter(files))) if len(files) == 1 else tree.name
-    return list_rows(
-        _together(parts), pictures, name=name, source=source, shape=shape, remarks=remarks
-    )
 
 
 def _together(parts: list[Rows]) -> Rows:

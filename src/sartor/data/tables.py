@@ -5,54 +5,37 @@ Labels are read at once, pictures a row group at a time, when they are asked for
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import threading
-from bisect import bisect_right
-from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import (
-    CorruptDataError,
     DataError,
-    MissingExtraError,
-    PictureError,
-    SartorError,
     UsageError,
     unknown,
 )
 from .columns import (
     COLUMN_NAMES,
     GROUP_LIKE,
-    Below,
-    Rows,
     Table,
     choose_columns,
     described,
     flag,
     known_columns,
-    list_rows,
-    listing_of,
     plain_name,
-    read_rows,
 )
 from .labels import split_of, split_of_stem
 from .listing import Listing
+from .parquet_file import ParquetFile, PictureCells
+from .rows import Below, Rows, list_rows, listing_of, read_rows
 from .settings import COLUMN_SETTINGS, SourceSettings
-from .tree import FileTree, FolderTree, inside, shown, some
+from .tree import FileTree, FolderTree, inside, some
 
 _SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})")
-_MAX_ROWS = 50_000_000
-_MAX_GROUP_BYTES = 4 << 30
-_KEPT_BYTES = 512 << 20
-_FIRST_ROWS = 16
 _NO_LABEL = "-1"
-_FETCH_AGAIN = "Fetch the file again from where it came from."
 
 
 def list_parquet(
@@ -64,7 +47,7 @@ def list_parquet(
         CorruptDataError: a file is damaged.
         UsageError, DataError: no telling which column is which, or rows that say nothing.
     """
-    opened = [_File(tree, path) for path in files]
+    opened = [ParquetFile(tree, path) for path in files]
     source = inside(tree, files[0]) if len(files) == 1 else tree.name
     splits = _splits(opened, source)
     columns = _columns(opened, settings, source)
@@ -109,142 +92,6 @@ def list_parquet(
     )
 
 
-class PictureCells:
-    """Pictures as cells of parquet files.
-
-    The row groups that were read last are kept, up to half a GiB of them.
-    """
-
-    def __init__(
-        self, *, names: tuple[str, ...], places: Sequence[tuple[_File, int]], column: str
-    ) -> None:
-        self.names = names
-        self._places = places
-        self._column = column
-        self._kept: OrderedDict[tuple[str, int], tuple[Any, int]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def read(self, index: int) -> bytes:
-        """See `PictureStore`."""
-        file, row = self._places[index]
-        try:
-            group, offset = file.group_of(row)
-            cell = self._cells(file, group)[offset].as_py()
-        except SartorError as error:
-            raise PictureError(error.message, error.hint) from error
-        content = cell.get("bytes") if isinstance(cell, dict) else cell
-        if not isinstance(content, bytes):
-            raise PictureError(
-                f"{self.names[index]} ({file.source}, row {row + 1:,}) is empty.",
-                "Leave it out or replace it.",
-            )
-        return content
-
-    def stamp(self, index: int) -> str:
-        """See `PictureStore`."""
-        file, row = self._places[index]
-        return f"{file.version} {row}"
-
-    def _cells(self, file: _File, group: int) -> Any:
-        """The column of one row group. One thread reads it, the others wait for the same."""
-        key = (file.path, group)
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key][0]
-            cells = file.cells(group, self._column)
-            self._kept[key] = cells, cells.nbytes
-            while len(self._kept) > 1 and self._kept_bytes() > _KEPT_BYTES:
-                self._kept.popitem(last=False)
-            return cells
-
-    def _kept_bytes(self) -> int:
-        return sum(size for _, size in self._kept.values())
-
-
-class _File:
-    """One parquet file."""
-
-    def __init__(self, tree: FileTree, path: str) -> None:
-        parquet = _pyarrow_parquet()
-        self.path = path
-        self.source = inside(tree, path)
-        self.version = tree.stamp(path)
-        with _explained(self.source):
-            self._file = parquet.ParquetFile(tree.place(path) or io.BytesIO(tree.read(path)))
-            self.schema = self._file.schema_arrow
-            self._groups = [
-                self._file.metadata.row_group(number) for number in range(self._file.num_row_groups)
-            ]
-            counts = [group.num_rows for group in self._groups]
-            claimed = self._file.metadata.num_rows
-        self.count = sum(counts)
-        self._refuse_other_count(self.count, claimed)
-        if min(counts, default=0) < 0 or not 0 < self.count <= _MAX_ROWS:
-            raise DataError(
-                f"{self.source} has {self.count:,} rows; 1 to {_MAX_ROWS:,} can be read.",
-                "Name another file.",
-            )
-        self._starts = [sum(counts[:number]) for number in range(len(counts))]
-
-    def group_of(self, row: int) -> tuple[int, int]:
-        """The row group of a row, and its place in there."""
-        group = bisect_right(self._starts, row) - 1
-        return group, row - self._starts[group]
-
-    def cells(self, group: int, column: str) -> Any:
-        """A column of one row group, as an Arrow array in pieces."""
-        self._refuse_large(group)
-        with _explained(self.source):
-            table = self._file.read_row_group(group, columns=self._leaves(column, "bytes"))
-            table.validate(full=True)
-            cells = table.column(column)
-        self._refuse_other_count(len(cells), self._groups[group].num_rows)
-        return cells
-
-    def values(self, column: str, leaf: str = "") -> list[Any]:
-        """A column of the whole file, as Python objects."""
-        with _explained(self.source):
-            table = self._file.read(columns=self._leaves(column, leaf))
-            table.validate(full=True)
-            values: list[Any] = table.column(column).to_pylist()
-        self._refuse_other_count(len(values), self.count)
-        return [value and value.get(leaf) for value in values] if leaf else values
-
-    def begins_empty(self, column: str, leaf: str) -> bool:
-        """Whether the first rows of a part of a column are empty.
-
-        The file's own statistics would tell of all rows, but Arrow ends the process where the
-        statistics are damaged.
-        """
-        with _explained(self.source):
-            batches = self._file.iter_batches(
-                batch_size=_FIRST_ROWS, columns=self._leaves(column, leaf)
-            )
-            first = next(batches).column(0).to_pylist()
-        return not any(cell and cell.get(leaf) for cell in first)
-
-    def _leaves(self, column: str, leaf: str) -> list[str]:
-        from pyarrow import types
-
-        kind = self.schema.field(column).type
-        return [f"{column}.{leaf}"] if leaf and types.is_struct(kind) else [column]
-
-    def _refuse_other_count(self, found: int, claimed: int) -> None:
-        if found != claimed:
-            raise CorruptDataError(
-                f"{self.source} claims {claimed:,} rows where there are {found:,}.", _FETCH_AGAIN
-            )
-
-    def _refuse_large(self, group: int) -> None:
-        size = self._groups[group].total_byte_size
-        if size > _MAX_GROUP_BYTES:
-            raise DataError(
-                f"A row group of {self.source} holds {size:,} bytes, which are read at once.",
-                "Write the file anew with smaller row groups.",
-            )
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Columns:
     """What a schema says of its columns."""
@@ -262,7 +109,7 @@ class _Columns:
     """Columns of words or numbers."""
 
 
-def _columns(files: Sequence[_File], settings: SourceSettings, source: str) -> _Columns:
+def _columns(files: Sequence[ParquetFile], settings: SourceSettings, source: str) -> _Columns:
     found = _columns_of(files, files[0], settings, source)
     for file in files[1:]:
         if _columns_of(files, file, settings, file.source) != found:
@@ -274,7 +121,7 @@ def _columns(files: Sequence[_File], settings: SourceSettings, source: str) -> _
 
 
 def _columns_of(
-    files: Sequence[_File], file: _File, settings: SourceSettings, source: str
+    files: Sequence[ParquetFile], file: ParquetFile, settings: SourceSettings, source: str
 ) -> _Columns:
     from pyarrow import types
 
@@ -365,7 +212,9 @@ def _image_column(
     return None
 
 
-def _table(files: Sequence[_File], columns: _Columns, named: Collection[str], source: str) -> Table:
+def _table(
+    files: Sequence[ParquetFile], columns: _Columns, named: Collection[str], source: str
+) -> Table:
     """Names of the pictures, and the columns that may say label, group or split, as text."""
     wanted = [
         name
@@ -385,7 +234,7 @@ def _table(files: Sequence[_File], columns: _Columns, named: Collection[str], so
     )
 
 
-def _paths(files: Sequence[_File], columns: _Columns) -> list[str]:
+def _paths(files: Sequence[ParquetFile], columns: _Columns) -> list[str]:
     """The path of each picture; of one in a cell a name, with its row where paths do not tell."""
     if not columns.in_cells:
         return [
@@ -399,8 +248,8 @@ def _paths(files: Sequence[_File], columns: _Columns) -> list[str]:
 
 
 def _labelled(
-    rows: Rows, places: list[tuple[_File, int]], by_number: bool
-) -> tuple[Rows, list[tuple[_File, int]], str]:
+    rows: Rows, places: list[tuple[ParquetFile, int]], by_number: bool
+) -> tuple[Rows, list[tuple[ParquetFile, int]], str]:
     """The rows without the splits whose labels are secret: the hub writes -1 for all of them."""
     known = {
         split for split, label in zip(rows.splits, rows.labels, strict=True) if label != _NO_LABEL
@@ -423,7 +272,7 @@ def _labelled(
     )
 
 
-def _splits(files: Sequence[_File], source: str) -> list[str | None]:
+def _splits(files: Sequence[ParquetFile], source: str) -> list[str | None]:
     """The split of each row by the name of its file, or of a folder; None where there are none."""
     of_files = [_split_of_path(file.path) for file in files]
     if len(files) == 1 or not any(of_files):
@@ -456,7 +305,7 @@ def _missing_shards(files: Sequence[str]) -> list[str]:
     ]
 
 
-def _hub_features(file: _File) -> dict[str, Any]:
+def _hub_features(file: ParquetFile) -> dict[str, Any]:
     """What the Hugging Face hub writes of each column; nothing where it did not write the file."""
     try:
         document = json.loads((file.schema.metadata or {}).get(b"huggingface", b"{}"))
@@ -492,23 +341,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
-
-
-def _pyarrow_parquet() -> Any:
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError("Reading parquet", "pyarrow", "parquet") from error
-    return pyarrow.parquet
-
-
-@contextmanager
-def _explained(source: str) -> Iterator[None]:
-    """Turn what Arrow leaves with on damaged bytes into one sentence."""
-    try:
-        yield
-    except (SartorError, MemoryError):
-        raise
-    except Exception as error:  # Arrow's own, and a dozen of Python's
-        reason = shown((str(error).strip().splitlines() or [type(error).__name__])[0]).rstrip(".")
-        raise CorruptDataError(f"{source} is damaged: {reason}.", _FETCH_AGAIN) from error
