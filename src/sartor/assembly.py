@@ -14,7 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from .data.batches import Batches, Feed, prepared_ahead
+from .data.augment import vocabulary
+from .data.augment.pipeline import augmentation_of
+from .data.batches import Batch, Batches, Feed, prepared_ahead
 from .data.dataset import Dataset, Int64Array, UInt8Array
 from .data.description import channel_statistics
 from .data.preprocess import Preprocess
@@ -62,6 +64,7 @@ def resolve(
             "batch_size": len(split.train) if training.batch_size == "all" else training.batch_size,
             "device": choose_device(training.device),
             "threads": engine.chosen_threads(training.threads),
+            "augment": vocabulary.canonical(training.augment),
         }
     )
 
@@ -153,6 +156,13 @@ def make_job(recipe: Recipe, material: Material, model: nn.Module) -> Job:
             shuffle=training.shuffle,
             drop_last=training.drop_last,
             seed=training.seed,
+            augmentation=augmentation_of(
+                training.augment,
+                seed=training.seed,
+                num_classes=len(material.dataset.classes),
+                mean=material.preprocess.mean,
+                device=training.device,
+            ),
         ),
         val=material.feed(split.val, training) if len(split.val) else None,
         objective=_objective(training, material),
@@ -160,6 +170,12 @@ def make_job(recipe: Recipe, material: Material, model: nn.Module) -> Job:
         settings=training,
         classes=material.dataset.classes,
     )
+
+
+def first_batch(job: Job) -> Batch:
+    """The first batch of the first epoch as it is without augmentation."""
+    assert isinstance(job.batches, Batches), "made by make_job"
+    return job.batches.plain().batch(0, 0)
 
 
 def _model_name(recipe: Recipe, model_file: Path | None) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import tomli_w
 
+from .data.augment import vocabulary
 from .data.settings import UNFIT_SETTINGS, DataSettings, PreprocessSettings
 from .errors import RecipeError, UsageError, unknown
 from .models.settings import ModelSettings
@@ -170,6 +171,7 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
     for name in UNFIT_SETTINGS.get(recipe.data.format, ()):
         if getattr(recipe.data, name) is not None:
             yield f"{name} means nothing for the format {recipe.data.format}"
+    yield from vocabulary.parse(training.augment)[1]
     if training.nesterov and not (training.opt == "sgd" and training.momentum > 0):
         yield "nesterov needs opt sgd and a momentum above 0"
     if training.momentum and training.opt not in ("sgd", "rmsprop"):

@@ -127,7 +127,7 @@ def overfit_batch(
     said: Callable[[int, float, float], None] = lambda _step, _loss, _accuracy: None,
     **settings: Any,
 ) -> OverfitResult:
-    """Train on the first batch alone until it is learnt by heart; makes no run.
+    """Train on the first batch alone, not augmented, until it is learnt by heart; makes no run.
 
     A network that cannot do this has a mistake in it, or a learning rate that is far off.
     """
@@ -137,7 +137,7 @@ def overfit_batch(
     _, warned = _checked(job, resolved)
     warn(warned)
     with engine.tuned(resolved.training):
-        return learn_by_heart(job, job.batches.batch(0, 0), resolved.training.lr, said)
+        return learn_by_heart(job, assembly.first_batch(job), resolved.training.lr, said)
 
 
 def find_learning_rate(
@@ -205,7 +205,7 @@ def _assemble(
 
 def _checked(job: Job, recipe: Recipe) -> tuple[float, list[str]]:
     with engine.tuned(recipe.training):
-        return check_model(job, job.batches.batch(0, 0))
+        return check_model(job, assembly.first_batch(job))
 
 
 def _continue(

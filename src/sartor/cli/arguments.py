@@ -52,7 +52,8 @@ class Fit:
     seeds: int | None = None
     """Train with so many seeds, counted up from --seed: a run for each, their mean and spread."""
     overfit_batch: bool = False
-    """Check the network: train on one batch until it is learnt by heart. Makes no run."""
+    """Check the network: train on one batch, not augmented, until it is learnt by heart. Makes no
+    run."""
     lr_find: bool = False
     """Range test: train a copy for at most 100 steps at rising learning rates, suggest one. Makes
     no run; --out names a picture of the curve (.png, .svg or .pdf)."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from .augment import mixing
+from .augment.pipeline import Augmentation
 from .dataset import Int64Array
 from .order import epoch_order
 
@@ -21,7 +24,8 @@ class Batch(NamedTuple):
     images: Tensor
     """float32 (B, C, H, W), normalised, on the device."""
     labels: Tensor
-    """int64 (B,), on the device."""
+    """int64 (B,), on the device; where pictures are mixed, float32 (B, num_classes): the share of
+    each class."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -47,8 +51,15 @@ class Feed:
             images, labels = self.images[rows], self.labels[rows]
         else:
             images, labels = self.images.index_select(0, rows), self.labels.index_select(0, rows)
-        floats = self.normalize(images)
-        return Batch(floats.contiguous(memory_format=self.memory_format), labels)
+        return Batch(self.floats(images), labels)
+
+    def floats(self, images: Tensor) -> Tensor:
+        """Images uint8 (B, C, H, W) as the model takes them."""
+        return self.laid_out(self.normalize(images))
+
+    def laid_out(self, images: Tensor) -> Tensor:
+        """Images in the layout that the model likes."""
+        return images.contiguous(memory_format=self.memory_format)
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """Every image once, in the order of `indices`, for evaluation."""
@@ -78,6 +89,7 @@ class Batches:
     shuffle: bool
     drop_last: bool
     seed: int
+    augmentation: Augmentation | None = None
     # A cache, not a state: each value follows from its key, the epoch.
     _orders: dict[int, Tensor | slice] = field(default_factory=dict, repr=False)
 
@@ -89,9 +101,31 @@ class Batches:
     def batch(self, epoch: int, position: int) -> Batch:
         """Batch `position` of `epoch`, both counted from 0."""
         start = position * self.batch_size
-        return self.feed.take(
-            _part(self._order(epoch), start, min(start + self.batch_size, len(self.feed)))
-        )
+        rows = _part(self._order(epoch), start, min(start + self.batch_size, len(self.feed)))
+        if self.augmentation is None:
+            return self.feed.take(rows)
+        return self._augmented(self.augmentation, _as_tensor(rows, self.feed.images.device), epoch)
+
+    def plain(self) -> Batches:
+        """The same batches without augmentation."""
+        return replace(self, augmentation=None)
+
+    def _augmented(self, augmentation: Augmentation, rows: Tensor, epoch: int) -> Batch:
+        feed, mixes = self.feed, augmentation.mixing
+        if mixes is not None:
+            chance = augmentation.chance(rows, epoch, mixing.DRAWS)
+            rows = torch.cat([rows, mixes.partners(chance, self._members)])
+        labels = feed.labels.index_select(0, rows)
+        images = augmentation.images(feed.images.index_select(0, rows), rows, epoch)
+        if mixes is None:
+            return Batch(feed.floats(images), labels)
+        mixed = mixes.blend(feed.normalize(images), labels, chance)
+        return Batch(feed.laid_out(mixed.images), mixed.labels)
+
+    @cached_property
+    def _members(self) -> Tensor:
+        """Every training image, int64 (M,)."""
+        return torch.from_numpy(self.feed.indices).to(self.feed.images.device)
 
     def _order(self, epoch: int) -> Tensor | slice:
         key = epoch if self.shuffle else 0
@@ -114,6 +148,10 @@ def _part(rows: Tensor | slice, start: int, stop: int) -> Tensor | slice:
     if isinstance(rows, slice):
         return slice(rows.start + start, rows.start + stop)
     return rows[start:stop]
+
+
+def _as_tensor(rows: Tensor | slice, device: torch.device) -> Tensor:
+    return torch.arange(rows.start, rows.stop, device=device) if isinstance(rows, slice) else rows
 
 
 class Ahead:

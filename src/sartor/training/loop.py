@@ -92,7 +92,7 @@ class Outcome(NamedTuple):
     logits: Tensor
     """(B, K)."""
     labels: Tensor
-    """int64 (B,)."""
+    """int64 (B,), or of mixed pictures float32 (B, K)."""
 
 
 def update(job: Job, batch: Batch, lr: float) -> Outcome:
@@ -117,7 +117,9 @@ def update(job: Job, batch: Batch, lr: float) -> Outcome:
 
 
 def count_correct(logits: Tensor, labels: Tensor) -> int:
-    """How many of the labels have the highest logit."""
+    """How many of the labels have the highest logit; of a mixed picture the larger share counts."""
+    if labels.ndim == 2:
+        labels = labels.argmax(1)
     return int((logits.argmax(1) == labels).sum())
 
 

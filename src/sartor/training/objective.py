@@ -14,6 +14,10 @@ from torch import Tensor
 class Objective:
     """What training makes small: sum(logits, labels) / weight(labels).
 
+    Labels are int64 (B,), or of mixed pictures the share of each class, float32 (B, K). Then the
+    losses cross-entropy and bce are those of each class, weighted with its share; mse is the
+    distance from the shares.
+
     Sums and weights add up over batches and parts of batches; a mean of means would not be exact.
     """
 
@@ -24,7 +28,7 @@ class Objective:
     """float32 (num_classes,) on the device, or None for all ones."""
 
     def sum(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Sum of the images' losses: logits float (B, K), labels int64 (B,) -> scalar."""
+        """Sum of the images' losses: logits float (B, K), labels (B,) or (B, K) -> scalar."""
         logits = logits.float()
         if self.loss == "cross-entropy":
             return F.cross_entropy(
@@ -34,19 +38,29 @@ class Objective:
                 label_smoothing=self.smoothing,
                 reduction="sum",
             )
-        one_hot = F.one_hot(labels, logits.shape[1]).to(logits.dtype)
+        shares = labels if labels.ndim == 2 else F.one_hot(labels, logits.shape[1])
+        shares = shares.to(logits.dtype)
         if self.loss == "mse":
-            cells = F.mse_loss(logits, one_hot, reduction="none")
+            cells = F.mse_loss(logits, shares, reduction="none")
         else:
-            cells = F.binary_cross_entropy_with_logits(logits, one_hot, reduction="none")
+            cells = F.binary_cross_entropy_with_logits(logits, shares, reduction="none")
         losses = cells.mean(dim=1)
         if self.class_weights is not None:
-            losses = losses * self.class_weights[labels]
+            losses = losses * self._weights_of(self.class_weights, labels)
         return losses.sum()
 
     def weight(self, labels: Tensor) -> Tensor | int:
         """What the sum is divided by: the number of images, or the sum of their weights."""
-        return len(labels) if self.class_weights is None else self.class_weights[labels].sum()
+        if self.class_weights is None:
+            return len(labels)
+        return self._weights_of(self.class_weights, labels).sum()
+
+    @staticmethod
+    def _weights_of(class_weights: Tensor, labels: Tensor) -> Tensor:
+        """Of each image, (B,); of a mixed one that of each class by its share."""
+        if labels.ndim == 2:
+            return (labels * class_weights).sum(dim=1)
+        return class_weights[labels]
 
     def plain(self) -> Objective:
         """The same loss without smoothing and weights, for judging."""

@@ -1,0 +1,152 @@
+"""All that a recipe's words ask for, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import colour, geometry, pixels, policies
+from .chance import Chance, Draws, chance_for, keys_of
+from .mixing import Mixing
+from .vocabulary import (
+    BY_KORNIA,
+    MIXING,
+    Affine,
+    Blur,
+    ColorJitter,
+    Crop,
+    Cutmix,
+    Cutout,
+    Erase,
+    Flip,
+    Grayscale,
+    Mixup,
+    Perspective,
+    RandAugment,
+    ResizedCrop,
+    Rotate,
+    Sharpness,
+    Shift,
+    Step,
+    TrivialAugment,
+    VerticalFlip,
+    steps_of,
+)
+
+_NUMBERS_AT_ONCE = 1 << 20
+
+
+class Operation(NamedTuple):
+    """One change of a batch."""
+
+    draws: Draws
+    change: Callable[[Tensor, Chance], Tensor]
+    """uint8 (B, C, H, W), which it may overwrite -> the same shape."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Augmentation:
+    """Random changes, each a pure function of (seed, epoch, index of the sample).
+
+    Batches of any size and composition, in any order and made by any thread, show a sample as the
+    same picture; on the processor bit for bit.
+    """
+
+    operations: tuple[Operation, ...]
+    mixing: Mixing | None
+    seed: int
+
+    def images(self, images: Tensor, indices: Tensor, epoch: int) -> Tensor:
+        """The samples `indices`, int64 (B,), as they look in `epoch`; may overwrite the images."""
+        # A part at a time, which stays in the processor's cache.
+        size = max(1, _NUMBERS_AT_ONCE // images[0].numel())
+        if not self.operations or len(images) <= size:
+            return self._part(images, indices, epoch)
+        parts = zip(torch.split(images, size), torch.split(indices, size), strict=True)
+        return torch.cat([self._part(*part, epoch) for part in parts])
+
+    def chance(self, indices: Tensor, epoch: int, *draws: Draws) -> Chance:
+        """What chance says about these samples in `epoch`."""
+        return chance_for(indices, keys_of(self.seed, epoch, draws, indices.device), epoch)
+
+    def _part(self, images: Tensor, indices: Tensor, epoch: int) -> Tensor:
+        chance = self.chance(indices, epoch, *(operation.draws for operation in self.operations))
+        first = 0
+        for draws, change in self.operations:
+            images = change(images, chance.part(first, draws.number))
+            first += draws.number
+        return images
+
+
+def augmentation_of(
+    words: Sequence[str],
+    *,
+    seed: int,
+    num_classes: int,
+    mean: Sequence[float],
+    device: torch.device | str = "cpu",
+) -> Augmentation | None:
+    """The augmentation that `words` ask for; None where they ask for none.
+
+    `mean` is the mean colour, 0..1 for each channel, with which pixels are painted over.
+
+    Raises:
+        RecipeError: words that are none. UsageError: kornia is needed and not there.
+    """
+    steps = steps_of(words)
+    if not steps:
+        return None
+    colour.require_kornia([name for name, step in steps.items() if isinstance(step, BY_KORNIA)])
+    fill = torch.tensor([round(255 * value) for value in mean]).clamp_(0, 255).to(torch.uint8)
+    return Augmentation(
+        operations=tuple(
+            _operation(name, step, fill.to(device))
+            for name, step in steps.items()
+            if not isinstance(step, MIXING)
+        ),
+        mixing=_mixing(steps, num_classes),
+        seed=seed,
+    )
+
+
+_CHANGES: dict[type[Step], tuple[int, Callable[..., Tensor]]] = {
+    Flip: (1, geometry.flip),
+    VerticalFlip: (1, geometry.vertical_flip),
+    Crop: (2, geometry.crop),
+    Shift: (2, geometry.shift),
+    Rotate: (1, geometry.rotate),
+    Affine: (5, geometry.affine),
+    Perspective: (9, geometry.perspective),
+    ResizedCrop: (4, geometry.resized_crop),
+    Cutout: (2, pixels.cutout),
+    Erase: (5, pixels.erase),
+    Grayscale: (1, pixels.grayscale),
+    ColorJitter: (4, colour.color_jitter),
+    Blur: (2, colour.blur),
+    Sharpness: (1, colour.sharpness),
+    RandAugment: (policies.DRAWS, policies.randaugment),
+    TrivialAugment: (policies.DRAWS, policies.trivialaugment),
+}
+"""Of each step the draws, of RandAugment those of one change, and the function."""
+
+
+def _operation(name: str, step: Step, fill: Tensor) -> Operation:
+    count, change = _CHANGES[type(step)]
+    if isinstance(step, RandAugment):
+        count *= step.count
+    steady = isinstance(step, Flip) and step.chance == "alternating"
+    paints = (fill,) if isinstance(step, Cutout | Erase) else ()
+    return Operation(Draws(name, count, steady), partial(change, step, *paints))
+
+
+def _mixing(steps: Mapping[str, Step], num_classes: int) -> Mixing | None:
+    mixup = next((step for step in steps.values() if isinstance(step, Mixup)), None)
+    cutmix = next((step for step in steps.values() if isinstance(step, Cutmix)), None)
+    if mixup is None and cutmix is None:
+        return None
+    return Mixing(mixup=mixup, cutmix=cutmix, num_classes=num_classes)

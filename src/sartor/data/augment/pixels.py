@@ -1,0 +1,70 @@
+"""What pixels become, where they are: painted over, or gray.
+
+Images are uint8 (B, C, H, W), contiguous, and may be overwritten.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .chance import Chance
+from .geometry import changed, logarithmic
+from .vocabulary import Cutout, Erase, Grayscale
+
+_THINNEST = 3.3
+
+
+def cutout(step: Cutout, fill: Tensor, images: Tensor, chance: Chance) -> Tensor:
+    """Paint a square around a random pixel of each; what is beyond the edges is cut off."""
+    height, width = images.shape[2:]
+    top = chance.whole(0, height) - step.pixels // 2
+    left = chance.whole(1, width) - step.pixels // 2
+    return _painted(images, boxes(images, top, left, top + step.pixels, left + step.pixels), fill)
+
+
+def erase(step: Erase, fill: Tensor, images: Tensor, chance: Chance) -> Tensor:
+    """Paint a rectangle somewhere on some."""
+    return changed(
+        images,
+        chosen := chance.unit(0) < step.chance,
+        lambda some: _erased(step, fill, some, Chance(chance.words[1:, chosen], chance.epoch)),
+    )
+
+
+def grayscale(step: Grayscale, images: Tensor, chance: Chance) -> Tensor:
+    """Make some gray; those of one channel are."""
+    if images.shape[1] == 1:
+        return images
+    return changed(images, chance.unit(0) < step.chance, gray)
+
+
+def gray(images: Tensor) -> Tensor:
+    """Luma of ITU-R 601 in all three channels, bit for bit as Pillow's mode L."""
+    red, green, blue = images.to(torch.int32).unbind(1)
+    luma = (red * 19_595 + green * 38_470 + blue * 7_471 + 0x8000) >> 16
+    return luma.to(torch.uint8).unsqueeze(1).expand_as(images)
+
+
+def boxes(images: Tensor, top: Tensor, left: Tensor, bottom: Tensor, right: Tensor) -> Tensor:
+    """bool (B, 1, H, W): true inside; bottom and right are the first outside."""
+    rows = torch.arange(images.shape[2], device=images.device)
+    columns = torch.arange(images.shape[3], device=images.device)
+    inside_rows = (rows >= top.unsqueeze(1)) & (rows < bottom.unsqueeze(1))
+    inside_columns = (columns >= left.unsqueeze(1)) & (columns < right.unsqueeze(1))
+    return inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
+
+
+def _erased(step: Erase, fill: Tensor, images: Tensor, chance: Chance) -> Tensor:
+    height, width = images.shape[2:]
+    area = chance.unit(0) * (step.largest - step.smallest) + step.smallest
+    (ratio,) = chance.entry(1, logarithmic(_THINNEST, images.device))
+    high = (area * ratio).sqrt().mul_(height).round_().clamp_(1, height)
+    wide = (area / ratio).sqrt().mul_(width).round_().clamp_(1, width)
+    top = (chance.unit(2) * (height + 1 - high)).floor_()
+    left = (chance.unit(3) * (width + 1 - wide)).floor_()
+    return _painted(images, boxes(images, top, left, top + high, left + wide), fill)
+
+
+def _painted(images: Tensor, where: Tensor, fill: Tensor) -> Tensor:
+    return torch.where(where, fill.view(1, -1, 1, 1), images)
