@@ -96,6 +96,9 @@ class Data:
     """Draw the image of this number, counted from 0, into a picture."""
     pixels: bool = False
     """Write the value of every pixel on that image."""
+    augment: tuple[str, ...] = ()
+    """Draw that image and then, epoch by epoch, what training with this augmentation makes of it,
+    such as flip crop=4; see sartor fit --help."""
     out: Path | None = None
     """Where the picture goes (.png, .svg or .pdf); by default the current folder."""
     seed: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import abc
 from dataclasses import replace
 from typing import Any, get_origin
@@ -10,6 +11,8 @@ from typing import Any, get_origin
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from ..data.augment.vocabulary import ELSEWHERE, STEPS
+from ..errors import UsageError
 from ..models.settings import parse_model_kwargs
 from ..recipe import Recipe, load_recipe
 from . import arguments as verbs
@@ -36,6 +39,8 @@ def _words_with_equals(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any]
 def parse(verb: str, class_name: str, words: list[str]) -> Any:
     """The verb's arguments. Help and mistakes are printed, and leave with 0 and 2."""
     kind = getattr(verbs, class_name)
+    if kind is verbs.Fit:
+        _explain_augmentation_flags(words)
     if os.environ.get("NO_COLOR"):
         # tyro has no other switch for it.
         tyro._experimental_options["ansi_codes"] = False
@@ -48,6 +53,24 @@ def parse(verb: str, class_name: str, words: list[str]) -> Any:
         registry=_REGISTRY,
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
     )
+
+
+def _explain_augmentation_flags(words: list[str]) -> None:
+    """Who knows timm's flags --hflip, --reprob, --mixup and their like is told ours.
+
+    Raises:
+        UsageError: one of them is among the words.
+    """
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        flag, _, value = word.partition("=")
+        name = ELSEWHERE.get(flag.removeprefix("--"), flag.removeprefix("--"))
+        if flag.startswith("--") and name in STEPS:
+            number = re.fullmatch(r"[\d.]+", value or following)
+            example = f"{name}={number[0]}" if number else name
+            raise UsageError(
+                f"There is no flag {flag}: random changes are words of --augment.",
+                f"Write: --augment {example}",
+            )
 
 
 def changed_settings(parsed: verbs.Fit) -> dict[str, Any]:

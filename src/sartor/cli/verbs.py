@@ -64,9 +64,13 @@ def data(given: arguments.Data) -> int:
     from ..recipe import Recipe
 
     _check_count("--samples", given.samples)
+    if given.augment and given.pixels:
+        raise UsageError("--pixels shows one image as it is.", "Leave it or --augment out.")
     recipe = Recipe().with_settings({**vars(given.data), "source": given.target})
     dataset = open_source(recipe.data, note=_note)
-    wants_picture = given.samples or given.out or given.pixels or given.image is not None
+    wants_picture = (
+        given.samples or given.out or given.pixels or given.augment or given.image is not None
+    )
     if wants_picture:
         path = _draw(given, dataset)
         _note(f"Wrote {path}")
@@ -357,6 +361,8 @@ def _draw(given: arguments.Data, dataset: Any) -> Path:
     from ..data.order import epoch_order
     from ..report.figures import pixel_image, sample_grid, save_figure
 
+    if given.augment:
+        return _draw_variants(given, dataset)
     if given.image is not None or given.pixels:
         number = given.image or 0
         figure = pixel_image(dataset, number) if given.pixels else sample_grid(dataset, [number])
@@ -368,6 +374,28 @@ def _draw(given: arguments.Data, dataset: Any) -> Path:
         name = f"{dataset.name}-samples.png"
     path = given.out or Path(name)
     save_figure(figure, path)
+    return path
+
+
+def _draw_variants(given: arguments.Data, dataset: Any) -> Path:
+    """One image, first as it is, then as training sees it."""
+    import numpy as np
+
+    from ..data.augment.preview import variants
+    from ..data.dataset import Dataset
+    from ..report.figures import sample_grid, save_figure
+
+    number = given.image or 0
+    count = (given.samples or 32) - 1
+    made = variants(dataset, given.augment, number, count=count, seed=given.seed)
+    images = np.stack([dataset.images[number], *(variant.image for variant in made)])
+    shown = Dataset(images, np.zeros(len(images), np.int64), dataset.classes)
+    captions = [f"image {number}: {dataset[number].class_name}"]
+    for epoch, (_, shares) in enumerate(made, 1):
+        mixed = [f"{name} {share:.0%}" for name, share in shares.items() if len(shares) > 1]
+        captions.append("\n".join([f"epoch {epoch}", *mixed]))
+    path = given.out or Path(f"{dataset.name}-{number}-augmented.png")
+    save_figure(sample_grid(shown, range(len(images)), captions=captions), path)
     return path
 
 

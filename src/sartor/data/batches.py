@@ -102,6 +102,10 @@ class Batches:
         """Batch `position` of `epoch`, both counted from 0."""
         start = position * self.batch_size
         rows = _part(self._order(epoch), start, min(start + self.batch_size, len(self.feed)))
+        return self.samples(rows, epoch)
+
+    def samples(self, rows: Tensor | slice, epoch: int) -> Batch:
+        """The dataset's images at `rows` as training sees them in `epoch`."""
         if self.augmentation is None:
             return self.feed.take(rows)
         return self._augmented(self.augmentation, _as_tensor(rows, self.feed.images.device), epoch)

@@ -38,7 +38,7 @@ from .vocabulary import (
     steps_of,
 )
 
-_NUMBERS_AT_ONCE = 1 << 20
+_NUMBERS_AT_ONCE = 1 << 22
 
 
 class Operation(NamedTuple):
@@ -63,9 +63,11 @@ class Augmentation:
 
     def images(self, images: Tensor, indices: Tensor, epoch: int) -> Tensor:
         """The samples `indices`, int64 (B,), as they look in `epoch`; may overwrite the images."""
-        # A part at a time, which stays in the processor's cache.
+        if not self.operations:
+            return images
+        # Large batches a part at a time: what is computed on the way takes a multiple of the bytes.
         size = max(1, _NUMBERS_AT_ONCE // images[0].numel())
-        if not self.operations or len(images) <= size:
+        if len(images) <= size:
             return self._part(images, indices, epoch)
         parts = zip(torch.split(images, size), torch.split(indices, size), strict=True)
         return torch.cat([self._part(*part, epoch) for part in parts])
