@@ -67,8 +67,8 @@ class TestResolving:
             for name, value in recipe.settings().items()
             if value in (None, "auto", "all", "", (), {})
         }
-        # What is open for good: no clipping, no early stopping.
-        assert open_ones == {"clip_grad", "patience"}
+        # What is open for good: no clipping, no early stopping, no augmentation.
+        assert open_ones == {"clip_grad", "patience", "augment"}
         assert recipe.preprocess.image_size == (9, 9)
         assert recipe.preprocess.channels == 1
         assert recipe.training.batch_size == 20
@@ -89,6 +89,10 @@ class TestResolving:
         again, read = assembled(Recipe.from_toml(recipe.to_toml()))
         assert read == recipe
         assert_same_job(job, again)
+
+    def test_writes_augmentation_out(self) -> None:
+        _, recipe = assembled(augment="flip crop=2")
+        assert recipe.training.augment == ("flip=0.5", "crop=2,zero")
 
     def test_keeps_what_is_given(self) -> None:
         given = {
@@ -316,3 +320,29 @@ def test_arrays_that_may_not_be_written_to_are_no_cause_for_warnings() -> None:
         job, _ = assembled(dataset=Dataset(images, labels, DATASET.classes))
         job.batches.batch(0, 0)
     assert [str(warning.message) for warning in caught] == []
+
+
+class TestAugmentation:
+    def test_changes_the_training_images_alone(self) -> None:
+        plain, _ = assembled(model="linear", batch_size=20)
+        job, _ = assembled(model="linear", batch_size=20, augment=["flip=1", "mixup"])
+        assert job.val is not None
+        assert plain.val is not None
+        for ours, theirs in zip(job.val.in_order(5), plain.val.in_order(5), strict=True):
+            assert torch.equal(ours.images, theirs.images)
+            assert torch.equal(ours.labels, theirs.labels)
+        ours, theirs = job.batches.batch(0, 0), plain.batches.batch(0, 0)
+        assert not torch.equal(ours.images, theirs.images)
+        assert ours.labels.shape == (20, 3)
+
+    def test_the_first_batch_is_looked_at_as_it_is(self) -> None:
+        plain, _ = assembled(model="linear")
+        job, _ = assembled(model="linear", augment=["flip=1", "mixup"])
+        ours, theirs = assembly.first_batch(job), plain.batches.batch(0, 0)
+        assert torch.equal(ours.images, theirs.images)
+        assert torch.equal(ours.labels, theirs.labels)
+
+    def test_paints_with_what_becomes_zero(self) -> None:
+        job, _ = assembled(model="linear", augment=["erase=1,1,1"])
+        # Up to the rounding of the mean to a whole level, of which a standard deviation is 29.
+        assert (job.batches.batch(0, 0).images.abs() < 0.03).float().mean() > 0.5

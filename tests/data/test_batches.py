@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from sartor.data.augment.pipeline import augmentation_of
 from sartor.data.batches import Ahead, Batch, Batches, Feed
 from sartor.data.order import epoch_order
 
@@ -272,3 +273,86 @@ def test_the_cache_of_orders_survives_many_threads() -> None:
     call: Callable[[tuple[int, int]], Batch] = lambda place: batches.batch(*place)  # noqa: E731
     with often_switching(), ThreadPoolExecutor(16) as pool:
         assert len(list(pool.map(call, places))) == 600
+
+
+class TestAugmented:
+    """What augmentation does to a sample depends neither on the batch nor on who makes it."""
+
+    @staticmethod
+    def batches(**changes: object) -> Batches:
+        generator = torch.Generator().manual_seed(2)
+        feed = Feed(
+            images=torch.randint(0, 256, (COUNT, 3, 6, 5), dtype=torch.uint8, generator=generator),
+            labels=torch.arange(COUNT) % 4,
+            indices=np.arange(3, COUNT),
+            normalize=halved,
+        )
+        words = ["flip", "crop=2", "rotate=20", "erase=0.5", "mixup", "cutmix"]
+        augmentation = augmentation_of(words, seed=5, num_classes=4, mean=(0.5, 0.5, 0.5))
+        plain = Batches(
+            feed=feed,
+            batch_size=8,
+            shuffle=True,
+            drop_last=False,
+            seed=5,
+            augmentation=augmentation,
+        )
+        return replace(plain, **changes, _orders={})  # type: ignore[arg-type]
+
+    @staticmethod
+    def epoch(batches: Batches | Ahead, epoch: int) -> Batch:
+        parts = [batches.batch(epoch, position) for position in range(len(batches))]
+        images, labels = zip(*parts, strict=True)
+        return Batch(torch.cat(images), torch.cat(labels))
+
+    @pytest.mark.parametrize("batch_size", [1, 7, 50])
+    def test_no_size_of_batch_matters(self, batch_size: int) -> None:
+        expected = self.epoch(self.batches(), 2)
+        epoch = self.epoch(self.batches(batch_size=batch_size), 2)
+        assert torch.equal(epoch.images, expected.images)
+        assert torch.equal(epoch.labels, expected.labels)
+
+    def test_neither_does_the_order(self) -> None:
+        order = self.batches().feed.indices[epoch_order(COUNT - 3, 5, 2)] - 3
+        shuffled = self.epoch(self.batches(), 2)
+        in_order = self.epoch(self.batches(shuffle=False), 2)
+        assert torch.equal(shuffled.images, in_order.images[order])
+        assert torch.equal(shuffled.labels, in_order.labels[order])
+
+    @pytest.mark.parametrize("workers", [1, 3])
+    def test_nor_the_threads(self, workers: int) -> None:
+        expected = [self.epoch(self.batches(), epoch) for epoch in range(3)]
+        ahead = Ahead(self.batches(), workers)
+        with often_switching():
+            for epoch, batch in enumerate(expected):
+                again = self.epoch(ahead, epoch)
+                assert torch.equal(again.images, batch.images)
+                assert torch.equal(again.labels, batch.labels)
+        ahead.close()
+
+    def test_epochs_differ_and_the_images_stay(self) -> None:
+        batches = self.batches(shuffle=False)
+        before = batches.feed.images.clone()
+        one, other = self.epoch(batches, 0), self.epoch(batches, 1)
+        assert (one.images != other.images).flatten(1).any(1).float().mean() > 0.9
+        assert torch.equal(batches.feed.images, before)
+
+    def test_plain_ones_are_as_without(self) -> None:
+        plain = self.batches().plain()
+        without = self.batches(augmentation=None)
+        assert torch.equal(plain.batch(1, 2).images, without.batch(1, 2).images)
+
+    def test_mixed_with_training_images_alone(self) -> None:
+        """The first three stand for the validation split: white, they would shine through."""
+        batches = self.batches(
+            augmentation=augmentation_of(["mixup=1"], seed=0, num_classes=4, mean=(0.5,) * 3)
+        )
+        batches.feed.images[:3] = 255
+        batches.feed.images[3:] = 0
+        assert all(self.epoch(batches, epoch).images.max() == 0 for epoch in range(5))
+
+    def test_layout_changes_no_value(self) -> None:
+        batches = self.batches()
+        last = replace(batches, feed=channels_last(batches.feed))
+        assert torch.equal(last.batch(0, 1).images, batches.batch(0, 1).images)
+        assert last.batch(0, 1).images.is_contiguous(memory_format=torch.channels_last)

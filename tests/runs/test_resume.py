@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import sartor
+from sartor.api.run import load_checkpoint
 from sartor.data.dataset import Dataset
 from sartor.events import EpochDone, Event
 from sartor.runs.folder import RunFolder
@@ -31,8 +32,9 @@ class TestLonger:
             {"opt": "adam", "clip_grad": 1.0},
             {"opt": "adamw", "weight_decay": 0.01, "grad_accum_steps": 2, "val_fraction": 0.0},
             {"opt": "rmsprop", "momentum": 0.5, "smoothing": 0.1, "sched": "step"},
+            {"opt": "sgd", "augment": "crop=1 flip=alternating rotate mixup", "workers": 2},
         ],
-        ids=lambda settings: settings["opt"],
+        ids=lambda settings: " ".join(map(str, settings.values())),
     )
     def test_with_a_constant_schedule_it_equals_the_long_training(
         self, settings: dict[str, Any], digits: Dataset, tmp_path: Path
@@ -47,6 +49,23 @@ class TestLonger:
         ]
         assert run.recipe == long.recipe
         assert run.evaluate().to_json() == long.evaluate().to_json()
+
+    def test_augmented_and_interrupted_amid_an_epoch_it_ends_with_the_same_bits(
+        self, digits: Dataset, tmp_path: Path
+    ) -> None:
+        augment = ["flip", "shift=0.2", "rotate=20", "erase=0.5", "mixup", "cutmix"]
+        settings: dict[str, Any] = SMALL | {"augment": augment, "epochs": 3}
+        whole = sartor.fit(digits, out=tmp_path / "whole", **settings)
+        out = tmp_path / "run"
+        with pytest.raises(sartor.Interrupted):
+            # The first step of the second epoch is the next.
+            sartor.fit(digits, out=out, on_event=interrupt_after(1), **settings)
+        assert load_checkpoint(RunFolder(out), "last").progress.position > 0
+        resumed = sartor.resume(out, data=digits)
+        assert resumed.weights_sha256 == whole.weights_sha256
+        figures = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+        for row, expected in zip(resumed.history, whole.history, strict=True):
+            assert [row[name] for name in figures] == [expected[name] for name in figures]
 
     def test_the_recipe_before_is_kept(self, run_copy: Path, command: Any) -> None:
         before = (run_copy / "recipe.toml").read_text()

@@ -292,6 +292,13 @@ class TestDescent:
             torch.testing.assert_close(moved, expected[step] * slope, rtol=1e-3, atol=1e-6)
 
 
+def test_of_a_mixed_picture_the_larger_share_counts() -> None:
+    logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0], [0.0, 3.0, 2.0]])
+    shares = torch.tensor([[0.6, 0.4, 0.0], [0.0, 0.7, 0.3], [0.1, 0.5, 0.4]])
+    assert loop.count_correct(logits, shares) == 2
+    assert loop.count_correct(logits, shares.argmax(1)) == 2
+
+
 class TestAccumulation:
     @pytest.mark.parametrize("weights", ["none", "balanced", (0.2, 1.0, 5.0)], ids=str)
     @pytest.mark.parametrize(("small", "groups"), [(4, 3), (1, 8), (5, 2), (3, 31), (31, 2)])
@@ -308,6 +315,20 @@ class TestAccumulation:
         torch.testing.assert_close(
             weights_of(parts), weights_of(whole), rtol=1e-4, atol=1e-6, check_dtype=False
         )
+        for ours, expected in zip(*map(without_clocks, rows), strict=True):
+            assert ours == pytest.approx(expected, rel=1e-4)
+
+    @pytest.mark.parametrize("weights", ["none", "balanced"])
+    def test_so_it_is_of_mixed_pictures(self, make_job: MakeJob, weights: str) -> None:
+        """Whose partners depend on no batch."""
+        common = {"opt": "sgd", "lr": 0.05, "epochs": 2, "class_weights": weights}
+        common |= {"augment": "flip mixup=1 cutmix", "loss": "cross-entropy"}
+        nets = [linear(), linear()]
+        nets[1].load_state_dict(nets[0].state_dict())
+        parts = make_job(nets[0], batch_size=5, grad_accum_steps=2, **common)
+        whole = make_job(nets[1], batch_size=10, **common)
+        rows = [rows_of(run(job)) for job in (parts, whole)]
+        torch.testing.assert_close(weights_of(parts), weights_of(whole), rtol=1e-4, atol=1e-6)
         for ours, expected in zip(*map(without_clocks, rows), strict=True):
             assert ours == pytest.approx(expected, rel=1e-4)
 
@@ -506,6 +527,8 @@ RESUMED: dict[str, dict[str, Any]] = {
     "batch norm, dropout, channels last": {"model": "everything"},
     "bfloat16": {"model": "everything", "amp_dtype": "bfloat16"},
     "no validation": {"model": "everything", "val": False},
+    "augmentation": {"augment": "flip crop=1 rotate=20 erase sharpness", "opt": "sgd"},
+    "mixing, weights": {"augment": "mixup cutmix", "class_weights": "balanced", "smoothing": 0.1},
     "drop last": {"drop_last": True, "clip_grad": 0.5, "sched": "cosine", "warmup_epochs": 0.5},
 }
 

@@ -102,6 +102,63 @@ def test_parts_add_up_to_the_whole(
     assert weight == pytest.approx(float(objective.weight(LABELS)), rel=1e-5)
 
 
+class TestShares:
+    """Labels of mixed pictures: for each class its share."""
+
+    OTHER = (LABELS + 2) % 5
+    SHARE = torch.linspace(0, 1, 17)
+    MIXED = F.one_hot(LABELS, 5) * SHARE[:, None] + F.one_hot(OTHER, 5) * (1 - SHARE[:, None])
+
+    @pytest.mark.parametrize("loss", LOSSES)
+    @pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["even", "weighted"])
+    def test_one_class_alone_is_a_label(self, loss: str, weights: Tensor | None) -> None:
+        objective = Objective(loss=loss, class_weights=weights)
+        one_hot = F.one_hot(LABELS, 5).float()
+        torch.testing.assert_close(mean(objective, labels=one_hot), mean(objective))
+        torch.testing.assert_close(
+            torch.as_tensor(objective.weight(one_hot)), torch.as_tensor(objective.weight(LABELS))
+        )
+
+    @pytest.mark.parametrize(
+        ("loss", "smoothing", "weights"),
+        [
+            ("cross-entropy", 0.0, None),
+            ("cross-entropy", 0.2, None),
+            ("cross-entropy", 0.0, WEIGHTS),
+            ("cross-entropy", 0.2, WEIGHTS),
+            ("bce", 0.0, None),
+        ],
+        ids=["plain", "smoothed", "weighted", "both", "bce"],
+    )
+    def test_the_loss_is_that_of_both_labels_by_their_shares(
+        self, loss: str, smoothing: float, weights: Tensor | None
+    ) -> None:
+        """As mixup and cutmix write it: share * loss(one) + (1 - share) * loss(other)."""
+        objective = Objective(loss=loss, smoothing=smoothing, class_weights=weights)
+        by_hand = sum(
+            float(share * objective.sum(logits, one) + (1 - share) * objective.sum(logits, other))
+            for share, logits, one, other in zip(
+                self.SHARE, LOGITS.split(1), LABELS.split(1), self.OTHER.split(1), strict=True
+            )
+        )
+        assert float(objective.sum(LOGITS, self.MIXED)) == pytest.approx(by_hand, rel=1e-5)
+
+    def test_cross_entropy_by_hand(self) -> None:
+        logits, shares = torch.tensor([[1.0, 2.0, 0.5]]), torch.tensor([[0.7, 0.0, 0.3]])
+        total = sum(math.exp(x) for x in (1.0, 2.0, 0.5))
+        expected = -0.7 * math.log(math.e / total) - 0.3 * math.log(math.exp(0.5) / total)
+        assert float(Objective(loss="cross-entropy").sum(logits, shares)) == pytest.approx(expected)
+
+    def test_weight_counts_each_class_by_its_share(self) -> None:
+        objective = Objective(loss="cross-entropy", class_weights=WEIGHTS)
+        by_hand = sum(
+            float(share * WEIGHTS[one] + (1 - share) * WEIGHTS[other])
+            for share, one, other in zip(self.SHARE, LABELS, self.OTHER, strict=True)
+        )
+        assert float(objective.weight(self.MIXED)) == pytest.approx(by_hand, rel=1e-5)
+        assert Objective(loss="mse").weight(self.MIXED) == 17
+
+
 def test_plain_judges_without_smoothing_and_weights() -> None:
     objective = Objective(loss="cross-entropy", smoothing=0.2, class_weights=WEIGHTS)
     torch.testing.assert_close(mean(objective.plain()), F.cross_entropy(LOGITS, LABELS))
