@@ -230,6 +230,20 @@ class TestAhead:
             ahead.batch(0, 0)
         ahead.close()
 
+    def test_takes_one_core_a_thread_and_leaves_the_others_to_training(self) -> None:
+        threads: list[int] = []
+
+        def normalize(images: Tensor) -> Tensor:
+            threads.append(torch.get_num_threads())
+            return halved(images)
+
+        torch.set_num_threads(2)
+        ahead = Ahead(batches_of(feed=replace(feed_of(), normalize=normalize)), workers=2)
+        ahead.batch(0, 0)
+        ahead.close()
+        assert set(threads) == {1}
+        assert torch.get_num_threads() == 2
+
     def test_forgets_batches_that_are_past(self) -> None:
         ahead = Ahead(batches_of(), workers=2)
         for epoch in range(3):

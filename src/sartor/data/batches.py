@@ -166,7 +166,10 @@ class Ahead:
 
     def __init__(self, batches: Batches, workers: int) -> None:
         self._batches = batches
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="sartor-batch")
+        # One core each: an operation split among cores would wait for those that the step holds.
+        self._pool = ThreadPoolExecutor(
+            workers, "sartor-batch", initializer=torch.set_num_threads, initargs=(1,)
+        )
         self._coming: dict[tuple[int, int], Future[Batch]] = {}
         self._depth = 2 * workers
 

@@ -30,8 +30,8 @@ class TrainingSettings:
     """Leave out an incomplete last step of an epoch."""
     augment: tuple[str, ...] = ()
     """Random changes of the training images, in this order, such as flip crop=4 erase=0.25. Words:
-    flip vflip crop shift rotate affine perspective resized-crop cutout erase grayscale mixup cutmix
-    and, by kornia, color-jitter blur sharpness randaugment trivialaugment."""
+    flip vflip crop shift rotate affine perspective resized-crop cutout erase blur sharpness
+    grayscale mixup cutmix and, by kornia, color-jitter randaugment trivialaugment."""
     opt: Annotated[str, OneOf("optimizer", OPTIMIZERS)] = "adamw"
     """sgd, adam, adamw or rmsprop."""
     lr: Annotated[float, Range(0, 1_000, open_low=True)] = 0.002

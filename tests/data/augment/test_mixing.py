@@ -28,7 +28,7 @@ BETA = {alpha: stats.beta(alpha, alpha).ppf(RANKS) for alpha in (0.4, 1.0)}
 
 
 @given(shapes, st.sampled_from(sorted(WAYS)))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 def test_blend(shape: tuple[int, int, int, int], way: str) -> None:
     count, _, height, width = shape
     mixing, chance = WAYS[way], chance_of(count)

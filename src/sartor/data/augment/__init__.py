@@ -4,7 +4,8 @@ vocabulary      the words of a recipe, such as `crop=4`, and what they may say; 
 chance          random numbers that need no generator
 geometry        flip, crop, shift, rotate, affine, perspective, resized-crop
 pixels          cutout, erase, grayscale
-colour          color-jitter, blur, sharpness, by kornia
+filters         blur, sharpness, contrast
+colour          color-jitter, by kornia
 policies        randaugment, trivialaugment
 mixing          mixup, cutmix
 pipeline        all of it, one after the other

@@ -92,7 +92,12 @@ def changed(images: Tensor, chosen: Tensor, change: Callable[[Tensor], Tensor]) 
     rows = chosen.nonzero().squeeze(1)
     if not len(rows):
         return images
-    return images.index_copy_(0, rows, change(images.index_select(0, rows)))
+    after = change(images.index_select(0, rows))
+    if images.device.type != "cpu":
+        return images.index_copy_(0, rows, after)
+    # NumPy copies whole images, PyTorch byte by byte: fifteen times slower.
+    images.numpy()[rows.numpy()] = after.numpy()
+    return images
 
 
 class Grid(NamedTuple):

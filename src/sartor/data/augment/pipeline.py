@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from . import colour, geometry, pixels, policies
+from . import colour, filters, geometry, pixels, policies
 from .chance import Chance, Draws, chance_for, keys_of
 from .mixing import Mixing
 from .vocabulary import (
@@ -129,8 +129,8 @@ _CHANGES: dict[type[Step], tuple[int, Callable[..., Tensor]]] = {
     Erase: (5, pixels.erase),
     Grayscale: (1, pixels.grayscale),
     ColorJitter: (4, colour.color_jitter),
-    Blur: (2, colour.blur),
-    Sharpness: (1, colour.sharpness),
+    Blur: (2, filters.blur),
+    Sharpness: (1, filters.sharpness),
     RandAugment: (policies.DRAWS, policies.randaugment),
     TrivialAugment: (policies.DRAWS, policies.trivialaugment),
 }

@@ -40,10 +40,16 @@ def grayscale(step: Grayscale, images: Tensor, chance: Chance) -> Tensor:
 
 
 def gray(images: Tensor) -> Tensor:
-    """Luma of ITU-R 601 in all three channels, bit for bit as Pillow's mode L."""
+    """The luma of each in all three channels."""
+    return luma(images).unsqueeze(1).expand_as(images)
+
+
+def luma(images: Tensor) -> Tensor:
+    """uint8 (B, H, W): of colours the luma of ITU-R 601, bit for bit as Pillow's mode L."""
+    if images.shape[1] == 1:
+        return images[:, 0]
     red, green, blue = images.to(torch.int32).unbind(1)
-    luma = (red * 19_595 + green * 38_470 + blue * 7_471 + 0x8000) >> 16
-    return luma.to(torch.uint8).unsqueeze(1).expand_as(images)
+    return ((red * 19_595 + green * 38_470 + blue * 7_471 + 0x8000) >> 16).to(torch.uint8)
 
 
 def boxes(images: Tensor, top: Tensor, left: Tensor, bottom: Tensor, right: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from . import colour
+from . import colour, filters
 from .chance import Chance
 from .geometry import changed, linear_grid, warped
 from .vocabulary import RandAugment, TrivialAugment
@@ -114,11 +114,11 @@ def _color(images: Tensor, levels: Tensor, space: Space) -> Tensor:
 
 
 def _contrast(images: Tensor, levels: Tensor, space: Space) -> Tensor:
-    return colour.contrast(images, 1 + _shares(levels, space.factor))
+    return filters.contrast(images, 1 + _shares(levels, space.factor))
 
 
 def _sharpness(images: Tensor, levels: Tensor, space: Space) -> Tensor:
-    return colour.sharpened(images, 1 + _shares(levels, space.factor))
+    return filters.sharpened(images, 1 + _shares(levels, space.factor))
 
 
 def _posterize(images: Tensor, levels: Tensor, space: Space) -> Tensor:

@@ -222,7 +222,7 @@ STEPS: Mapping[str, type[Step]] = {
     "cutmix": Cutmix,
 }
 MIXING = (Mixup, Cutmix)
-BY_KORNIA = (ColorJitter, Blur, Sharpness, RandAugment, TrivialAugment)
+BY_KORNIA = (ColorJitter, RandAugment, TrivialAugment)
 """What needs the extra "augment"."""
 
 ELSEWHERE: Mapping[str, str] = {

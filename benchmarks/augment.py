@@ -1,0 +1,171 @@
+"""How many pictures a second augmentation changes, beside one picture at a time with Pillow.
+
+    python benchmarks/augment.py                     flip and crop, and each word by itself
+    python benchmarks/augment.py --words flip crop   one line, for these words together
+    python benchmarks/augment.py --training          what it costs in training, and threads ahead
+
+Bytes to bytes: 60,000 gray pictures of 28x28 lie in memory; as many threads as there are cores
+gather batches of 1,024 and change them, as a training's workers do. A round is an epoch, of slow
+words half a second. Printed are the median over the rounds, the slowest and the fastest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import machine
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+import sartor
+from sartor.data.augment.pipeline import augmentation_of
+from sartor.data.augment.vocabulary import MIXING, STEPS
+from sartor.data.order import epoch_order
+
+TARGET = 1_000_000
+COUNT, SIDE, BATCH, ROUNDS = 60_000, 28, 1_024, 7
+ROUND_SECONDS = 0.5
+TRAININGS = {"fashion-cnn": "fashion-mnist", "mnist-mlp": "mnist"}
+
+
+class Speed(NamedTuple):
+    """Pictures a second."""
+
+    median: float
+    slowest: float
+    fastest: float
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    given = _parse(words)
+    cases = [given.words] if given.words else _cases()
+    speeds = {
+        " ".join(case): measure(case, given.rounds, given.threads, given.count) for case in cases
+    }
+    if not given.words:
+        speeds["flip crop, one by one with Pillow"] = measure_pillow(given.rounds, given.count)
+    trained = measure_training(given.rounds) if given.training else {}
+    if given.json:
+        print(json.dumps({"speeds": {k: v._asdict() for k, v in speeds.items()} | trained}))
+        return 0
+    described = machine.describe(machine.command_of("augment"))
+    print("\n".join([*machine.markdown_of(described), "", *_table(speeds), *_training(trained)]))
+    return 0
+
+
+def measure(words: Sequence[str], rounds: int, threads: int, count: int = COUNT) -> Speed:
+    """Pictures a second that are gathered and changed."""
+    augmentation = augmentation_of(words, seed=0, num_classes=10, mean=(0.3,))
+    assert augmentation is not None
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (count, 1, SIDE, SIDE), dtype=torch.uint8, generator=generator)
+
+    def change(rows: torch.Tensor, epoch: int) -> int:
+        return len(augmentation.images(images.index_select(0, rows), rows, epoch))
+
+    rows = torch.split(torch.from_numpy(epoch_order(count, 0, 0)), BATCH)
+    change(rows[0], 0)  # Tables are computed and libraries imported.
+    began = time.perf_counter()
+    change(rows[0], 0)
+    batches = rows[: max(threads, int(ROUND_SECONDS / (time.perf_counter() - began)))]
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return _timed(lambda epoch: sum(pool.map(partial(change, epoch=epoch), batches)), rounds)
+
+
+def measure_pillow(rounds: int, count: int = COUNT) -> Speed:
+    """The same as `flip crop`, as a data set of PyTorch's usually does it."""
+    rng = np.random.default_rng(0)
+    pictures = [
+        Image.fromarray(pixels) for pixels in rng.integers(0, 256, (1_000, SIDE, SIDE), np.uint8)
+    ]
+
+    def change(_: int) -> int:
+        for picture in pictures[:count]:
+            if rng.random() < 0.5:
+                picture = ImageOps.mirror(picture)
+            left, top = rng.integers(0, 9, 2)
+            np.asarray(ImageOps.expand(picture, 4).crop((left, top, left + SIDE, top + SIDE)))
+        return min(len(pictures), count)
+
+    return _timed(change, rounds)
+
+
+def measure_training(rounds: int) -> dict[str, dict[str, float]]:
+    """Images a second in training: plain, augmented, and augmented by threads ahead."""
+    ways: dict[str, dict[str, object]] = {"plain": {}}
+    for workers in (0, 1, 2):
+        ways[f"flip crop, {workers} workers"] = {"augment": "flip crop", "workers": workers}
+    found: dict[str, dict[str, float]] = {}
+    for recipe, source in TRAININGS.items():
+        dataset, speeds = sartor.load(source), {name: [] for name in ways}
+        for _ in range(rounds):
+            for name, settings in ways.items():
+                with tempfile.TemporaryDirectory() as folder:
+                    run = sartor.fit(
+                        dataset, recipe=recipe, epochs=1, out=Path(folder) / "run", **settings
+                    )
+                    speeds[name].append(run.history[-1]["images_per_second"])
+        found[recipe] = {name: statistics.median(several) for name, several in speeds.items()}
+    return found
+
+
+def _timed(change: Callable[[int], int], rounds: int) -> Speed:
+    change(0)
+    speeds = []
+    for epoch in range(1, rounds + 1):
+        began = time.perf_counter()
+        speeds.append(change(epoch) / (time.perf_counter() - began))
+    return Speed(statistics.median(speeds), min(speeds), max(speeds))
+
+
+def _cases() -> list[list[str]]:
+    plain = [[name] for name, kind in STEPS.items() if kind not in MIXING]
+    return [["flip", "crop"], *plain]
+
+
+def _table(speeds: Mapping[str, Speed]) -> list[str]:
+    rows = [
+        f"| {name} | {speed.median:,.0f} | {speed.slowest:,.0f} to {speed.fastest:,.0f} |"
+        for name, speed in speeds.items()
+    ]
+    head = ["| words | pictures a second, median | slowest to fastest |", "|---|---|---|"]
+    return [*head, *rows, "", f"Wanted of flip and crop on 2 cores: {TARGET:,}."]
+
+
+def _training(trained: Mapping[str, Mapping[str, float]]) -> list[str]:
+    rows = [
+        f"| {recipe} | {name} | {speed:,.0f} |"
+        for recipe, speeds in trained.items()
+        for name, speed in speeds.items()
+    ]
+    return ["", "| recipe | way | images a second |", "|---|---|---|", *rows] if rows else []
+
+
+def _parse(words: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--words", nargs="+", help="words of --augment to measure together")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="timed; at least 5 to publish")
+    parser.add_argument("--count", type=int, default=COUNT, help="pictures in memory")
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count() or 1, help="default: one a core"
+    )
+    parser.add_argument("--training", action="store_true", help="measure whole trainings too")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
+    return parser.parse_args(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
