@@ -65,8 +65,8 @@ def augmented(
     black.
 
     Raises:
-        RecipeError: words that `--augment` does not know. UsageError: kornia is needed and not
-            there, or mixup or cutmix are asked for, which change labels too.
+        RecipeError: words that `--augment` does not know. UsageError: mixup or cutmix, which change
+            labels too. MissingExtraError: kornia is needed and not there.
     """
     import torch
 

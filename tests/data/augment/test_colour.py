@@ -17,7 +17,7 @@ from torch import Tensor
 from sartor.data.augment import colour, filters
 from sartor.data.augment.pipeline import augmentation_of
 from sartor.data.augment.vocabulary import ColorJitter
-from sartor.errors import UsageError
+from sartor.errors import MissingExtraError
 
 from .conftest import chance_of, noise
 
@@ -105,7 +105,7 @@ def test_gray_has_no_colour_to_change(change: Change) -> None:
 
 def test_a_missing_kornia_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(UsageError, match="color-jitter needs kornia") as caught:
+    with pytest.raises(MissingExtraError, match="color-jitter needs kornia") as caught:
         augmentation_of(["flip", "color-jitter"], seed=0, num_classes=2, mean=(0.5,))
     assert "pip install 'sartor[augment]'" in caught.value.hint
     assert augmentation_of(["flip", "blur"], seed=0, num_classes=2, mean=(0.5,)) is not None

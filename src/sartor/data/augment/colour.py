@@ -17,7 +17,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from ...errors import UsageError
+from ...errors import MissingExtraError
 from . import filters
 from .chance import Chance
 from .geometry import to_bytes
@@ -73,13 +73,10 @@ def require_kornia(names: list[str]) -> None:
     """Say now, and not at the first batch, that it is missing.
 
     Raises:
-        UsageError: these steps need kornia, and it is not installed.
+        MissingExtraError: these steps need kornia, and it is not installed.
     """
     if names and importlib.util.find_spec("kornia") is None:
-        raise UsageError(
-            f"The augmentation {names[0]} needs kornia, which is not installed.",
-            "Install it with: pip install 'sartor[augment]'",
-        )
+        raise MissingExtraError(f"The augmentation {names[0]}", "kornia", "augment")
 
 
 def _batch(images: Tensor, factors: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

@@ -150,16 +150,22 @@ def logarithmic(factor: float, device: torch.device) -> Tensor:
 
 
 def _cut(images: Tensor, down: int, right: int, padding: str, chance: Chance) -> Tensor:
-    count, channels, height, width = images.shape
+    height, width = images.shape[2:]
     padded = _padded(images, down, right, padding)
     high, wide = height + 2 * down, width + 2 * right
     corners = chance.whole(0, 2 * down + 1) * wide + chance.whole(1, 2 * right + 1)
-    planes = torch.arange(count * channels, device=images.device).view(count, channels, 1)
-    rows = torch.arange(height, device=images.device)
-    starts = planes * (high * wide) + rows * wide + corners.view(-1, 1, 1)
+    starts = _row_starts(images.shape, high, wide, images.device) + corners.view(-1, 1, 1)
     # Every stretch of `width` bytes, of which neighbours overlap: a row of a window is one of them.
     stretches = padded.as_strided((padded.numel() - width + 1, width), (1, 1))
     return stretches.index_select(0, starts.view(-1)).view(images.shape)
+
+
+@lru_cache(maxsize=4)
+def _row_starts(shape: torch.Size, high: int, wide: int, device: torch.device) -> Tensor:
+    """int64 (B, C, H): where each row of the windows at the top left begins."""
+    count, channels, height, _ = shape
+    planes = torch.arange(count * channels, device=device).view(count, channels, 1)
+    return planes * (high * wide) + torch.arange(height, device=device) * wide
 
 
 def _padded(images: Tensor, down: int, right: int, padding: str) -> Tensor:

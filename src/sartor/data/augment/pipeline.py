@@ -98,7 +98,7 @@ def augmentation_of(
     `mean` is the mean colour, 0..1 for each channel, with which pixels are painted over.
 
     Raises:
-        RecipeError: words that are none. UsageError: kornia is needed and not there.
+        RecipeError: words that are none. MissingExtraError: kornia is needed and not there.
     """
     steps = steps_of(words)
     if not steps:

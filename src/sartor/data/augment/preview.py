@@ -30,7 +30,7 @@ def variants(
     """The picture in the first `count` epochs, by way of the batches that training takes.
 
     Raises:
-        DataError: there is no such picture. RecipeError, UsageError: as `augmentation_of`.
+        DataError: there is no such picture. Others as `augmentation_of`.
     """
     if not 0 <= index < len(dataset):
         raise DataError(
