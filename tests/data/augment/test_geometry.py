@@ -112,7 +112,7 @@ def windows(
 
 
 def seen_through(image: Tensor, back: Matrix) -> npt.NDArray[np.float64]:
-    """Bilinear interpolation in loops; `back` leads from pixels to pixels, from the centre."""
+    """Bilinear interpolation in loops; `back` maps pixels to pixels, from the centre."""
     _, height, width = image.shape
     middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
     seen = np.zeros(image.shape)
