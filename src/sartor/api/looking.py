@@ -11,7 +11,7 @@ from .. import assembly
 from ..data.catalogue import NAMES
 from ..data.dataset import Dataset
 from ..data.preprocess import Preprocess
-from ..data.sources import open_source
+from ..data.sources import as_asked, open_source
 from ..errors import DataError
 from ..models.summary import Summary, summarize
 from ..recipe import Recipe
@@ -30,7 +30,7 @@ def load(source: str | Path, *, on_event: Sink | None = None, **settings: Any) -
         UsageError: an unknown name. DataError: it cannot be had, or cannot be read.
     """
     recipe = Recipe().with_settings({**settings, "source": str(source)})
-    return open_source(recipe.data, recipe.preprocess, note=noting(on_event))
+    return open_source(recipe.data, recipe.preprocess, note=noting(on_event), on_event=on_event)
 
 
 def summary(
@@ -60,14 +60,25 @@ def summary(
 
 
 def dataset_for(
-    data: str | Path | Dataset | None, recipe: Recipe, on_event: Sink | None
+    data: str | Path | Dataset | None,
+    recipe: Recipe,
+    on_event: Sink | None,
+    *,
+    resize_given: bool = False,
 ) -> tuple[Dataset, Recipe]:
-    """The dataset, and the recipe that says where it can be had again."""
+    """The dataset, and the recipe that says where it can be had again.
+
+    `resize_given` says that the recipe's way of resizing was asked for; otherwise that of a dataset
+    which was prepared from pictures stays.
+    """
     if isinstance(data, Dataset):
-        return data, recipe.with_settings({"source": data.name})
+        recipe = recipe.with_settings({"source": data.name})
+        if data.origin and not resize_given:
+            recipe = recipe.with_settings({"resize": data.origin.settings.resize})
+        return as_asked(data, recipe.data, recipe.preprocess, on_event=on_event), recipe
     source = recipe.data.source if data is None else str(data)
     recipe = recipe.with_settings({"source": source})
-    dataset = open_source(recipe.data, recipe.preprocess, note=noting(on_event))
+    dataset = open_source(recipe.data, recipe.preprocess, note=noting(on_event), on_event=on_event)
     if data is None and recipe.data.fingerprint not in ("", dataset.fingerprint):
         raise DataError(
             f"The data {source} is not what this recipe was made for: its fingerprint differs.",

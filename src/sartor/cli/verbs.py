@@ -64,7 +64,8 @@ def data(given: arguments.Data) -> int:
     from ..data.sources import open_source
 
     _check_count("--samples", given.samples)
-    dataset = open_source(DataSettings(source=given.target), note=_note)
+    with _progress(quiet=False) as progress:
+        dataset = open_source(DataSettings(source=given.target), note=_note, on_event=progress)
     wants_picture = given.samples or given.out or given.pixels or given.image is not None
     if wants_picture:
         path = _draw(given, dataset)
@@ -122,6 +123,8 @@ def evaluate(given: arguments.Evaluate) -> int:
     from ..evaluation.metrics import evaluate as judge
 
     run = api.Run.open(given.run)
+    with _progress(quiet=False) as progress:
+        run.dataset(on_event=progress)
     predictions = api.predictions_of(run, given.split, checkpoint=given.checkpoint)
     evaluation = judge(predictions)
     if given.mistakes and evaluation.accuracy == 1:

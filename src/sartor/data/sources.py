@@ -8,6 +8,8 @@ from pathlib import Path
 from ..errors import UsageError, unknown
 from .catalogue import NAMES, load_named
 from .dataset import Dataset
+from .decoding import Sink
+from .exclude import read_exclusions, without
 from .folder import list_folder
 from .idx import holds_idx, load_idx_folder
 from .listing import Listing
@@ -22,6 +24,7 @@ def open_source(
     preprocess: PreprocessSettings | None = None,
     *,
     note: Note | None = None,
+    on_event: Sink | None = None,
 ) -> Dataset:
     """The dataset that `data` describes; pictures are brought to the size that `preprocess` says.
 
@@ -30,9 +33,37 @@ def open_source(
         DataError: it cannot be had, or cannot be read.
     """
     opened = find_source(data, note=note)
+    entries = read_exclusions(Path(data.exclude)) if data.exclude else {}
     if isinstance(opened, Dataset):
-        return opened
-    return prepare(opened, preprocess or PreprocessSettings())
+        return without(opened, entries)
+    return prepare(
+        opened,
+        preprocess or PreprocessSettings(),
+        entries=entries,
+        root=data.source,
+        on_event=on_event,
+    )
+
+
+def as_asked(
+    dataset: Dataset,
+    data: DataSettings,
+    preprocess: PreprocessSettings,
+    *,
+    on_event: Sink | None = None,
+) -> Dataset:
+    """A dataset at hand, without what `data` excludes, and pictures as `preprocess` says.
+
+    These are prepared again from their files, since resizing twice would give other pixels than a
+    prediction, which resizes once.
+    """
+    entries = read_exclusions(Path(data.exclude)) if data.exclude else {}
+    if dataset.origin is None:
+        return without(dataset, entries)
+    wanted = dataset.origin.filled_in(preprocess)
+    if wanted == dataset.origin.settings and not entries:
+        return dataset
+    return dataset.origin.prepared_as(wanted, entries, on_event)
 
 
 def find_source(data: DataSettings, *, note: Note | None = None) -> Dataset | Listing:
