@@ -95,8 +95,8 @@ def _inflated_bytes(data: list[memoryview]) -> int:
 
 
 def _ends_in_fill(picture: Image.Image) -> bool:
-    corner = (picture.width - 1, picture.height - 1, *picture.size)
-    return all(value in _FILL for value in picture.crop(corner).tobytes())
+    last = picture.getpixel((picture.width - 1, picture.height - 1))
+    return all(value in _FILL for value in (last if isinstance(last, tuple) else (last,)))
 
 
 def _fault_of_jpeg(content: bytes) -> str:

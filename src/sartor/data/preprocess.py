@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-_SPARE = 2
-"""A JPEG is decoded at no less than so many times the size that is wanted of it."""
+_SPARE = 1.9
+"""A JPEG is decoded at no less than so many times the size that is wanted of it. What comes of it
+differs from a full decoding as little as Lanczos does from bicubic; and 500 pixels, the usual side
+of a photograph in a dataset, can be decoded at a quarter for 64."""
 _BAND_PIXELS = 4_000_000
 """Colours are converted so many pixels at a time, which bounds the memory for large pictures."""
 
