@@ -86,23 +86,23 @@ class Prepared:
             origin=Origin(listing=listing, settings=_geometry_of(self.settings), excluded=left_out),
         )
 
-    def _refuse_faults(self, excluded: Container[int]) -> None:
-        """Name every unreadable picture that is not excluded, and write them all into a list."""
+    def _refuse_faults(self, excluded: Mapping[int, str]) -> None:
+        """Name every unreadable picture that is not excluded, and list them with those that are."""
         unread = {i: why for i, why in self.facts.faults.items() if i not in excluded}
         if not unread:
             return
         names = self.listing.pictures.names
         path = self.folder / "unreadable.txt"
-        write_text(path, exclusion_list({names[index]: why for index, why in unread.items()}))
+        reasons = {names[i]: why.removeprefix(names[i]) for i, why in unread.items()}
+        before = {names[index]: why for index, why in excluded.items()}
+        write_text(path, exclusion_list(before | reasons))
         shown = [f"\n  {why}" for why in list(unread.values())[:_FAULTS_SHOWN]]
         more = len(unread) - len(shown)
         if more:
             shown.append(f"\n  and {more:,} more")
-        one = len(unread) == 1
         raise DataError(
             f"{len(unread):,} of {len(names):,} pictures cannot be read:{''.join(shown)}",
-            f"{'It is' if one else 'All are'} listed in {path}. Replace {'it' if one else 'them'}, "
-            f"or leave {'it' if one else 'them'} out: --exclude {path}",
+            f"Replace them, or go on without what is listed: --exclude {path}",
         )
 
     def _rows(self, kept: Int64Array) -> UInt8Array:

@@ -35,14 +35,13 @@ def open_source(
     opened = find_source(data, note=note)
     entries = read_exclusions(Path(data.exclude)) if data.exclude else {}
     if isinstance(opened, Dataset):
-        return without(opened, entries)
-    return prepare(
-        opened,
-        preprocess or PreprocessSettings(),
-        entries=entries,
-        root=data.source,
-        on_event=on_event,
-    )
+        dataset = without(opened, entries)
+    else:
+        settings = preprocess or PreprocessSettings()
+        dataset = prepare(opened, settings, entries=entries, root=data.source, on_event=on_event)
+    if dataset.excluded and note:
+        note(f"{len(dataset.excluded):,} left out, as {data.exclude} says")
+    return dataset
 
 
 def as_asked(
