@@ -26,7 +26,7 @@ settings.load_profile("untimed")
 
 @pytest.fixture(scope="session", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache for the session, so that no picture of a test stays; named sets are where they are."""
+    """A cache for the session, so that no picture of a test stays; named sets are as ever."""
     sets = cache_home() / "sets"
     sets.mkdir(parents=True, exist_ok=True)
     home = tmp_path_factory.mktemp("home")

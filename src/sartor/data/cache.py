@@ -272,7 +272,8 @@ def _write_facts(path: Path, facts: PictureFacts) -> None:
 
 def _read_facts(path: Path, count: int) -> PictureFacts | None:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # NumPy leaves a file open that it cannot read.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             rows, reasons = arrays["rows"], json.loads(arrays["faults"].tobytes())
         if rows.dtype != ROW or rows.shape != (count,):
             return None

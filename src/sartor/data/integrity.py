@@ -24,8 +24,9 @@ _END_OF_JPEG, _MORE_DATA = b"\xff\xd9", b"\x55" * 4096
 def missing_pixels(picture: Image.Image, content: bytes) -> str:
     """Why a loaded picture is not whole although its decoder did not complain; "" where it is.
 
-    Of a PNG, any flipped bit and any missing row is found. Of a JPEG, the end of the data before
-    the last row: what a flipped bit in its data makes is a picture like any other.
+    Of a PNG, any flipped bit and any missing row is found. Of a JPEG that is not progressive, the
+    end of the data before the last block; what a flipped bit in its data makes is a picture like
+    any other, as in most formats without checksums (BMP, TIFF, GIF, WebP).
     """
     if picture.format == "PNG":
         return _fault_of_png(picture, content)

@@ -18,8 +18,8 @@ class DataSettings:
     """A named set (digits, mnist, fashion-mnist, kmnist, emnist, cifar10, cifar100) or a folder
     of IDX files."""
     exclude: str | None = None
-    """A list of pictures not to use, as `sartor check --quarantine` writes it: a file's name a line,
-    or an image's number where there are no files. The run keeps a copy."""
+    """A list of pictures not to use, as `sartor check --quarantine` writes it: the name of a file,
+    or the number of an image where there are no files, a line. The run keeps a copy."""
     fingerprint: str = ""
     """SHA-256 of the dataset; filled in when a run is made, checked when it is resumed."""
     val_fraction: Annotated[float, Range(0, 0.9)] = 0.1
