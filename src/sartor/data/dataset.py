@@ -60,7 +60,8 @@ class Dataset:
     groups: tuple[str, ...] | None = None
     """What each image belongs to (patient, session, author); images of a group stay together."""
     files: tuple[str, ...] | None = None
-    """Name of the file that each image came from, where there are files."""
+    """Name of the file that each image came from, where there are files; or its number, where some
+    were left out."""
     name: str = "arrays"
     """What the source is called."""
     excluded: Mapping[str, str] = field(default_factory=dict)

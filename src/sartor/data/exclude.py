@@ -7,6 +7,7 @@ cats/17.jpg<TAB>the file is truncated
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import warnings
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import SartorWarning, UsageError, unknown
+from ..errors import SartorWarning, UsageError
 from .dataset import Dataset, Int64Array
 
 _SHOWN = 3
@@ -77,7 +78,7 @@ def match(
             "Names are those of the files below the source, or numbers where there are no files.",
         )
     if strange:
-        told = "; ".join(_nearest(one, names) for one in strange[:_SHOWN])
+        told = ", ".join(_nearest(one, names) for one in strange[:_SHOWN])
         more = f" and {len(strange) - _SHOWN:,} more" if len(strange) > _SHOWN else ""
         warnings.warn(f"Not in the data, so not excluded: {told}{more}.", SartorWarning, 3)
     return matched
@@ -128,11 +129,12 @@ def _spellings(entry: str, root: str) -> list[str]:
 
 
 def _nearest(entry: str, names: Sequence[str]) -> str:
-    # All names would be too much to compare with, and to print.
+    """The entry, and the name that it may stand for."""
+    # All names would be too much to compare with.
     last = Path(entry).name
-    alike = [name for name in names if Path(name).name == last][:10] or list(names[:1000])
-    sentence = unknown("name", entry, alike)
-    return sentence if "did you mean" in sentence else f'"{entry}"'
+    alike = [name for name in names if Path(name).name == last][:100] or names[:1000]
+    near = difflib.get_close_matches(entry, alike, n=1, cutoff=0.8)
+    return f'"{entry}" (did you mean "{near[0]}"?)' if near else f'"{entry}"'
 
 
 def _quoted(name: str) -> str:
