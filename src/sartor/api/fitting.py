@@ -159,7 +159,9 @@ def find_learning_rate(
     numbers and the data stay as they are. `range_test_figure` in `sartor.report.figures` draws it.
     """
     wanted = compose_recipe(recipe, model, settings)
-    dataset, wanted = dataset_for(data, wanted, None)
+    dataset, wanted = dataset_for(
+        data, wanted, None, resize_given=recipe is not None or "resize" in settings
+    )
     job, resolved, _ = _assemble(wanted, dataset, model)
     _checked(job, resolved)
     with engine.tuned(resolved.training):

@@ -269,11 +269,8 @@ def _read_recipe(folder: RunFolder) -> Recipe:
 
 
 def _reopened(recipe: Recipe, folder: RunFolder, on_event: Sink | None) -> Dataset:
-    data = recipe.data
-    if data.exclude:
-        # The run's own copy, wherever the run lies now.
-        data = replace(data, exclude=str(folder.excluded_path))
     try:
+        data = recipe.data.with_list_at(folder.excluded_path)
         return open_source(data, recipe.preprocess, on_event=on_event)
     except UsageError as error:
         raise DataError(

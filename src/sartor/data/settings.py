@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 from ..settings import OneOf, Range
@@ -26,6 +27,10 @@ class DataSettings:
     """Share of the training images held out for validation, stratified; 0 trains on all of them."""
     test_fraction: Annotated[float, Range(0, 0.9)] = 0.2
     """Share held out for testing where the source brings no test part of its own."""
+
+    def with_list_at(self, path: Path) -> DataSettings:
+        """With the list of what to exclude there, if there is a list: a run has its own copy."""
+        return replace(self, exclude=str(path)) if self.exclude else self
 
 
 @dataclass(frozen=True, kw_only=True)
