@@ -148,20 +148,20 @@ def append_json_line(path: Path, row: Mapping[str, Any]) -> None:
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """The rows of a JSON-lines file up to the first that is damaged; no readable file, no rows."""
-    rows: list[dict[str, Any]] = []
+    return list(each_json_line(path))
+
+
+def each_json_line(path: Path) -> Iterator[dict[str, Any]]:
+    """As `read_json_lines`, one after the other, for files that are larger than memory."""
     try:
-        content = path.read_bytes()
-    except OSError:
-        return rows
-    for line in content.splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            break
-        if not isinstance(row, dict):
-            break
-        rows.append(row)
-    return rows
+        with path.open("rb") as stream:
+            for line in stream:
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    return
+                yield row
+    except (OSError, ValueError):
+        return
 
 
 def replace_keeping_previous(new: Path, current: Path, previous: Path) -> None:

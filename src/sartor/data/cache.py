@@ -147,13 +147,12 @@ class PictureCache:
         Raises:
             FileError: there is not enough room on the disk.
         """
-        self._make_room()
-        files.write_json_lines(
-            self._progress_path, [_line(rows, state) for rows in _chunks_of(state.done)]
-        )
+        self.mend_frame()
+        with files.atomic_write(self._progress_path) as stream:
+            for indices in _chunks_of(state.done):
+                stream.write(json.dumps(_line(indices, state)).encode() + b"\n")
         start = len(self._header())
         with files.write_in_place(self.images_path) as write:
-            write(0, self._header())
 
             def keep(indices: Int64Array, images: UInt8Array, state: State) -> None:
                 for index, image in zip(indices.tolist(), images, strict=True):
@@ -161,6 +160,16 @@ class PictureCache:
                 files.append_json_line(self._progress_path, _line(indices, state))
 
             yield keep
+
+    def mend_frame(self) -> None:
+        """Give the array its header and its length.
+
+        Raises:
+            FileError: there is not enough room on the disk.
+        """
+        self._make_room()
+        with files.write_in_place(self.images_path) as write:
+            write(0, self._header())
 
     def seal(self, facts: PictureFacts) -> None:
         """Say that all is whole."""
@@ -223,7 +232,7 @@ class PictureCache:
         if facts is not None:
             return State.of(facts)
         state = State(rows=np.zeros(count, ROW), faults={}, done=np.zeros(count, bool))
-        for line in files.read_json_lines(self._progress_path):
+        for line in files.each_json_line(self._progress_path):
             try:
                 indices = np.array(line["indices"], np.int64)
                 rows = np.frombuffer(base64.b64decode(line["facts"]), ROW)

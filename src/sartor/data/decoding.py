@@ -42,6 +42,11 @@ def filled(cache: PictureCache, listing: Listing, geometry: Preprocess, tell: Si
     missing = np.flatnonzero(~state.done)
     if sealed is not None and not _readable_now(listing, geometry, missing, state):
         return sealed
+    if not len(missing):
+        # Whole, but for its seal.
+        cache.mend_frame()
+        cache.seal(state.facts())
+        return state.facts()
     begun, copied = time.perf_counter(), 0
     pace = Pace("decoding", len(listing), tell, done=len(listing) - len(missing))
     decoder = _Decoder(listing=listing, geometry=geometry, donor=_Donor.of(cache))

@@ -100,7 +100,9 @@ class Preprocess:
         `invert` turns dark-on-light into light-on-dark, before any padding is added.
         """
         flat = flattened(picture, background=255 if invert else 0)
-        flat = flat.convert("L" if self.channels == 1 else "RGB")
+        mode = "L" if self.channels == 1 else "RGB"
+        # Of the same mode, it would be copied.
+        flat = flat if flat.mode == mode else flat.convert(mode)
         if invert:
             flat = ImageOps.invert(flat)
         if flat.size != (self.width, self.height):
