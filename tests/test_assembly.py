@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -316,3 +318,24 @@ def test_arrays_that_may_not_be_written_to_are_no_cause_for_warnings() -> None:
         job, _ = assembled(dataset=Dataset(images, labels, DATASET.classes))
         job.batches.batch(0, 0)
     assert [str(warning.message) for warning in caught] == []
+
+
+class TestMemory:
+    def test_images_as_they_are_need_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Prepared pictures are trained from the disk where they are larger than memory."""
+        monkeypatch.setattr(assembly, "_memory", lambda: 10)
+        job, _ = assembled()
+        assert len(job.batches) == 1
+
+    def test_images_to_be_resized_must_fit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(assembly, "_memory", lambda: 10)
+        with pytest.raises(RecipeError, match="this machine has"):
+            assembled(image_size=9)
+
+    def test_mapped_images_give_the_batches_of_those_in_memory(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "images.npy", DATASET.images)
+        mapped = dataclasses.replace(
+            DATASET, images=np.load(tmp_path / "images.npy", mmap_mode="r")
+        )
+        assert isinstance(mapped.images.base, np.memmap)
+        assert_same_job(assembled()[0], assembled(dataset=mapped)[0])

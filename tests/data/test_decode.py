@@ -238,9 +238,9 @@ class TestLargePictures:
     def test_come_one_at_a_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(decode, "_LARGE", 1)
         inside, most, lock = 0, 0, threading.Lock()
-        load = Image.Image.convert
+        load = Image.Image.load
 
-        def watched(self: Image.Image, *arguments: Any, **options: Any) -> Image.Image:
+        def watched(self: Image.Image) -> Any:
             nonlocal inside, most
             with lock:
                 inside += 1
@@ -248,9 +248,9 @@ class TestLargePictures:
             time.sleep(0.005)
             with lock:
                 inside -= 1
-            return load(self, *arguments, **options)
+            return load(self)
 
-        monkeypatch.setattr(Image.Image, "convert", watched)
+        monkeypatch.setattr(Image.Image, "load", watched)
         content = encoded(SMALL, "PNG")
         with quiet_decoding(), ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda _: geometry(8).seen(content, "x"), range(8)))

@@ -22,6 +22,8 @@ _PROGRAMS = ("EPS", "WMF")
 _SCALABLE = ("JPEG", "MPO")
 """Formats that can be decoded at a half, a quarter or an eighth of their size, at a lower price."""
 _LARGE = 16_000_000
+# Beyond what malloc keeps for later, so that a large picture's memory goes back to the system.
+Image.core.set_block_size(1 << 26)  # type: ignore[attr-defined]
 _one_large_picture = threading.RLock()
 """Held while a picture of more than `_LARGE` pixels is decoded: memory for one of them will do."""
 

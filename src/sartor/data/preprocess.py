@@ -36,7 +36,7 @@ _SPARE = 1.9
 """A JPEG is decoded at no less than so many times the size that is wanted of it. What comes of it
 differs from a full decoding as little as Lanczos does from bicubic; and 500 pixels, the usual side
 of a photograph in a dataset, can be decoded at a quarter for 64."""
-_BAND_PIXELS = 4_000_000
+_BAND_PIXELS = 1_000_000
 """Colours are converted so many pixels at a time, which bounds the memory for large pictures."""
 
 
@@ -100,17 +100,17 @@ class Preprocess:
         `invert` turns dark-on-light into light-on-dark, before any padding is added.
         """
         flat = flattened(picture, background=255 if invert else 0)
-        mode = "L" if self.channels == 1 else "RGB"
-        # Of the same mode, it would be copied.
-        flat = flat if flat.mode == mode else flat.convert(mode)
+        # Gray becomes colour when it is small, which comes to the same.
+        if self.channels == 1 and flat.mode != "L":
+            flat = flat.convert("L")
         if invert:
             flat = ImageOps.invert(flat)
         if flat.size != (self.width, self.height):
             flat = self._resized(flat)
         pixels = np.asarray(flat, dtype=np.uint8)
-        return (
-            pixels[None] if self.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
-        )
+        if flat.mode == "L":
+            return np.repeat(pixels[None], self.channels, axis=0)
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
     def read(self, path: Path, *, invert: bool = False) -> UInt8Array:
         """As `encoded`, from a file.
@@ -131,11 +131,11 @@ class Preprocess:
 
     def seen(self, content: bytes, name: str, *, invert: bool = False) -> Decoded:
         """As `encoded`, with the header; safe in several threads inside one `quiet_decoding`."""
-        with opened(content, name) as picture:
+        # Even the header's EXIF tag may stand behind the pixels, which are then decoded for it.
+        with opened(content, name) as picture, one_at_a_time(picture):
             header = header_of(picture, content)
-            with one_at_a_time(picture):
-                whole = upright(picture, content, enough=self.enough)
-                return Decoded(self.picture(whole, invert=invert), header)
+            whole = upright(picture, content, enough=self.enough)
+            return Decoded(self.picture(whole, invert=invert), header)
 
     def enough(self, width: int, height: int) -> tuple[int, int]:
         """The (width, height) that a picture of this size may be reduced to while it is decoded."""
