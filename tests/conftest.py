@@ -16,12 +16,24 @@ from hypothesis import settings
 
 import sartor
 from sartor.cli import main
-from sartor.data.catalogue import load_named
+from sartor.data.catalogue import cache_home, load_named
 from sartor.data.dataset import Dataset
 
 # How long an example takes says more about the machine's other work than about the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache for the session, so that no picture of a test stays; named sets are as ever."""
+    sets = cache_home() / "sets"
+    sets.mkdir(parents=True, exist_ok=True)
+    home = tmp_path_factory.mktemp("home")
+    (home / "sets").symlink_to(sets)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SARTOR_HOME", str(home))
+        yield home
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,8 +69,10 @@ class TestResolving:
             for name, value in recipe.settings().items()
             if value in (None, "auto", "all", "", (), {})
         }
-        # What is open for good: no clipping, no early stopping, no augmentation.
-        assert open_ones == {"clip_grad", "patience", "augment"}
+        # What is open for good: the usual reading, all images as they are, no clipping, no early
+        # stopping.
+        reading = {"format", "image_column", "label_column", "group_column", "split_column"}
+        assert open_ones == {*reading, "image_root", "exclude", "augment", "clip_grad", "patience"}
         assert recipe.preprocess.image_size == (9, 9)
         assert recipe.preprocess.channels == 1
         assert recipe.training.batch_size == 20
@@ -346,3 +350,24 @@ class TestAugmentation:
         job, _ = assembled(model="linear", augment=["erase=1,1,1"])
         # Up to the rounding of the mean to a whole level, of which a standard deviation is 29.
         assert (job.batches.batch(0, 0).images.abs() < 0.03).float().mean() > 0.5
+
+
+class TestMemory:
+    def test_images_as_they_are_need_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Prepared pictures are trained from the disk where they are larger than memory."""
+        monkeypatch.setattr(assembly, "_memory", lambda: 10)
+        job, _ = assembled()
+        assert len(job.batches) == 1
+
+    def test_images_to_be_resized_must_fit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(assembly, "_memory", lambda: 10)
+        with pytest.raises(RecipeError, match="this machine has"):
+            assembled(image_size=9)
+
+    def test_mapped_images_give_the_batches_of_those_in_memory(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "images.npy", DATASET.images)
+        mapped = dataclasses.replace(
+            DATASET, images=np.load(tmp_path / "images.npy", mmap_mode="r")
+        )
+        assert isinstance(mapped.images.base, np.memmap)
+        assert_same_job(assembled()[0], assembled(dataset=mapped)[0])

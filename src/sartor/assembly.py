@@ -120,7 +120,12 @@ class Material:
 def prepare_material(recipe: Recipe, dataset: Dataset, split: Split) -> tuple[Material, Recipe]:
     """The images at the input's size on the device, and the recipe with their mean and spread."""
     geometry = Preprocess.from_settings(recipe.preprocess)
-    _refuse_too_large(len(dataset), geometry)
+    if dataset.shape != geometry.input_shape:
+        _refuse_to_resize_twice(dataset, geometry)
+        _refuse_too_large(len(dataset), geometry, _memory(), "this machine")
+    if recipe.training.device.startswith("cuda"):
+        free, _ = torch.cuda.mem_get_info(recipe.training.device)
+        _refuse_too_large(len(dataset), geometry, free, recipe.training.device)
     images = geometry.images(dataset.images)
     recipe = _with_statistics(recipe, images, split)
     device = recipe.training.device
@@ -229,19 +234,36 @@ def _split_problems(training: TrainingSettings, split: Split) -> list[str]:
     return problems
 
 
-def _refuse_too_large(count: int, geometry: Preprocess) -> None:
-    """All images lie in memory; better a sentence now than a machine that stands still."""
+def _refuse_to_resize_twice(dataset: Dataset, geometry: Preprocess) -> None:
+    """Pictures of files would reach the model by another way than those of a prediction."""
+    if dataset.origin is not None:
+        given, wanted = ("x".join(map(str, one)) for one in (dataset.shape, geometry.input_shape))
+        raise RecipeError(
+            [f"the pictures were prepared at {given}, not at {wanted}"],
+            "Load them at the size of the model's input: sartor.load(..., image_size=...).",
+        )
+
+
+def _refuse_too_large(count: int, geometry: Preprocess, memory: int, where: str) -> None:
+    """All images would lie in memory; better a sentence now than a machine that stands still.
+
+    Prepared pictures that are trained as they are need none: they are read from the disk.
+    """
     channels, height, width = geometry.input_shape
     wanted = count * channels * height * width
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if os.name == "posix" else 0
     if memory and wanted > memory / 2:
         raise RecipeError(
             [
                 f"{count:,} images of {channels}x{height}x{width} take {wanted / 2**30:.0f} GiB; "
-                f"this machine has {memory / 2**30:.0f} GiB of memory"
+                f"{where} has {memory / 2**30:.0f} GiB of memory"
             ],
             "Lower --image-size.",
         )
+
+
+def _memory() -> int:
+    """Bytes of main memory; 0 where the system does not tell."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if os.name == "posix" else 0
 
 
 def _with_statistics(recipe: Recipe, images: UInt8Array, split: Split) -> Recipe:

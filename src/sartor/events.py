@@ -20,6 +20,29 @@ class Note:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Preparing:
+    """Pictures are being looked at or decoded, before training; said a few times a second."""
+
+    activity: str
+    """What is done with them: "sizes" or "decoding"."""
+    done: int
+    total: int
+    pictures_per_second: float
+    seconds_left: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparationDone:
+    """Pictures were decoded and lie in the cache; not said where all of them lay there before."""
+
+    decoded: int
+    copied: int
+    """Taken over from an earlier preparation, for their files have the same content."""
+    unreadable: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Started:
     """Training is about to begin, or to go on."""
 
@@ -96,4 +119,4 @@ class Ended:
     reason: str
 
 
-Event = Note | Started | StepDone | EpochDone | CheckpointDue | Ended
+Event = Note | Preparing | PreparationDone | Started | StepDone | EpochDone | CheckpointDue | Ended

@@ -6,8 +6,9 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -69,6 +70,48 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             raise
 
 
+@contextmanager
+def write_in_place(path: Path) -> Iterator[Callable[[int, bytes | memoryview], None]]:
+    """A function (offset, content) that writes into a file; flushed to the disk at the end.
+
+    For what is too large to be written twice, and has checksums elsewhere that say which parts are
+    whole. Not through a mapping, which would end the process where the disk is full.
+    """
+    with explain_os_errors(f"write {path}"):
+        stream = path.open("r+b" if path.exists() else "x+b", buffering=0)
+
+    def write(offset: int, content: bytes | memoryview) -> None:
+        with explain_os_errors(f"write {path}"):
+            stream.seek(offset)
+            rest = memoryview(content).cast("B")
+            while rest:
+                rest = rest[stream.write(rest) :]
+
+    with stream:
+        yield write
+        with explain_os_errors(f"write {path}"):
+            os.fsync(stream.fileno())
+
+
+def set_length(path: Path, length: int) -> None:
+    """Make a file so long; what is added reads as zeros and takes no room until it is written."""
+    with explain_os_errors(f"write {path}"):
+        path.touch()
+        os.truncate(path, length)
+
+
+def free_bytes(folder: Path) -> int:
+    """How much can still be written to the disk of a folder."""
+    with explain_os_errors(f"read the folder {folder}"):
+        return shutil.disk_usage(folder).free
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there."""
+    with explain_os_errors(f"remove {path}"):
+        path.unlink(missing_ok=True)
+
+
 def remove_temporary(folder: Path) -> None:
     """Remove what `atomic_write` leaves in a folder where its process is killed."""
     with explain_os_errors(f"tidy up {folder}"):
@@ -105,20 +148,20 @@ def append_json_line(path: Path, row: Mapping[str, Any]) -> None:
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """The rows of a JSON-lines file up to the first that is damaged; no readable file, no rows."""
-    rows: list[dict[str, Any]] = []
+    return list(each_json_line(path))
+
+
+def each_json_line(path: Path) -> Iterator[dict[str, Any]]:
+    """As `read_json_lines`, one after the other, for files that are larger than memory."""
     try:
-        content = path.read_bytes()
-    except OSError:
-        return rows
-    for line in content.splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            break
-        if not isinstance(row, dict):
-            break
-        rows.append(row)
-    return rows
+        with path.open("rb") as stream:
+            for line in stream:
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    return
+                yield row
+    except (OSError, ValueError):
+        return
 
 
 def replace_keeping_previous(new: Path, current: Path, previous: Path) -> None:
@@ -133,6 +176,15 @@ def replace_keeping_previous(new: Path, current: Path, previous: Path) -> None:
 def sha256_of(content: bytes | memoryview) -> str:
     """SHA-256 of `content` as 64 hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
+
+
+def sha256_of_file(path: Path) -> str | None:
+    """SHA-256 of a file's content as 64 hexadecimal digits; None where it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return None
 
 
 def _umask() -> int:

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from sartor.data.catalogue import load_named
+from sartor.data.decode import MAX_PIXELS
 from sartor.data.preprocess import (
-    MAX_PIXELS,
     Preprocess,
     as_picture,
     find_pictures,

@@ -250,7 +250,7 @@ def _dataset(run: str | Path | Run, folder: RunFolder, fingerprint: str) -> Data
 
     recipe = Recipe.from_toml(folder.read_recipe_text())
     try:
-        dataset = open_source(recipe.data, recipe.preprocess)
+        dataset = open_source(recipe.data.with_list_at(folder.excluded_path), recipe.preprocess)
     except UsageError as error:
         raise DataError(
             f"The data {recipe.data.source} of {folder.path} is not at hand.",

@@ -13,6 +13,7 @@ from torch import nn
 
 from .. import assembly
 from ..data.dataset import Dataset
+from ..data.exclude import exclusion_list
 from ..data.split import Split, make_split
 from ..errors import FileError, Interrupted, RunError, SartorError, TrainingError, UsageError
 from ..events import Ended, Event, Started
@@ -64,7 +65,9 @@ def fit(
         DataError, ModelError, TrainingError, FileError: as their sentences say.
     """
     wanted = compose_recipe(recipe, model, settings)
-    dataset, wanted = dataset_for(data, wanted, on_event)
+    dataset, wanted = dataset_for(
+        data, wanted, on_event, resize_given=recipe is not None or "resize" in settings
+    )
     ready = time.perf_counter()
     job, resolved, material = _assemble(wanted, dataset, model)
     loss, warned = _checked(job, resolved)
@@ -75,6 +78,7 @@ def fit(
     with folder.locked():
         # Another process may have come first since the folder was made.
         folder.refuse_unless_empty()
+        resolved = _keep_exclusions(folder, resolved, dataset)
         _write_beginnings(folder, resolved, material.split)
         sink = _sink(folder, on_event)
         progress = Progress(seconds=time.perf_counter() - ready)
@@ -132,7 +136,9 @@ def overfit_batch(
     A network that cannot do this has a mistake in it, or a learning rate that is far off.
     """
     wanted = compose_recipe(recipe, model, settings)
-    dataset, wanted = dataset_for(data, wanted, None)
+    dataset, wanted = dataset_for(
+        data, wanted, None, resize_given=recipe is not None or "resize" in settings
+    )
     job, resolved, _ = _assemble(wanted, dataset, model)
     _, warned = _checked(job, resolved)
     warn(warned)
@@ -154,7 +160,9 @@ def find_learning_rate(
     numbers and the data stay as they are. `range_test_figure` in `sartor.report.figures` draws it.
     """
     wanted = compose_recipe(recipe, model, settings)
-    dataset, wanted = dataset_for(data, wanted, None)
+    dataset, wanted = dataset_for(
+        data, wanted, None, resize_given=recipe is not None or "resize" in settings
+    )
     job, resolved, _ = _assemble(wanted, dataset, model)
     _checked(job, resolved)
     with engine.tuned(resolved.training):
@@ -215,7 +223,7 @@ def _continue(
     progress: Progress,
     on_event: Sink | None,
 ) -> None:
-    dataset = run.dataset()
+    dataset = run.dataset(on_event=on_event)
     ready = time.perf_counter()
     source = run.folder.model_source_path
     job, resolved, material = _assemble(
@@ -326,6 +334,14 @@ def _close(run: Run, recipe: Recipe, progress: Progress) -> None:
     if run.status["state"] != state:
         write_json_lines(run.folder.history_path, progress.history)
         run.folder.write_status(state)
+
+
+def _keep_exclusions(folder: RunFolder, recipe: Recipe, dataset: Dataset) -> Recipe:
+    """Write what was left out into the run; the recipe that names that list."""
+    if not dataset.excluded:
+        return recipe.with_settings({"exclude": None})
+    write_text(folder.excluded_path, exclusion_list(dataset.excluded))
+    return recipe.with_settings({"exclude": str(folder.excluded_path.absolute())})
 
 
 def _write_beginnings(folder: RunFolder, recipe: Recipe, split: Split) -> None:

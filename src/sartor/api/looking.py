@@ -11,7 +11,7 @@ from .. import assembly
 from ..data.dataset import Dataset
 from ..data.preprocess import Preprocess
 from ..data.settings import SourceSettings
-from ..data.sources import at_any_place, open_source
+from ..data.sources import as_asked, at_any_place, open_source
 from ..errors import DataError, UsageError
 from ..models.summary import Summary, summarize
 from ..recipe import Recipe
@@ -31,7 +31,7 @@ def load(source: str | Path, *, on_event: Sink | None = None, **settings: Any) -
         UsageError: an unknown name. DataError: it cannot be had, or cannot be read.
     """
     recipe = Recipe().with_settings({**settings, "source": str(source)})
-    return open_source(recipe.data, recipe.preprocess, note=noting(on_event))
+    return open_source(recipe.data, recipe.preprocess, note=noting(on_event), on_event=on_event)
 
 
 def summary(
@@ -61,15 +61,26 @@ def summary(
 
 
 def dataset_for(
-    data: str | Path | Dataset | None, recipe: Recipe, on_event: Sink | None
+    data: str | Path | Dataset | None,
+    recipe: Recipe,
+    on_event: Sink | None,
+    *,
+    resize_given: bool = False,
 ) -> tuple[Dataset, Recipe]:
-    """The dataset, and the recipe that says where it can be had again."""
+    """The dataset, and the recipe that says where it can be had again.
+
+    `resize_given` says that the recipe's way of resizing was asked for; otherwise that of a dataset
+    which was prepared from pictures stays.
+    """
     if isinstance(data, Dataset):
         _refuse_reading(recipe)
-        return data, recipe.with_settings({"source": data.name})
+        recipe = recipe.with_settings({"source": data.name})
+        if data.origin and not resize_given:
+            recipe = recipe.with_settings({"resize": data.origin.settings.resize})
+        return as_asked(data, recipe.data, recipe.preprocess, on_event=on_event), recipe
     source = recipe.data.source if data is None else str(data)
     recipe = recipe.with_settings({"source": source})
-    dataset = open_source(recipe.data, recipe.preprocess, note=noting(on_event))
+    dataset = open_source(recipe.data, recipe.preprocess, note=noting(on_event), on_event=on_event)
     if data is None and recipe.data.fingerprint not in ("", dataset.fingerprint):
         raise DataError(
             f"The data {source} is not what this recipe was made for: its fingerprint differs.",

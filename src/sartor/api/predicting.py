@@ -106,7 +106,7 @@ def prepared_pictures(
 ) -> Iterable[tuple[list[str], np.ndarray[Any, np.dtype[np.uint8]]]]:
     """Names and uint8 images (B, C, H, W), a few at a time so that any number fits into memory."""
     names, images = [], []
-    for name, open_picture in _opened(pictures, faults):
+    for name, open_picture in _opened(pictures, preprocess, faults):
         try:
             images.append(preprocess.picture(open_picture(), invert=invert))
         except PictureError as error:
@@ -121,7 +121,7 @@ def prepared_pictures(
 
 
 def _opened(
-    pictures: Iterable[Picture], faults: list[PictureError]
+    pictures: Iterable[Picture], preprocess: Preprocess, faults: list[PictureError]
 ) -> Iterable[tuple[str, Callable[[], Image.Image]]]:
     for picture in pictures:
         if isinstance(picture, Image.Image):
@@ -133,7 +133,7 @@ def _opened(
             faults.append(error)
             continue
         for path in paths:
-            yield str(path), partial(read_picture, path)
+            yield str(path), partial(read_picture, path, preprocess)
 
 
 def _same(picture: Image.Image) -> Image.Image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from torch import nn
 
 from .. import assembly
 from ..data.dataset import Dataset
-from ..data.sources import open_source
+from ..data.sources import as_asked, open_source
 from ..data.split import Split
 from ..errors import CheckpointError, DataError, RunError, UsageError
 from ..evaluation.metrics import Evaluation
@@ -106,15 +107,19 @@ class Run:
         """What each output of the network means."""
         return load_checkpoint(self.folder, "last").classes
 
-    def dataset(self) -> Dataset:
-        """The dataset that it was trained on.
+    def dataset(self, *, on_event: Sink | None = None) -> Dataset:
+        """The dataset that it was trained on, without what was left out then.
 
         Raises:
             DataError: it is not the same any more, or was a Python object that is not at hand.
         """
         recipe = self.recipe
         if self._dataset is None:
-            self._dataset = _reopened(recipe)
+            self._dataset = _reopened(recipe, self.folder, on_event)
+        elif self._dataset.origin is not None:
+            # At the size of the run, where it was loaded at another.
+            data = replace(recipe.data, exclude=None)
+            self._dataset = as_asked(self._dataset, data, recipe.preprocess, on_event=on_event)
         if self._dataset.fingerprint != recipe.data.fingerprint:
             raise DataError(
                 f"The data {recipe.data.source} is not what {self.path} was trained on"
@@ -279,9 +284,10 @@ def _read_recipe(folder: RunFolder) -> Recipe:
         ) from error
 
 
-def _reopened(recipe: Recipe) -> Dataset:
+def _reopened(recipe: Recipe, folder: RunFolder, on_event: Sink | None) -> Dataset:
     try:
-        return open_source(recipe.data, recipe.preprocess)
+        data = recipe.data.with_list_at(folder.excluded_path)
+        return open_source(data, recipe.preprocess, on_event=on_event)
     except UsageError as error:
         raise DataError(
             f"The run's data {recipe.data.source} is not at hand.",

@@ -400,7 +400,9 @@ def _picture(
     subject: _Subject, picture: str | Path | Image.Image, label: str | int | None, invert: bool
 ) -> tuple[Batch, About]:
     preprocess = subject.material.preprocess
-    opened = picture if isinstance(picture, Image.Image) else read_picture(Path(picture))
+    opened = (
+        picture if isinstance(picture, Image.Image) else read_picture(Path(picture), preprocess)
+    )
     name = getattr(opened, "filename", "") if isinstance(picture, Image.Image) else str(picture)
     pixels = np.stack([preprocess.picture(opened, invert=invert)])
     training = subject.recipe.training

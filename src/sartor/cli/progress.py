@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from contextlib import suppress
 from typing import Any
 
-from ..events import Ended, EpochDone, Event, Note, Started, StepDone
+from ..events import (
+    Ended,
+    EpochDone,
+    Event,
+    Note,
+    PreparationDone,
+    Preparing,
+    Started,
+    StepDone,
+)
+
+_SECONDS_BETWEEN_LINES = 10.0
+_ACTIVITIES = {"sizes": "reading sizes", "decoding": "decoding"}
 
 
 class PlainProgress:
@@ -15,11 +28,16 @@ class PlainProgress:
 
     def __init__(self) -> None:
         self._epochs = 0
+        self._told_at = time.monotonic()
 
     def __call__(self, event: Event) -> None:
         """Say what the event says."""
         if isinstance(event, Note):
             self.line(event.text)
+        elif isinstance(event, Preparing):
+            self._prepare(event)
+        elif isinstance(event, PreparationDone):
+            self.line(preparation_line(event))
         elif isinstance(event, Started):
             self._epochs = event.epochs
             for text in opening_lines(event):
@@ -33,6 +51,13 @@ class PlainProgress:
         """Print one line; training goes on where nobody reads it any more."""
         with suppress(OSError):
             print(text, file=sys.stderr, flush=True)
+
+    def _prepare(self, event: Preparing) -> None:
+        """A line now and then, of what takes long."""
+        now = time.monotonic()
+        if now - self._told_at >= _SECONDS_BETWEEN_LINES:
+            self._told_at = now
+            self.line(f"{_ACTIVITIES[event.activity]}: {preparing_figures(event)}")
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -68,10 +93,22 @@ class BarProgress(PlainProgress):
             )
             return
         super().__call__(event)
-        if isinstance(event, Started):
+        if isinstance(event, PreparationDone):
+            self._bar.stop()
+        elif isinstance(event, Started):
             self._bar.start()
         elif isinstance(event, Ended):
             self.close()
+
+    def _prepare(self, event: Preparing) -> None:
+        self._bar.start()
+        self._bar.update(
+            self._task,
+            description=_ACTIVITIES[event.activity],
+            completed=event.done,
+            total=event.total,
+            figures=preparing_figures(event),
+        )
 
     def line(self, text: str) -> None:
         """Print one line above the bar."""
@@ -120,6 +157,25 @@ def epoch_line(row: dict[str, Any], epochs: int) -> str:
     if row["val_loss"] is not None:
         text += f"  val {row['val_loss']:.4f} {row['val_accuracy']:6.2%}"
     return f"{text}  {row['images_per_second']:,.0f}/s"
+
+
+def preparing_figures(event: Preparing) -> str:
+    """How far it is, how fast, how long."""
+    return (
+        f"{event.done:,}/{event.total:,}  {event.pictures_per_second:,.0f}/s  "
+        f"{duration(event.seconds_left)} left"
+    )
+
+
+def preparation_line(done: PreparationDone) -> str:
+    """What came of it."""
+    pace = (done.decoded + done.copied) / max(done.seconds, 1e-9)
+    copied = f", {done.copied:,} of which were known" if done.copied else ""
+    unreadable = f"; {done.unreadable:,} cannot be read" if done.unreadable else ""
+    return (
+        f"prepared {done.decoded + done.copied:,} pictures in {done.seconds:.1f} s "
+        f"({pace:,.0f}/s){copied}{unreadable}"
+    )
 
 
 def step_figures(step: StepDone) -> str:

@@ -67,7 +67,8 @@ def data(given: arguments.Data) -> int:
     if given.augment and given.pixels:
         raise UsageError("--pixels shows one image as it is.", "Leave it or --augment out.")
     recipe = Recipe().with_settings({**vars(given.data), "source": given.target})
-    dataset = open_source(recipe.data, note=_note)
+    with _progress(quiet=False) as progress:
+        dataset = open_source(recipe.data, note=_note, on_event=progress)
     wants_picture = (
         given.samples or given.out or given.pixels or given.augment or given.image is not None
     )
@@ -127,6 +128,8 @@ def evaluate(given: arguments.Evaluate) -> int:
     from ..evaluation.metrics import evaluate as judge
 
     run = api.Run.open(given.run)
+    with _progress(quiet=False) as progress:
+        run.dataset(on_event=progress)
     predictions = api.predictions_of(run, given.split, checkpoint=given.checkpoint)
     evaluation = judge(predictions)
     if given.mistakes and evaluation.accuracy == 1:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +16,8 @@ from ..errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.utils.data import Dataset as TorchDataset
+
+    from .prepare import Origin
 
 UInt8Array = npt.NDArray[np.uint8]
 Int64Array = npt.NDArray[np.int64]
@@ -58,9 +60,16 @@ class Dataset:
     groups: tuple[str, ...] | None = None
     """What each image belongs to (patient, session, author); images of a group stay together."""
     files: tuple[str, ...] | None = None
-    """Name of the file that each image came from, where there are files."""
+    """Name of the file that each image came from, where there are files; or its number, where some
+    were left out."""
     name: str = "arrays"
     """What the source is called."""
+    excluded: Mapping[str, str] = field(default_factory=dict)
+    """What was left out, by the name of its file or its index, and why."""
+    pixels_sha256: str | None = None
+    """Stands for the pixels in the fingerprint, where they are too many to be read for it."""
+    origin: Origin | None = None
+    """The pictures that it was prepared from, where they can be prepared at another size."""
 
     def __post_init__(self) -> None:
         images = _checked_images(self.images)
@@ -74,10 +83,10 @@ class Dataset:
             if indices is not None:
                 object.__setattr__(self, part, _checked_indices(part, indices, len(images)))
         _check_apart(self.test, self.val)
-        for field in ("groups", "files"):
-            values = getattr(self, field)
+        for column in ("groups", "files"):
+            values = getattr(self, column)
             if values is not None:
-                object.__setattr__(self, field, _checked_names(field, values, len(images)))
+                object.__setattr__(self, column, _checked_names(column, values, len(images)))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -113,7 +122,10 @@ class Dataset:
     def fingerprint(self) -> str:
         """SHA-256 over shape, pixels, labels, class names, indices set aside, and groups."""
         digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
-        digest.update(np.ascontiguousarray(self.images).data)
+        if self.pixels_sha256 is None:
+            digest.update(np.ascontiguousarray(self.images).data)
+        else:
+            digest.update(self.pixels_sha256.encode())
         digest.update(np.ascontiguousarray(self.labels).data)
         for part in ("test", "val"):
             indices = getattr(self, part)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 from ..settings import OneOf, Range
@@ -49,12 +50,19 @@ class SourceSettings:
 class DataSettings(SourceSettings):
     """Where the images come from and how they are divided."""
 
+    exclude: str | None = None
+    """A list of pictures not to use, as `sartor check --quarantine` writes it: the name of a file,
+    or the number of an image where there are no files, a line. The run keeps a copy."""
     fingerprint: str = ""
     """SHA-256 of the dataset; filled in when a run is made, checked when it is resumed."""
     val_fraction: Annotated[float, Range(0, 0.9)] = 0.1
     """Share of the training images held out for validation, stratified; 0 trains on all of them."""
     test_fraction: Annotated[float, Range(0, 0.9)] = 0.2
     """Share held out for testing where the source brings no test part of its own."""
+
+    def with_list_at(self, path: Path) -> DataSettings:
+        """With the list of what to exclude there, if there is a list: a run has its own copy."""
+        return replace(self, exclude=str(path)) if self.exclude else self
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,8 @@ from .arrays import Arrays, holds_arrays, load_npz
 from .catalogue import NAMES, load_named
 from .columns import flag
 from .dataset import Dataset
+from .decoding import Sink
+from .exclude import read_exclusions, without
 from .folder import GIVE_CLASSES, class_folders, find_layout, list_layout
 from .idx_files import find_idx, load_idx, only_set
 from .labels import split_of
@@ -63,6 +65,7 @@ def open_source(
     preprocess: PreprocessSettings | None = None,
     *,
     note: Note | None = None,
+    on_event: Sink | None = None,
 ) -> Dataset:
     """The dataset that `data` describes; pictures are brought to the size that `preprocess` says.
 
@@ -71,9 +74,36 @@ def open_source(
         DataError: it cannot be had, or cannot be read.
     """
     opened = find_source(data, note=note)
+    entries = read_exclusions(Path(data.exclude)) if data.exclude else {}
     if isinstance(opened, Dataset):
-        return opened
-    return prepare(opened, preprocess or PreprocessSettings())
+        dataset = without(opened, entries)
+    else:
+        settings = preprocess or PreprocessSettings()
+        dataset = prepare(opened, settings, entries=entries, root=data.source, on_event=on_event)
+    if dataset.excluded and note:
+        note(f"{len(dataset.excluded):,} left out, as {data.exclude} says")
+    return dataset
+
+
+def as_asked(
+    dataset: Dataset,
+    data: DataSettings,
+    preprocess: PreprocessSettings,
+    *,
+    on_event: Sink | None = None,
+) -> Dataset:
+    """A dataset at hand, without what `data` excludes, and pictures as `preprocess` says.
+
+    These are prepared again from their files, since resizing twice would give other pixels than a
+    prediction, which resizes once.
+    """
+    entries = read_exclusions(Path(data.exclude)) if data.exclude else {}
+    if dataset.origin is None:
+        return without(dataset, entries)
+    wanted = dataset.origin.filled_in(preprocess)
+    if wanted == dataset.origin.settings and not entries:
+        return dataset
+    return dataset.origin.prepared_as(wanted, entries, on_event)
 
 
 def find_source(data: SourceSettings, *, note: Note | None = None) -> Dataset | Listing:

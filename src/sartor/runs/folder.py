@@ -65,6 +65,11 @@ class RunFolder:
         """The page; what it says stands as JSON beside it."""
         return self.path / "report.html"
 
+    @property
+    def excluded_path(self) -> Path:
+        """What was left out of the data and why, where something was."""
+        return self.path / "excluded.txt"
+
     def predictions_path(self, split: str) -> Path:
         return self.path / "predictions" / f"{split}.npz"
 
