@@ -67,8 +67,8 @@ class TestResolving:
             for name, value in recipe.settings().items()
             if value in (None, "auto", "all", "", (), {})
         }
-        # What is open for good: no clipping, no early stopping.
-        assert open_ones == {"clip_grad", "patience"}
+        # What is open for good: all images, no clipping, no early stopping.
+        assert open_ones == {"limit_per_class", "clip_grad", "patience"}
         assert recipe.preprocess.image_size == (9, 9)
         assert recipe.preprocess.channels == 1
         assert recipe.training.batch_size == 20

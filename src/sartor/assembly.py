@@ -18,7 +18,7 @@ from .data.batches import Batches, Feed, prepared_ahead
 from .data.dataset import Dataset, Int64Array, UInt8Array
 from .data.description import channel_statistics
 from .data.preprocess import Preprocess
-from .data.split import Split
+from .data.split import Split, chosen_duplicates
 from .device import choose_device
 from .errors import ModelError, RecipeError
 from .models.registry import build_model, resolve_kwargs
@@ -56,6 +56,8 @@ def resolve(
     return recipe.with_settings(
         {
             "fingerprint": dataset.fingerprint,
+            "duplicates": chosen_duplicates(recipe.data.duplicates, dataset),
+            "split_hash": split.sha256(dataset.fingerprint),
             "image_size": size if len(size) == 2 else (*size, *size),
             "channels": preprocess.channels or dataset.shape[0],
             "model_kwargs": kwargs,

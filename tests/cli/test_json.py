@@ -194,12 +194,14 @@ class TestShowAndRuns:
             "status": str,
             "history": list,
             "weights_sha256": str,
+            "split_sha256": str,
         }
         check(document, contract)
         for row in document["history"]:
             check(row, ROW)
         run = sartor.Run.open(trained)
         assert document["weights_sha256"] == run.weights_sha256
+        assert document["split_sha256"] == run.split_sha256 == run.recipe.data.split_hash
         assert sartor.Recipe.from_tables(document["recipe"]) == run.recipe
         assert document["status"] == "finished"
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from .. import assembly
 from ..data.dataset import Dataset
-from ..data.split import Split, make_split
+from ..data.split import Split
 from ..errors import FileError, Interrupted, RunError, SartorError, TrainingError, UsageError
 from ..events import Ended, Event, Started
 from ..files import write_bytes, write_json, write_json_lines, write_text
@@ -35,6 +35,7 @@ from ..training.state import Checkpoint, Progress
 from .looking import dataset_for
 from .notes import Sink, tell, warn
 from .run import Run, as_run, load_checkpoint, with_weights
+from .splitting import doubts, split_of, unsettled
 
 
 def fit(
@@ -67,7 +68,7 @@ def fit(
     ready = time.perf_counter()
     job, resolved, material = _assemble(wanted, dataset, model)
     loss, warned = _checked(job, resolved)
-    warn(warned)
+    warn([*doubts(resolved, dataset, material.split), *warned])
     folder = create_run(
         None if out is None else Path(out), f"{dataset.name}-{_short_name(resolved)}", RUNS
     )
@@ -167,7 +168,7 @@ def compose_recipe(
 ) -> Recipe:
     """The recipe to start from with all that was said besides."""
     base = recipe if isinstance(recipe, Recipe) else load_recipe(recipe) if recipe else Recipe()
-    changes = dict(settings)
+    changes = unsettled(settings)
     if isinstance(model, nn.Module):
         changes |= {"model": assembly.IN_MEMORY + type(model).__name__, "model_kwargs": {}}
     elif model is not None:
@@ -185,12 +186,7 @@ def _assemble(
     split: Split | None = None,
     model_file: Path | None = None,
 ) -> tuple[Job, Recipe, assembly.Material]:
-    parts = split or make_split(
-        dataset,
-        val_fraction=recipe.data.val_fraction,
-        test_fraction=recipe.data.test_fraction,
-        seed=recipe.training.seed,
-    )
+    parts = split or split_of(recipe, dataset)
     resolved = assembly.resolve(recipe, dataset, parts, model_file)
     material, resolved = assembly.prepare_material(resolved, dataset, parts)
     network = (

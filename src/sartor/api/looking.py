@@ -64,7 +64,7 @@ def dataset_for(
 ) -> tuple[Dataset, Recipe]:
     """The dataset, and the recipe that says where it can be had again."""
     if isinstance(data, Dataset):
-        return data, recipe.with_settings({"source": data.name})
+        return data, recipe.with_settings({"source": data.name, "split_hash": ""})
     source = recipe.data.source if data is None else str(data)
     recipe = recipe.with_settings({"source": source})
     dataset = open_source(recipe.data, recipe.preprocess, note=noting(on_event))
@@ -73,6 +73,8 @@ def dataset_for(
             f"The data {source} is not what this recipe was made for: its fingerprint differs.",
             "Name the data explicitly to train on it all the same.",
         )
+    if data is not None:
+        recipe = recipe.with_settings({"split_hash": ""})
     # A folder by its whole path, so that the run can go on from anywhere.
     again = source if source in NAMES else str(Path(source).absolute())
     return dataset, recipe.with_settings({"source": again})

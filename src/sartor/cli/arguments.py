@@ -23,9 +23,10 @@ MethodName = Literal["occlusion", "integrated-gradients", "grad-cam"]
 class DataFlags(DataSettings):
     """Data"""
 
-    # The source is the verb's target; the fingerprint is measured.
+    # The source is the verb's target; the fingerprints are measured.
     source: Suppress[str] = "digits"
     fingerprint: Suppress[str] = ""
+    split_hash: Suppress[str] = ""
 
 
 @dataclass(frozen=True, kw_only=True)

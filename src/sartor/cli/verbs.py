@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -96,7 +96,7 @@ def show(given: arguments.Show) -> int:
     from .. import api
 
     run = api.Run.open(given.run)
-    weights = _weights_or_none(run)
+    weights = _hash_or_none(lambda: run.weights_sha256)
     if given.plot:
         from ..report.figures import save_figure
 
@@ -108,6 +108,7 @@ def show(given: arguments.Show) -> int:
         "status": run.status["state"],
         "history": run.history,
         "weights_sha256": weights,
+        "split_sha256": _hash_or_none(lambda: run.split_sha256),
     }
     if given.json:
         _print_json(description)
@@ -370,10 +371,10 @@ def _draw(given: arguments.Data, dataset: Any) -> Path:
     return path
 
 
-def _weights_or_none(run: Any) -> str | None:
-    """The hash of a run's weights; of a broken run the rest is shown all the same."""
+def _hash_or_none(read: Callable[[], str]) -> str | None:
+    """A hash of something in a run; of a broken run the rest is shown all the same."""
     try:
-        return str(run.weights_sha256)
+        return read()
     except RunError as error:
         _note(f"warning: {error}")
         return None
