@@ -25,7 +25,7 @@ from .models.registry import build_model, resolve_kwargs
 from .recipe import Recipe
 from .training import engine
 from .training.loop import Job, seed_random_numbers
-from .training.objective import Objective, balanced_weights
+from .training.objective import Objective, balanced_weights, effective_weights
 from .training.optim import Optimizer
 from .training.settings import TrainingSettings
 
@@ -147,6 +147,7 @@ def make_job(recipe: Recipe, material: Material, model: nn.Module) -> Job:
     """Everything for the loop, from a resolved recipe and a placed network."""
     training, split = recipe.training, material.split
     assert training.batch_size != "all", "resolved to a number"
+    train_labels = material.dataset.labels[split.train]
     return Job(
         model=model,
         batches=Batches(
@@ -155,6 +156,7 @@ def make_job(recipe: Recipe, material: Material, model: nn.Module) -> Job:
             shuffle=training.shuffle,
             drop_last=training.drop_last,
             seed=training.seed,
+            balance=train_labels if training.sampler == "balanced" else None,
         ),
         val=material.feed(split.val, training) if len(split.val) else None,
         objective=_objective(training, material),
@@ -179,9 +181,11 @@ def batches_ahead(job: Job) -> Iterator[Job]:
 
 def _objective(training: TrainingSettings, material: Material) -> Objective:
     weights: Tensor | None = None
+    labels = torch.from_numpy(material.dataset.labels[material.split.train])
     if training.class_weights == "balanced":
-        labels = torch.from_numpy(material.dataset.labels[material.split.train])
         weights = balanced_weights(labels, len(material.dataset.classes))
+    elif training.class_weights == "effective":
+        weights = effective_weights(labels, len(material.dataset.classes), training.effective_beta)
     elif not isinstance(training.class_weights, str):
         weights = torch.tensor(training.class_weights)
     return Objective(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sartor.data.batches import Ahead, Batch, Batches, Feed
-from sartor.data.order import epoch_order
+from sartor.data.order import balanced_order, epoch_order
 
 COUNT = 53
 
@@ -272,3 +272,14 @@ def test_the_cache_of_orders_survives_many_threads() -> None:
     call: Callable[[tuple[int, int]], Batch] = lambda place: batches.batch(*place)  # noqa: E731
     with often_switching(), ThreadPoolExecutor(16) as pool:
         assert len(list(pool.map(call, places))) == 600
+
+
+def test_balanced_batches_follow_their_order() -> None:
+    labels = np.repeat([0, 1], [13, 7])
+    chosen = np.arange(10, 30)
+    batches = batches_of(feed=feed_of(chosen), balance=labels)
+    for epoch in (2, 0):
+        order = balanced_order(labels, 5, epoch)
+        given_out = [row for batch in epoch_of(batches, epoch) for row in batch]
+        assert given_out == chosen[order].tolist()
+        assert len(batches) == 3

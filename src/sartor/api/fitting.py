@@ -35,7 +35,7 @@ from ..training.state import Checkpoint, Progress
 from .looking import dataset_for
 from .notes import Sink, tell, warn
 from .run import Run, as_run, load_checkpoint, with_weights
-from .splitting import doubts, split_of, unsettled
+from .splitting import doubts, imbalanced, split_of, unsettled
 
 
 def fit(
@@ -361,6 +361,7 @@ def _started(
         step=progress.step,
         untrained_loss=loss,
         expected_loss=untrained_loss(training.loss, job.num_classes),
+        imbalanced=imbalanced(material.dataset, split),
     )
 
 

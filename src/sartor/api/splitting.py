@@ -16,6 +16,7 @@ from ..recipe import Recipe
 _DECIDING = {"source", "val_fraction", "test_fraction", "duplicates", "limit_per_class", "seed"}
 _NAMED = 5
 _FAR_OFF = 0.5
+_IMBALANCED = 1.5
 
 
 def split_of(recipe: Recipe, dataset: Dataset) -> Split:
@@ -44,6 +45,13 @@ def split_of(recipe: Recipe, dataset: Dataset) -> Split:
 def unsettled(changes: Mapping[str, Any]) -> dict[str, Any]:
     """The same changes to a recipe; where they decide the split, it may be another one."""
     return {**({"split_hash": ""} if _DECIDING & set(changes) else {}), **changes}
+
+
+def imbalanced(dataset: Dataset, split: Split) -> bool:
+    """Whether the largest class has half as many training images again as the smallest, or more."""
+    counts = np.bincount(dataset.labels[split.train])
+    present = counts[counts > 0]
+    return bool(present.max() >= _IMBALANCED * present.min())
 
 
 def doubts(recipe: Recipe, dataset: Dataset, split: Split) -> Iterator[str]:

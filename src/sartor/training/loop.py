@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from ..averages import balanced_accuracy, macro_f1
 from ..data.batches import Batch, Feed
 from ..errors import TrainingError
 from ..events import CheckpointDue, Ended, EpochDone, Event, StepDone
@@ -123,22 +124,43 @@ def count_correct(logits: Tensor, labels: Tensor) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
-    """Loss and accuracy on the validation split, means over its images."""
+    """Figures of the validation split."""
 
     loss: float
+    """Mean over its images, as `accuracy`."""
     accuracy: float
+    balanced_accuracy: float
+    """Mean over its classes, as `macro_f1`."""
+    macro_f1: float
 
 
 def validate(job: Job) -> Validation | None:
     """Judge the present weights on the validation split, where there is one."""
     if job.val is None:
         return None
-    loss, correct = 0.0, 0
-    objective = job.objective.plain()
+    loss, objective = 0.0, job.objective.plain()
+    truths, answers = [], []
     for logits, labels in logits_of(job.model, job.val, job.settings):
         loss += float(objective.sum(logits, labels))
-        correct += count_correct(logits, labels)
-    return Validation(loss=loss / len(job.val), accuracy=correct / len(job.val))
+        truths.append(labels)
+        answers.append(logits.argmax(1))
+    counts, correct, predicted = _tallies(truths, answers, job.num_classes)
+    return Validation(
+        loss=loss / len(job.val),
+        accuracy=sum(correct) / len(job.val),
+        balanced_accuracy=balanced_accuracy(counts, correct),
+        macro_f1=macro_f1(counts, correct, predicted),
+    )
+
+
+def _tallies(truths: list[Tensor], answers: list[Tensor], num_classes: int) -> list[list[int]]:
+    """Images of each class, those of them that are right, and images taken for each class.
+
+    The sums of a confusion matrix, which for 10,000 classes would not fit into memory.
+    """
+    labels, predicted = torch.cat(truths), torch.cat(answers)
+    columns = (labels, labels[labels == predicted], predicted)
+    return [torch.bincount(column, minlength=num_classes).tolist() for column in columns]
 
 
 def logits_of(
@@ -291,6 +313,8 @@ class _Watch:
             "val_loss": _finite(validation.loss) if validation else None,
             "val_accuracy": validation.accuracy if validation else None,
             "images_per_second": round(sums.count / sums.seconds, 1),
+            "val_balanced_accuracy": validation.balanced_accuracy if validation else None,
+            "val_macro_f1": validation.macro_f1 if validation else None,
         }
 
     def _step_event(self) -> StepDone:
