@@ -27,6 +27,7 @@ from .training import engine
 from .training.loop import Job, seed_random_numbers
 from .training.objective import Objective, balanced_weights, effective_weights
 from .training.optim import Optimizer
+from .training.schedule import chosen_epochs
 from .training.settings import TrainingSettings
 
 IN_MEMORY = "in-memory:"
@@ -61,6 +62,7 @@ def resolve(
             "image_size": size if len(size) == 2 else (*size, *size),
             "channels": preprocess.channels or dataset.shape[0],
             "model_kwargs": kwargs,
+            "epochs": chosen_epochs(training.epochs, len(split.train)),
             "batch_size": len(split.train) if training.batch_size == "all" else training.batch_size,
             "device": choose_device(training.device),
             "threads": engine.chosen_threads(training.threads),

@@ -182,8 +182,8 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
         yield f"sampler balanced and class_weights {weights} make up for the same: use one"
     if training.effective_beta != TrainingSettings.effective_beta and weights != "effective":
         yield "effective_beta works with class_weights effective alone"
-    if training.warmup_epochs >= training.epochs:
-        warmup, epochs = training.warmup_epochs, training.epochs
+    epochs, warmup = training.epochs, training.warmup_epochs
+    if epochs != "auto" and warmup >= epochs:
         yield f"warmup_epochs ({warmup:g}) must be fewer than epochs ({epochs})"
     if training.min_lr and training.sched != "cosine":
         yield f"min_lr works with the schedule cosine alone, not with {training.sched}"

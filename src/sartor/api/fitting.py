@@ -36,6 +36,7 @@ from .looking import dataset_for
 from .notes import Sink, tell, warn
 from .run import Run, as_run, load_checkpoint, with_weights
 from .splitting import doubts, imbalanced, split_of, unsettled
+from .suiting import suited
 
 
 def fit(
@@ -53,7 +54,8 @@ def fit(
     Args:
         data: a named set, a folder of IDX files or a `Dataset`; by default that of the recipe.
         model: a registered name, "path/file.py:Name", or any network (B, C, H, W) -> (B, classes).
-        recipe: a shipped recipe's name, a TOML file or a `Recipe` to start from.
+        recipe: a shipped recipe's name, a TOML file or a `Recipe` to start from; by default what
+            suits the data: "pictures" for colour or larger images, else "plain".
         out: the run's folder; by default the next free runs/NAME.
         report: write report.html and report.json, which judge the validation split, at the end.
         on_event: called with every event of the training.
@@ -63,8 +65,7 @@ def fit(
         RecipeError: every problem of the settings at once. Interrupted: by a signal, after saving.
         DataError, ModelError, TrainingError, FileError: as their sentences say.
     """
-    wanted = compose_recipe(recipe, model, settings)
-    dataset, wanted = dataset_for(data, wanted, on_event)
+    dataset, wanted = _wanted(data, model, recipe, settings, on_event)
     ready = time.perf_counter()
     job, resolved, material = _assemble(wanted, dataset, model)
     loss, warned = _checked(job, resolved)
@@ -109,7 +110,7 @@ def resume(
         checkpoint = _checkpoint_or_none(before.folder)
         progress = checkpoint.progress if checkpoint else Progress()
         recipe = _extended(before, progress, epochs)
-        if progress.epoch >= recipe.training.epochs or progress.stopped_early:
+        if progress.epoch >= recipe.training.last_epoch or progress.stopped_early:
             _close(before, recipe, progress)
             tell(on_event, f"{before.path} is finished; train it longer with --epochs N.")
             return before
@@ -131,8 +132,7 @@ def overfit_batch(
 
     A network that cannot do this has a mistake in it, or a learning rate that is far off.
     """
-    wanted = compose_recipe(recipe, model, settings)
-    dataset, wanted = dataset_for(data, wanted, None)
+    dataset, wanted = _wanted(data, model, recipe, settings, None)
     job, resolved, _ = _assemble(wanted, dataset, model)
     _, warned = _checked(job, resolved)
     warn(warned)
@@ -153,8 +153,7 @@ def find_learning_rate(
     Trains a copy of the network for at most 100 steps: a network given as an object, the random
     numbers and the data stay as they are. `range_test_figure` in `sartor.report.figures` draws it.
     """
-    wanted = compose_recipe(recipe, model, settings)
-    dataset, wanted = dataset_for(data, wanted, None)
+    dataset, wanted = _wanted(data, model, recipe, settings, None)
     job, resolved, _ = _assemble(wanted, dataset, model)
     _checked(job, resolved)
     with engine.tuned(resolved.training):
@@ -177,6 +176,22 @@ def compose_recipe(
             # Another network has other settings.
             changes.setdefault("model_kwargs", {})
     return base.with_settings(changes)
+
+
+def _wanted(
+    data: str | Path | Dataset | None,
+    model: str | nn.Module | None,
+    recipe: str | Path | Recipe | None,
+    settings: Mapping[str, Any],
+    on_event: Sink | None,
+) -> tuple[Dataset, Recipe]:
+    """The data, and the recipe for it: the one that is named, else the one that suits the data."""
+    wanted = compose_recipe(recipe, model, settings)
+    dataset, wanted = dataset_for(data, wanted, on_event)
+    if recipe is not None:
+        return dataset, wanted
+    said = dict(settings) if model is None else {**settings, "model": model}
+    return dataset, suited(wanted, dataset, said, on_event)
 
 
 def _assemble(
@@ -352,7 +367,7 @@ def _started(
         num_classes=job.num_classes,
         model=recipe.model.model,
         parameters=count_parameters(job.model),
-        epochs=training.epochs,
+        epochs=training.last_epoch,
         steps_per_epoch=len(job.batches),
         device=training.device,
         threads=training.threads or 1,

@@ -37,8 +37,9 @@ class Fit:
     """A named set (digits, mnist, fashion-mnist, kmnist, emnist, cifar10, cifar100) or a folder
     of IDX files; by default that of the recipe."""
     recipe: str | None = None
-    """Start from a shipped recipe (fashion-cnn, fashion-mlp, mnist-logistic, mnist-mlp) or a .toml
-    file; other flags replace its values."""
+    """Start from a shipped recipe (fashion-cnn, fashion-mlp, mnist-logistic, mnist-mlp, pictures,
+    plain) or a .toml file; other flags replace its values. By default pictures (a residual network
+    and more epochs) for colour or larger images, else plain, whose values stand here."""
     out: Path | None = None
     """The run's folder; by default the next free runs/NAME."""
     seeds: int | None = None
@@ -58,6 +59,8 @@ class Fit:
     preprocess: OmitArgPrefixes[PreprocessSettings] = field(default_factory=PreprocessSettings)
     model: OmitArgPrefixes[ModelSettings] = field(default_factory=ModelSettings)
     training: OmitArgPrefixes[TrainingSettings] = field(default_factory=TrainingSettings)
+    named: Suppress[tuple[str, ...]] = ()
+    """Settings whose flags stand on the command line, if only with the value of the recipe."""
 
 
 @dataclass(frozen=True, kw_only=True)

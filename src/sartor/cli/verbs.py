@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 def fit(given: arguments.Fit) -> int:
     """Train."""
     from .. import api
-    from .parsing import base_recipe, changed_settings
+    from .parsing import changed_settings
 
-    recipe = base_recipe(given.recipe)
+    recipe = given.recipe
     changes = changed_settings(given)
     model = changes.pop("model", None)
     if given.seeds is not None and (given.overfit_batch or given.lr_find):
@@ -264,7 +264,7 @@ def trace(given: arguments.Trace) -> int:
 
 
 def _fit_seeds(
-    given: arguments.Fit, seeds: int, recipe: Any, model: str | None, changes: dict[str, Any]
+    given: arguments.Fit, seeds: int, recipe: str | None, model: str | None, changes: dict[str, Any]
 ) -> int:
     from .. import api
     from .comparing import print_seeds, seed_line
@@ -291,7 +291,9 @@ def _fit_seeds(
     return 0
 
 
-def _overfit(given: arguments.Fit, recipe: Any, model: str | None, changes: dict[str, Any]) -> int:
+def _overfit(
+    given: arguments.Fit, recipe: str | None, model: str | None, changes: dict[str, Any]
+) -> int:
     from .. import api
 
     def said(step: int, loss: float, accuracy: float) -> None:
@@ -317,7 +319,7 @@ def _overfit(given: arguments.Fit, recipe: Any, model: str | None, changes: dict
 
 
 def _find_learning_rate(
-    given: arguments.Fit, recipe: Any, model: str | None, changes: dict[str, Any]
+    given: arguments.Fit, recipe: str | None, model: str | None, changes: dict[str, Any]
 ) -> int:
     from .. import api
 

@@ -63,7 +63,7 @@ def train(job: Job, progress: Progress, stop_asked: Callable[[], bool]) -> Itera
     watch = _Watch(job, progress)
     if progress.step == 0:
         yield from watch.checkpoint()
-    while progress.epoch < settings.epochs and not progress.stopped_early:
+    while progress.epoch < settings.last_epoch and not progress.stopped_early:
         job.model.train()
         while progress.position < steps_per_epoch:
             watch.start_step()
@@ -320,12 +320,12 @@ class _Watch:
     def _step_event(self) -> StepDone:
         progress, sums = self._progress, self._progress.sums
         steps_per_epoch = len(self._job.batches)
-        total = steps_per_epoch * self._job.settings.epochs
+        total = steps_per_epoch * self._job.settings.last_epoch
         return StepDone(
             step=progress.step,
             total_steps=total,
             epoch=progress.epoch + 1,
-            epochs=self._job.settings.epochs,
+            epochs=self._job.settings.last_epoch,
             position=progress.position,
             steps_per_epoch=steps_per_epoch,
             learning_rate=learning_rate_of(progress, self._job),

@@ -21,8 +21,8 @@ SAMPLERS = ("every", "balanced")
 class TrainingSettings:
     """How the weights are found."""
 
-    epochs: Annotated[int, Range(1, 1_000_000)] = 10
-    """Passes over the training images."""
+    epochs: Annotated[int | Literal["auto"], Range(1, 1_000_000)] = 10
+    """Passes over the training images; auto: as many as see 60,000 images, from 10 to 100."""
     batch_size: Annotated[int | Literal["all"], Range(1, 10_000_000)] = 64
     """Images a batch; 1 is descent on single samples, all on the whole set."""
     shuffle: bool = True
@@ -89,3 +89,9 @@ class TrainingSettings:
     """Processor threads; default: all cores. Kept in the run: the order of sums depends on it."""
     workers: Annotated[int, Range(0, 1_024)] = 0
     """Threads that prepare batches ahead of the step that needs them."""
+
+    @property
+    def last_epoch(self) -> int:
+        """`epochs` as the number that it is once the recipe is resolved."""
+        assert self.epochs != "auto", "resolved to a number"
+        return self.epochs
