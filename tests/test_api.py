@@ -48,6 +48,8 @@ COLUMNS = {
     "val_loss",
     "val_accuracy",
     "images_per_second",
+    "val_balanced_accuracy",
+    "val_macro_f1",
 }
 
 

@@ -19,7 +19,7 @@ from sartor.data.split import Split
 from sartor.errors import ModelError, RecipeError, UsageError
 from sartor.recipe import Recipe
 from sartor.training.loop import Job
-from sartor.training.objective import balanced_weights
+from sartor.training.objective import balanced_weights, effective_weights
 
 COUNT = 30
 SPLIT = Split(np.arange(20), np.arange(20, 25), np.arange(25, 30))
@@ -72,7 +72,8 @@ class TestResolving:
         # What is open for good: the usual reading, all images as they are, no clipping, no early
         # stopping.
         reading = {"format", "image_column", "label_column", "group_column", "split_column"}
-        assert open_ones == {*reading, "image_root", "exclude", "augment", "clip_grad", "patience"}
+        data = {*reading, "image_root", "exclude", "limit_per_class"}
+        assert open_ones == {*data, "augment", "clip_grad", "patience"}
         assert recipe.preprocess.image_size == (9, 9)
         assert recipe.preprocess.channels == 1
         assert recipe.training.batch_size == 20
@@ -255,6 +256,17 @@ class TestFlow:
 
 
 class TestClassWeights:
+    def test_effective_ones_take_their_beta(self) -> None:
+        job, _ = assembled(class_weights="effective", effective_beta=0.9)
+        labels = torch.from_numpy(DATASET.labels[SPLIT.train])
+        assert job.objective.class_weights is not None
+        assert torch.equal(job.objective.class_weights, effective_weights(labels, 3, 0.9))
+
+    def test_a_balanced_sampler_sees_training_images_alone(self) -> None:
+        assert assembled()[0].batches.balance is None  # type: ignore[attr-defined]
+        balance = assembled(sampler="balanced")[0].batches.balance  # type: ignore[attr-defined]
+        assert np.array_equal(balance, DATASET.labels[SPLIT.train])
+
     def test_balanced_ones_count_training_images_alone(self) -> None:
         job, _ = assembled(class_weights="balanced")
         expected = balanced_weights(torch.from_numpy(DATASET.labels[SPLIT.train]), 3)

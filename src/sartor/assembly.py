@@ -20,15 +20,16 @@ from .data.batches import Batch, Batches, Feed, prepared_ahead
 from .data.dataset import Dataset, Int64Array, UInt8Array
 from .data.description import channel_statistics
 from .data.preprocess import Preprocess
-from .data.split import Split
+from .data.split import Split, chosen_duplicates
 from .device import choose_device
 from .errors import ModelError, RecipeError
 from .models.registry import build_model, resolve_kwargs
 from .recipe import Recipe
 from .training import engine
 from .training.loop import Job, seed_random_numbers
-from .training.objective import Objective, balanced_weights
+from .training.objective import Objective, balanced_weights, effective_weights
 from .training.optim import Optimizer
+from .training.schedule import chosen_epochs
 from .training.settings import TrainingSettings
 
 IN_MEMORY = "in-memory:"
@@ -58,9 +59,12 @@ def resolve(
     return recipe.with_settings(
         {
             "fingerprint": dataset.fingerprint,
+            "duplicates": chosen_duplicates(recipe.data.duplicates, dataset),
+            "split_hash": split.sha256(dataset.fingerprint),
             "image_size": size if len(size) == 2 else (*size, *size),
             "channels": preprocess.channels or dataset.shape[0],
             "model_kwargs": kwargs,
+            "epochs": chosen_epochs(training.epochs, len(split.train)),
             "batch_size": len(split.train) if training.batch_size == "all" else training.batch_size,
             "device": choose_device(training.device),
             "threads": engine.chosen_threads(training.threads),
@@ -153,6 +157,7 @@ def make_job(recipe: Recipe, material: Material, model: nn.Module) -> Job:
     """Everything for the loop, from a resolved recipe and a placed network."""
     training, split = recipe.training, material.split
     assert training.batch_size != "all", "resolved to a number"
+    train_labels = material.dataset.labels[split.train]
     return Job(
         model=model,
         batches=Batches(
@@ -168,6 +173,7 @@ def make_job(recipe: Recipe, material: Material, model: nn.Module) -> Job:
                 mean=material.preprocess.mean,
                 device=training.device,
             ),
+            balance=train_labels if training.sampler == "balanced" else None,
         ),
         val=material.feed(split.val, training) if len(split.val) else None,
         objective=_objective(training, material),
@@ -198,9 +204,11 @@ def batches_ahead(job: Job) -> Iterator[Job]:
 
 def _objective(training: TrainingSettings, material: Material) -> Objective:
     weights: Tensor | None = None
+    labels = torch.from_numpy(material.dataset.labels[material.split.train])
     if training.class_weights == "balanced":
-        labels = torch.from_numpy(material.dataset.labels[material.split.train])
         weights = balanced_weights(labels, len(material.dataset.classes))
+    elif training.class_weights == "effective":
+        weights = effective_weights(labels, len(material.dataset.classes), training.effective_beta)
     elif not isinstance(training.class_weights, str):
         weights = torch.tensor(training.class_weights)
     return Objective(

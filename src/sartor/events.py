@@ -68,6 +68,8 @@ class Started:
     """Loss of the first batch before training; None where training goes on."""
     expected_loss: float
     """Loss of a network that knows nothing: ln(classes) for cross-entropy."""
+    imbalanced: bool = False
+    """Whether classes differ so much in size that the accuracy of all images hides small ones."""
 
 
 @dataclass(frozen=True, kw_only=True)

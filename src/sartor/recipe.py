@@ -180,8 +180,15 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
         yield f"betas must be two numbers, not {len(training.betas)}"
     if training.smoothing and training.loss != "cross-entropy":
         yield f"smoothing works with the loss cross-entropy alone, not with {training.loss}"
-    if training.warmup_epochs >= training.epochs:
-        warmup, epochs = training.warmup_epochs, training.epochs
+    weights = training.class_weights
+    if training.sampler == "balanced" and not training.shuffle:
+        yield "sampler balanced has an order of its own: leave shuffle on"
+    if training.sampler == "balanced" and isinstance(weights, str) and weights != "none":
+        yield f"sampler balanced and class_weights {weights} make up for the same: use one"
+    if training.effective_beta != TrainingSettings.effective_beta and weights != "effective":
+        yield "effective_beta works with class_weights effective alone"
+    epochs, warmup = training.epochs, training.warmup_epochs
+    if epochs != "auto" and warmup >= epochs:
         yield f"warmup_epochs ({warmup:g}) must be fewer than epochs ({epochs})"
     if training.min_lr and training.sched != "cosine":
         yield f"min_lr works with the schedule cosine alone, not with {training.sched}"

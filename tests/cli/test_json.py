@@ -35,6 +35,8 @@ ROW = {
     "val_loss": float,
     "val_accuracy": float,
     "images_per_second": float,
+    "val_balanced_accuracy": float,
+    "val_macro_f1": float,
 }
 NONE = type(None)
 
@@ -63,7 +65,8 @@ class TestFitAndResume:
         document = command("fit", "digits", *words, "--json", "--quiet").document
         check(document, FIT | {"val_loss": NONE, "val_accuracy": NONE})
         (row,) = command("show", tmp_path / "run", "--json").document["history"]
-        check(row, ROW | {"val_loss": NONE, "val_accuracy": NONE})
+        open_ones = [key for key in ROW if key.startswith("val_")]
+        check(row, ROW | dict.fromkeys(open_ones, NONE))
 
     def test_resume(self, command: Any, run_copy: Path) -> None:
         check(command("resume", run_copy, "--epochs", 4, "--json").document, FIT)
@@ -105,6 +108,8 @@ class TestEvaluate:
             "loss": float,
             "accuracy": float,
             "accuracy_interval": list,
+            "balanced_accuracy": float,
+            "macro_f1": float,
             "per_class": list,
             "confusion": list,
         }
@@ -194,12 +199,14 @@ class TestShowAndRuns:
             "status": str,
             "history": list,
             "weights_sha256": str,
+            "split_sha256": str,
         }
         check(document, contract)
         for row in document["history"]:
             check(row, ROW)
         run = sartor.Run.open(trained)
         assert document["weights_sha256"] == run.weights_sha256
+        assert document["split_sha256"] == run.split_sha256 == run.recipe.data.split_hash
         assert sartor.Recipe.from_tables(document["recipe"]) == run.recipe
         assert document["status"] == "finished"
 

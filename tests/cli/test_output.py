@@ -257,8 +257,14 @@ class TestTables:
             "val_loss": 12.3456,
             "val_accuracy": 0.9999,
             "images_per_second": 234_567.8,
+            "val_balanced_accuracy": 1.0,
         }
         assert len(epoch_line(row, 1000) + " *") <= 80
+        line = epoch_line(row | {"epoch": 100}, 100, balanced=True)
+        assert len(line + " *") <= 80
+        assert "val 12.346 100.0% bal 100.0%" in line
+        del row["val_balanced_accuracy"]
+        assert "bal" not in epoch_line(row, 1000, balanced=True)
         assert "val" not in epoch_line(row | {"val_loss": None, "val_accuracy": None}, 1000)
 
     @pytest.mark.parametrize(

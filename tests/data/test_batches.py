@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sartor.data.augment.pipeline import augmentation_of
 from sartor.data.batches import Ahead, Batch, Batches, Feed
-from sartor.data.order import epoch_order
+from sartor.data.order import balanced_order, epoch_order
 
 COUNT = 53
 
@@ -370,3 +370,14 @@ class TestAugmented:
         last = replace(batches, feed=channels_last(batches.feed))
         assert torch.equal(last.batch(0, 1).images, batches.batch(0, 1).images)
         assert last.batch(0, 1).images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_balanced_batches_follow_their_order() -> None:
+    labels = np.repeat([0, 1], [13, 7])
+    chosen = np.arange(10, 30)
+    batches = batches_of(feed=feed_of(chosen), balance=labels)
+    for epoch in (2, 0):
+        order = balanced_order(labels, 5, epoch)
+        given_out = [row for batch in epoch_of(batches, epoch) for row in batch]
+        assert given_out == chosen[order].tolist()
+        assert len(batches) == 3

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,9 +29,14 @@ def dataset_of(sizes: list[int], test: list[int] | None = None) -> Dataset:
 
 
 def split_of(
-    dataset: Dataset, val_fraction: float = 0.1, test_fraction: float = 0.2, seed: int = 0
+    dataset: Dataset,
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    **settings: Any,
 ) -> Split:
-    return make_split(dataset, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed)
+    fractions = {"val_fraction": val_fraction, "test_fraction": test_fraction}
+    return make_split(dataset, seed=seed, **fractions, **settings)
 
 
 def class_counts(dataset: Dataset, indices: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
@@ -128,6 +135,130 @@ class TestOwnTestPart:
     def test_that_is_everything_leaves_nothing_to_train(self) -> None:
         with pytest.raises(DataError, match=r"No image is left .* 0 for validation, 4 for testing"):
             split_of(dataset_of([2, 2], test=[0, 1, 2, 3]))
+
+    def test_given_parts_are_kept_exactly(self) -> None:
+        dataset = replace(dataset_of([20, 20], test=[39, 3, 5]), val=np.array([30, 1]))
+        split = split_of(dataset, 0.5, 0.5)
+        assert split.test.tolist() == [3, 5, 39]
+        assert split.val.tolist() == [1, 30]
+        assert np.array_equal(split.train, np.setdiff1d(np.arange(40), [1, 3, 5, 30, 39]))
+
+    def test_only_validation_given_leaves_testing_to_a_draw(self) -> None:
+        dataset = replace(dataset_of([40, 40]), val=np.arange(20))
+        splits = [split_of(dataset, 0.5, 0.25, seed=seed) for seed in range(3)]
+        assert all(np.array_equal(split.val, np.arange(20)) for split in splits)
+        assert len({tuple(split.test) for split in splits}) == 1
+        assert len(splits[0].test) == 15
+        assert splits[0].test.min() >= 20
+
+
+class TestGroups:
+    def grouped(self, seed: int = 0) -> Dataset:
+        """400 images, 3 classes, 40 groups of unequal size."""
+        rng = np.random.default_rng(seed)
+        groups = rng.choice(40, 400, p=np.arange(1, 41) / 820)
+        labels = (groups + rng.integers(0, 2, 400)) % 3
+        return Dataset(
+            rng.integers(0, 255, (400, 4, 4)).astype(np.uint8),
+            labels,
+            groups=tuple(f"patient {group}" for group in groups),
+        )
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_are_on_one_side_and_shares_hold(self, seed: int) -> None:
+        dataset = self.grouped(seed)
+        split = split_of(dataset, 0.2, 0.2, seed=seed)
+        assert dataset.groups is not None
+        sides = [{dataset.groups[index] for index in split.part(name)} for name in PARTS]
+        assert not sides[0] & sides[1]
+        assert not sides[0] & sides[2]
+        assert not sides[1] & sides[2]
+        shares = class_counts(dataset, split.test) / np.bincount(dataset.labels)
+        assert np.abs(shares - 0.2).max() < 0.03
+        assert np.array_equal(split.test, split_of(dataset, 0.2, 0.2, seed=9).test)
+
+    def test_their_names_do_not_matter(self) -> None:
+        dataset = self.grouped()
+        assert dataset.groups is not None
+        renamed = replace(dataset, groups=tuple(name[::-1] for name in dataset.groups))
+        split, other = split_of(dataset), split_of(renamed)
+        assert all(np.array_equal(split.part(name), other.part(name)) for name in PARTS)
+
+    def test_of_two_one_is_held_out(self) -> None:
+        """Half instead of a tenth, for there is nothing smaller."""
+        dataset = replace(dataset_of([20, 20], test=[]), groups=("x", "y") * 20)
+        split = split_of(dataset, 0.1)
+        assert (len(split.val), len(split.train)) == (20, 20)
+
+    def test_one_a_class_cannot_be_held_out(self) -> None:
+        dataset = dataset_of([20, 20])
+        dataset = replace(dataset, groups=tuple(f"g{label}" for label in dataset.labels))
+        with pytest.raises(DataError, match="No group can be held out for --test-fraction") as c:
+            split_of(dataset)
+        assert "--test-fraction 0" in c.value.hint
+        with pytest.raises(DataError, match="No group can be held out for --val-fraction"):
+            split_of(dataset, test_fraction=0)
+        assert len(split_of(dataset, 0, 0).train) == 40
+
+
+class TestDuplicates:
+    def pictures(self) -> Dataset:
+        """120 pictures of which every third comes three times, once under another label."""
+        values = np.arange(120)
+        values[40:80] = values[:40]
+        values[80:] = np.where(np.arange(40) % 2, values[:40], values[80:])
+        rng = np.random.default_rng(0)
+        images = rng.integers(0, 255, (120, 5, 5)).astype(np.uint8)[values]
+        names = tuple(f"{index}.png" for index in range(120))
+        return Dataset(images, rng.integers(0, 3, 120), files=names)
+
+    def test_of_pictures_are_on_one_side(self) -> None:
+        dataset = self.pictures()
+        for seed in range(3):
+            split = split_of(dataset, 0.2, 0.2, seed=seed)
+            sides = [{dataset.images[index].tobytes() for index in split.part(p)} for p in PARTS]
+            assert sum(map(len, sides)) == len(set().union(*sides))
+            assert len(split.test) == pytest.approx(24, abs=2)
+
+    def test_of_arrays_are_ignored_unless_asked_for(self) -> None:
+        arrays = replace(self.pictures(), files=None)
+        assert np.array_equal(
+            split_of(arrays).test, split_of(replace(self.pictures()), duplicates="ignored").test
+        )
+        assert np.array_equal(
+            split_of(arrays, duplicates="together").test, split_of(self.pictures()).test
+        )
+
+    def test_pictures_without_any_are_divided_like_arrays(self) -> None:
+        images = np.random.default_rng(0).integers(0, 255, (90, 5, 5)).astype(np.uint8)
+        arrays = Dataset(images, np.arange(90) % 3)
+        pictures = replace(arrays, files=tuple(map(str, range(90))))
+        split, other = split_of(arrays), split_of(pictures)
+        assert all(np.array_equal(split.part(name), other.part(name)) for name in PARTS)
+
+    def test_that_are_all_of_a_class_cannot_be_held_out(self) -> None:
+        pictures = replace(dataset_of([9, 9]), files=tuple(map(str, range(18))))
+        with pytest.raises(DataError, match="No set of equal pictures can be held out"):
+            split_of(pictures)
+
+
+class TestLimit:
+    def test_leaves_validation_and_testing_whole(self) -> None:
+        dataset = dataset_of([60, 30, 5])
+        whole, small = split_of(dataset), split_of(dataset, limit_per_class=10)
+        assert np.array_equal(whole.val, small.val)
+        assert np.array_equal(whole.test, small.test)
+        assert class_counts(dataset, small.train).tolist() == [10, 10, 4]
+        assert np.isin(small.train, whole.train).all()
+
+
+class TestFingerprint:
+    def test_differs_with_every_part_and_with_the_data(self) -> None:
+        a, b, c = np.arange(5), np.arange(5, 8), np.arange(8, 9)
+        splits = [Split(a, b, c), Split(a, c, b), Split(np.arange(4), b, c)]
+        hashes = {split.sha256(data) for split in splits for data in ("x", "y")}
+        assert len(hashes) == 6
+        assert Split(a, b, c).sha256("x") == Split(a + 0, b + 0, c + 0).sha256("x")
 
 
 class TestFile:

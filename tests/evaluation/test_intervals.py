@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from sartor.errors import UsageError
-from sartor.evaluation.intervals import wilson
+from sartor.evaluation.intervals import enough_images, wilson
 
 shares = st.integers(1, 100_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -39,3 +39,17 @@ def test_almost_certain_is_still_finite():
 def test_what_is_no_share_or_no_confidence_is_refused(arguments):
     with pytest.raises(UsageError):
         wilson(*arguments)
+
+
+@pytest.mark.parametrize("width", [0.8, 0.4, 0.2, 0.1])
+def test_enough_images_is_the_first_number_that_is(width: float) -> None:
+    def width_of(count: int) -> float:
+        low, high = wilson(round(0.9 * count), count)
+        return high - low
+
+    count = enough_images(width)
+    assert width_of(count) <= width < width_of(count - 1)
+
+
+def test_ten_images_are_enough_by_default() -> None:
+    assert enough_images() == 10

@@ -123,6 +123,8 @@ def test_json_has_the_keys_of_the_contract_and_plain_numbers():
         "loss",
         "accuracy",
         "accuracy_interval",
+        "balanced_accuracy",
+        "macro_f1",
         "per_class",
         "confusion",
     ]

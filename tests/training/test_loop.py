@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import count, islice, pairwise
 from typing import Any
 
 import numpy as np
 import pytest
+import sklearn.metrics
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -364,7 +367,11 @@ def script(monkeypatch: pytest.MonkeyPatch, figures: list[tuple[float, float]]) 
     monkeypatch.setattr(
         loop,
         "validate",
-        lambda _: Validation(**dict(zip(("loss", "accuracy"), next(coming), strict=True))),
+        lambda _: Validation(
+            **dict(zip(("loss", "accuracy"), next(coming), strict=True)),
+            balanced_accuracy=0.5,
+            macro_f1=0.5,
+        ),
     )
 
 
@@ -796,5 +803,62 @@ def test_validation_in_parts_is_that_of_the_whole(
     parts = loop.validate(job)
     assert whole is not None
     assert parts is not None
-    assert parts.accuracy == whole.accuracy
+    assert replace(parts, loss=0.0) == replace(whole, loss=0.0)
     assert parts.loss == pytest.approx(whole.loss, rel=1e-6)
+
+
+class TestClassAverages:
+    """Nine validation images; the network says what it is told."""
+
+    @pytest.mark.parametrize(
+        "answers",
+        [
+            [0, 0, 0, 0, 0, 0, 0, 0, 0],
+            [0, 1, 2, 0, 1, 2, 0, 1, 2],
+            [2, 2, 2, 1, 1, 1, 2, 0, 2],
+        ],
+    )
+    def test_are_those_of_scikit_learn(
+        self, make_job: MakeJob, toys: Dataset, toy_split: Split, answers: list[int]
+    ) -> None:
+        job = make_job(Saying(answers))
+        labels = toys.labels[toy_split.val]
+        figures = loop.validate(job)
+        assert figures is not None
+        assert figures.accuracy == sklearn.metrics.accuracy_score(labels, answers)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of classes that occur as a prediction alone
+            balanced = sklearn.metrics.balanced_accuracy_score(labels, answers)
+        assert figures.balanced_accuracy == pytest.approx(balanced)
+        macro = sklearn.metrics.f1_score(labels, answers, average="macro")
+        assert figures.macro_f1 == pytest.approx(macro)
+
+    @pytest.mark.parametrize("monitor", ["val_balanced_accuracy", "val_macro_f1"])
+    def test_can_decide_which_epoch_is_the_best(
+        self, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, monitor: str
+    ) -> None:
+        values = iter([0.3, 0.6, 0.5])
+        field = monitor.removeprefix("val_")
+        plain = Validation(loss=1.0, accuracy=0.9, balanced_accuracy=0.1, macro_f1=0.1)
+        monkeypatch.setattr(loop, "validate", lambda _: replace(plain, **{field: next(values)}))
+        progress = Progress()
+        rows = rows_of(run(make_job(epochs=3, monitor=monitor), progress))
+        assert [row[monitor] for row in rows] == [0.3, 0.6, 0.5]
+        assert (progress.best_epoch, progress.best_value) == (2, 0.6)
+
+    def test_are_none_without_validation(self, make_job: MakeJob, toy_split: Split) -> None:
+        split = Split(toy_split.train, toy_split.val[:0], toy_split.test)
+        (row,) = rows_of(run(make_job(epochs=1, split=split)))
+        assert (row["val_balanced_accuracy"], row["val_macro_f1"]) == (None, None)
+
+
+class Saying(nn.Module):
+    """Answers in evaluation mode as it is told."""
+
+    def __init__(self, answers: list[int]) -> None:
+        super().__init__()
+        self.number = nn.Parameter(torch.ones(()))
+        self.answers = torch.tensor(answers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return nn.functional.one_hot(self.answers[: len(images)], 3) * self.number

@@ -15,7 +15,12 @@ from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 
-from sartor.training.objective import Objective, balanced_weights, untrained_loss
+from sartor.training.objective import (
+    Objective,
+    balanced_weights,
+    effective_weights,
+    untrained_loss,
+)
 from sartor.training.settings import LOSSES
 
 LOGITS = torch.randn(17, 5, generator=torch.Generator().manual_seed(0)) * 3
@@ -186,3 +191,35 @@ def test_untrained_loss_is_that_of_outputs_of_zero(loss: str, num_classes: int) 
     measured = mean(Objective(loss=loss), torch.zeros(30, num_classes), labels)
     assert untrained_loss(loss, num_classes) == pytest.approx(float(measured), rel=1e-6)
     assert untrained_loss("cross-entropy", 10) == pytest.approx(math.log(10))
+
+
+class TestEffectiveWeights:
+    LABELS = torch.repeat_interleave(torch.arange(4), torch.tensor([500, 50, 5, 1]))
+
+    def test_are_those_of_the_paper(self) -> None:
+        """(1 - beta) / (1 - beta^n), whose scale means nothing."""
+        ours = effective_weights(self.LABELS, 4, 0.99).double().numpy()
+        paper = (1 - 0.99) / (1 - 0.99 ** np.array([500, 50, 5, 1]))
+        np.testing.assert_allclose(ours / ours.sum(), paper / paper.sum(), rtol=1e-6)
+
+    @pytest.mark.parametrize("beta", [0.0, 0.5, 0.999, 0.999999])
+    def test_images_weigh_1_in_the_mean(self, beta: float) -> None:
+        assert effective_weights(self.LABELS, 4, beta)[self.LABELS].mean() == pytest.approx(1)
+
+    def test_go_from_none_to_balanced(self) -> None:
+        assert effective_weights(self.LABELS, 4, 0.0).tolist() == [1] * 4
+        balanced = balanced_weights(self.LABELS, 4)
+        torch.testing.assert_close(
+            effective_weights(self.LABELS, 4, 0.999999), balanced, rtol=1e-3, atol=0
+        )
+        ratios = [
+            float((w := effective_weights(self.LABELS, 4, beta))[3] / w[0])
+            for beta in (0.0, 0.5, 0.9, 0.99, 0.999)
+        ]
+        assert ratios == sorted(ratios)
+
+    def test_an_empty_class_weighs_nothing(self) -> None:
+        for beta in (0.0, 0.9):
+            weights = effective_weights(torch.tensor([0, 0, 2]), 4, beta)
+            assert weights[1] == weights[3] == 0
+            assert weights.isfinite().all()

@@ -122,6 +122,51 @@ class TestWarnings:
         assert "trained already" in warned[0]
 
 
+class TestLoneImages:
+    """31 training images."""
+
+    def network(self, size: int = 1) -> nn.Module:
+        norm = nn.BatchNorm1d(36) if size == 1 else nn.BatchNorm2d(1)
+        layers = [nn.Flatten(), norm] if size == 1 else [norm, nn.Flatten()]
+        return nn.Sequential(*layers, nn.Linear(36, 3))
+
+    @pytest.mark.parametrize(
+        ("settings", "sentence", "advice"),
+        [
+            ({"batch_size": 30}, "The last step of an epoch takes one image", "--drop-last"),
+            ({"batch_size": 1}, "A step takes one image at a time", "Raise --batch-size"),
+            (
+                {"batch_size": 7, "grad_accum_steps": 4},
+                r"The last step .*\(3 images in 4 parts\)",
+                "--drop-last",
+            ),
+        ],
+    )
+    def test_are_refused_before_the_first_step(
+        self, make_job: MakeJob, settings: dict[str, Any], sentence: str, advice: str
+    ) -> None:
+        job = make_job(self.network(), **settings)
+        with pytest.raises(ModelError, match=sentence) as caught:
+            check_model(job, job.batches.batch(0, 0))
+        assert advice in caught.value.hint
+
+    @pytest.mark.parametrize(
+        "settings", [{"batch_size": 30, "drop_last": True}, {"batch_size": 29}, {"batch_size": 8}]
+    )
+    def test_are_none_where_every_step_has_more(
+        self, make_job: MakeJob, settings: dict[str, Any]
+    ) -> None:
+        job = make_job(self.network(), **settings)
+        check_model(job, job.batches.batch(0, 0))
+
+    def test_are_enough_where_they_have_many_pixels(self, make_job: MakeJob) -> None:
+        for network in (self.network(size=6), None):
+            job = make_job(network, batch_size=30, **({} if network else {"model": "resnet8"}))
+            before = {name: t.clone() for name, t in job.model.state_dict().items()}
+            check_model(job, job.batches.batch(0, 0))
+            assert all(torch.equal(before[name], t) for name, t in job.model.state_dict().items())
+
+
 class TestNoTrace:
     def test_is_left_in_the_network(
         self, make_job: MakeJob, everything: Callable[[], nn.Module]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.optim import lr_scheduler
 
-from sartor.training.schedule import learning_rate
+from sartor.training.schedule import chosen_epochs, learning_rate
 from sartor.training.settings import SCHEDULES, TrainingSettings
 
 PEAK = 0.05
@@ -23,7 +23,7 @@ def ours(steps_per_epoch: int, **changes: Any) -> list[float]:
     chosen = TrainingSettings(lr=PEAK, **changes)
     return [
         learning_rate(chosen, step, steps_per_epoch)
-        for step in range(chosen.epochs * steps_per_epoch)
+        for step in range(chosen.last_epoch * steps_per_epoch)
     ]
 
 
@@ -131,3 +131,11 @@ def test_is_never_negative_never_above_lr_and_pure(
         # Only so many decays that no float is left may come to 0.
         assert rate > 0 or chosen.sched == "step"
         assert learning_rate(chosen, step, steps_per_epoch) == rate
+
+
+@pytest.mark.parametrize(
+    ("count", "epochs"), [(1, 100), (600, 100), (1_200, 50), (2_000, 30), (6_000, 10), (10**6, 10)]
+)
+def test_epochs_of_auto_see_as_many_images_within_limits(count: int, epochs: int) -> None:
+    assert chosen_epochs("auto", count) == epochs
+    assert chosen_epochs(7, count) == 7

@@ -14,7 +14,7 @@ from torch import nn
 from .. import assembly
 from ..data.dataset import Dataset
 from ..data.exclude import exclusion_list
-from ..data.split import Split, make_split
+from ..data.split import Split
 from ..errors import FileError, Interrupted, RunError, SartorError, TrainingError, UsageError
 from ..events import Ended, Event, Started
 from ..files import write_bytes, write_json, write_json_lines, write_text
@@ -36,6 +36,8 @@ from ..training.state import Checkpoint, Progress
 from .looking import dataset_for
 from .notes import Sink, tell, warn
 from .run import Run, as_run, load_checkpoint, with_weights
+from .splitting import doubts, imbalanced, split_of, unsettled
+from .suiting import suited
 
 
 def fit(
@@ -54,7 +56,8 @@ def fit(
         data: a named set, the path of your own (see `load`) or a `Dataset`; by default that of the
             recipe.
         model: a registered name, "path/file.py:Name", or any network (B, C, H, W) -> (B, classes).
-        recipe: a shipped recipe's name, a TOML file or a `Recipe` to start from.
+        recipe: a shipped recipe's name, a TOML file or a `Recipe` to start from; by default what
+            suits the data: "pictures" for colour or larger images, else "plain".
         out: the run's folder; by default the next free runs/NAME.
         report: write report.html and report.json, which judge the validation split, at the end.
         on_event: called with every event of the training.
@@ -64,14 +67,11 @@ def fit(
         RecipeError: every problem of the settings at once. Interrupted: by a signal, after saving.
         DataError, ModelError, TrainingError, FileError: as their sentences say.
     """
-    wanted = compose_recipe(recipe, model, settings)
-    dataset, wanted = dataset_for(
-        data, wanted, on_event, resize_given=recipe is not None or "resize" in settings
-    )
+    dataset, wanted = _wanted(data, model, recipe, settings, on_event)
     ready = time.perf_counter()
     job, resolved, material = _assemble(wanted, dataset, model)
     loss, warned = _checked(job, resolved)
-    warn(warned)
+    warn([*doubts(resolved, dataset, material.split), *warned])
     folder = create_run(
         None if out is None else Path(out), f"{dataset.name}-{_short_name(resolved)}", RUNS
     )
@@ -113,7 +113,7 @@ def resume(
         checkpoint = _checkpoint_or_none(before.folder)
         progress = checkpoint.progress if checkpoint else Progress()
         recipe = _extended(before, progress, epochs)
-        if progress.epoch >= recipe.training.epochs or progress.stopped_early:
+        if progress.epoch >= recipe.training.last_epoch or progress.stopped_early:
             _close(before, recipe, progress)
             tell(on_event, f"{before.path} is finished; train it longer with --epochs N.")
             return before
@@ -135,10 +135,7 @@ def overfit_batch(
 
     A network that cannot do this has a mistake in it, or a learning rate that is far off.
     """
-    wanted = compose_recipe(recipe, model, settings)
-    dataset, wanted = dataset_for(
-        data, wanted, None, resize_given=recipe is not None or "resize" in settings
-    )
+    dataset, wanted = _wanted(data, model, recipe, settings, None)
     job, resolved, _ = _assemble(wanted, dataset, model)
     _, warned = _checked(job, resolved)
     warn(warned)
@@ -159,10 +156,7 @@ def find_learning_rate(
     Trains a copy of the network for at most 100 steps: a network given as an object, the random
     numbers and the data stay as they are. `range_test_figure` in `sartor.report.figures` draws it.
     """
-    wanted = compose_recipe(recipe, model, settings)
-    dataset, wanted = dataset_for(
-        data, wanted, None, resize_given=recipe is not None or "resize" in settings
-    )
+    dataset, wanted = _wanted(data, model, recipe, settings, None)
     job, resolved, _ = _assemble(wanted, dataset, model)
     _checked(job, resolved)
     with engine.tuned(resolved.training):
@@ -176,7 +170,7 @@ def compose_recipe(
 ) -> Recipe:
     """The recipe to start from with all that was said besides."""
     base = recipe if isinstance(recipe, Recipe) else load_recipe(recipe) if recipe else Recipe()
-    changes = dict(settings)
+    changes = unsettled(settings)
     if isinstance(model, nn.Module):
         changes |= {"model": assembly.IN_MEMORY + type(model).__name__, "model_kwargs": {}}
     elif model is not None:
@@ -187,6 +181,24 @@ def compose_recipe(
     return base.with_settings(changes)
 
 
+def _wanted(
+    data: str | Path | Dataset | None,
+    model: str | nn.Module | None,
+    recipe: str | Path | Recipe | None,
+    settings: Mapping[str, Any],
+    on_event: Sink | None,
+) -> tuple[Dataset, Recipe]:
+    """The data, and the recipe for it: the one that is named, else the one that suits the data."""
+    wanted = compose_recipe(recipe, model, settings)
+    dataset, wanted = dataset_for(
+        data, wanted, on_event, resize_given=recipe is not None or "resize" in settings
+    )
+    if recipe is not None:
+        return dataset, wanted
+    said = dict(settings) if model is None else {**settings, "model": model}
+    return dataset, suited(wanted, dataset, said, on_event)
+
+
 def _assemble(
     recipe: Recipe,
     dataset: Dataset,
@@ -194,12 +206,7 @@ def _assemble(
     split: Split | None = None,
     model_file: Path | None = None,
 ) -> tuple[Job, Recipe, assembly.Material]:
-    parts = split or make_split(
-        dataset,
-        val_fraction=recipe.data.val_fraction,
-        test_fraction=recipe.data.test_fraction,
-        seed=recipe.training.seed,
-    )
+    parts = split or split_of(recipe, dataset)
     resolved = assembly.resolve(recipe, dataset, parts, model_file)
     material, resolved = assembly.prepare_material(resolved, dataset, parts)
     network = (
@@ -373,7 +380,7 @@ def _started(
         num_classes=job.num_classes,
         model=recipe.model.model,
         parameters=count_parameters(job.model),
-        epochs=training.epochs,
+        epochs=training.last_epoch,
         steps_per_epoch=len(job.batches),
         device=training.device,
         threads=training.threads or 1,
@@ -382,6 +389,7 @@ def _started(
         step=progress.step,
         untrained_loss=loss,
         expected_loss=untrained_loss(training.loss, job.num_classes),
+        imbalanced=imbalanced(material.dataset, split),
     )
 
 

@@ -74,7 +74,7 @@ def dataset_for(
     """
     if isinstance(data, Dataset):
         _refuse_reading(recipe)
-        recipe = recipe.with_settings({"source": data.name})
+        recipe = recipe.with_settings({"source": data.name, "split_hash": ""})
         if data.origin and not resize_given:
             recipe = recipe.with_settings({"resize": data.origin.settings.resize})
         return as_asked(data, recipe.data, recipe.preprocess, on_event=on_event), recipe
@@ -86,6 +86,8 @@ def dataset_for(
             f"The data {source} is not what this recipe was made for: its fingerprint differs.",
             "Name the data explicitly to train on it all the same.",
         )
+    if data is not None:
+        recipe = recipe.with_settings({"split_hash": ""})
     return dataset, recipe.with_settings(at_any_place(recipe.data))
 
 

@@ -11,6 +11,8 @@ from ..recipe import Recipe
 from ..runs.folder import RunFolder, read_tables
 
 _MEASURED = ("mean", "std")
+_FOLLOWS = ("split_hash",)
+"""What follows from other settings."""
 _NEAR = 0.1
 """Share of the standard deviation by which figures of two training splits may differ."""
 
@@ -35,7 +37,7 @@ def settings_of(folder: RunFolder) -> dict[str, Any]:
 
 def differing_settings(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """The settings that are not the same in all runs, with the value of each run."""
-    names = {name: None for run in settings for name in run}
+    names = {name: None for run in settings for name in run if name not in _FOLLOWS}
     values = {name: [run.get(name) for run in settings] for name in names}
     return {name: each for name, each in values.items() if any(one != each[0] for one in each)}
 
@@ -59,7 +61,7 @@ def seed_groups(settings: Sequence[Mapping[str, Any]]) -> list[list[int]]:
 
 
 def _same_but_seed(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    free = ("seed", *_MEASURED)
+    free = ("seed", *_MEASURED, *_FOLLOWS)
     kept = [{k: v for k, v in run.items() if k not in free} for run in (one, other)]
     return kept[0] == kept[1] and all(
         _near(one.get(name), other.get(name), one.get("std")) for name in _MEASURED

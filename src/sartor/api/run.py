@@ -144,9 +144,25 @@ class Run:
         return f" ({'; '.join(parts)})" if parts else ""
 
     def split(self) -> Split:
-        """The split that it was trained with."""
+        """The split that it was trained with.
+
+        Raises:
+            RunError: it is missing, damaged, or not the one that the recipe names.
+        """
         content = self.folder.read_bytes(self.folder.split_path, "split.npz")
-        return Split.from_bytes(content)
+        split, data = Split.from_bytes(content), self.recipe.data
+        # Runs from before there was such a hash have none.
+        if data.split_hash not in ("", split.sha256(data.fingerprint)):
+            raise RunError(
+                f"The split.npz of {self.path} is not the one that it was trained with.",
+                "Put the original file back, or train again from the run's recipe.toml.",
+            )
+        return split
+
+    @property
+    def split_sha256(self) -> str:
+        """Of the dataset's fingerprint and the indices of each part; equal splits, equal hashes."""
+        return self.split().sha256(self.recipe.data.fingerprint)
 
     def network(self, checkpoint: str = "best") -> nn.Module:
         """The trained network, on its device, in evaluation mode."""

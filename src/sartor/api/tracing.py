@@ -305,7 +305,7 @@ def _learning_rate(job: Job, step: int, given: dict[str, Any]) -> tuple[float, t
     settings, steps = job.settings, len(job.batches)
     if "lr" in given:
         return settings.lr, ()
-    if step >= settings.epochs * steps:
+    if step >= settings.last_epoch * steps:
         note = f"Training is over, and its schedule with it: the step takes lr {settings.lr:g}."
         return settings.lr, (note,)
     return learning_rate(settings, step, steps), ()

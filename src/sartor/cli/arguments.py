@@ -31,9 +31,10 @@ class SourceFlags(SourceSettings):
 class DataFlags(DataSettings):
     """Data"""
 
-    # The source is the verb's target; the fingerprint is measured.
+    # The source is the verb's target; the fingerprints are measured.
     source: Suppress[str] = "digits"
     fingerprint: Suppress[str] = ""
+    split_hash: Suppress[str] = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +46,9 @@ class Fit:
     folder of pictures, a list of them, .parquet, .npz, IDX files, .zip or .tar; by default that of
     the recipe."""
     recipe: str | None = None
-    """Start from a shipped recipe (fashion-cnn, fashion-mlp, mnist-logistic, mnist-mlp) or a .toml
-    file; other flags replace its values."""
+    """Start from a shipped recipe (fashion-cnn, fashion-mlp, mnist-logistic, mnist-mlp, pictures,
+    plain) or a .toml file; other flags replace its values. By default pictures (a residual network
+    and more epochs) for colour or larger images, else plain, whose values stand here."""
     out: Path | None = None
     """The run's folder; by default the next free runs/NAME."""
     seeds: int | None = None
@@ -67,6 +69,8 @@ class Fit:
     preprocess: OmitArgPrefixes[PreprocessSettings] = field(default_factory=PreprocessSettings)
     model: OmitArgPrefixes[ModelSettings] = field(default_factory=ModelSettings)
     training: OmitArgPrefixes[TrainingSettings] = field(default_factory=TrainingSettings)
+    named: Suppress[tuple[str, ...]] = ()
+    """Settings whose flags stand on the command line, if only with the value of the recipe."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import abc
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, get_origin
 
@@ -14,7 +15,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from ..data.augment.vocabulary import ELSEWHERE, STEPS
 from ..errors import UsageError
 from ..models.settings import parse_model_kwargs
-from ..recipe import Recipe, load_recipe
+from ..recipe import Recipe, load_recipe, setting_places
 from . import arguments as verbs
 
 _REGISTRY = ConstructorRegistry()
@@ -75,11 +76,14 @@ def _explain_augmentation_flags(words: list[str]) -> None:
 
 def changed_settings(parsed: verbs.Fit) -> dict[str, Any]:
     """The settings that were given as flags, over those of the recipe."""
+    # A flag that says what the plain default is all the same counts where the data decide.
     base = base_recipe(parsed.recipe).settings()
     given: dict[str, Any] = {}
     for part in (parsed.data, parsed.preprocess, parsed.model, parsed.training):
         given |= vars(part)
-    return {name: value for name, value in given.items() if value != base[name]}
+    return {
+        name: value for name, value in given.items() if value != base[name] or name in parsed.named
+    }
 
 
 def base_recipe(name: str | None) -> Recipe:
@@ -104,7 +108,17 @@ def _fit_defaults(words: list[str]) -> verbs.Fit:
         preprocess=recipe.preprocess,
         model=recipe.model,
         training=recipe.training,
+        named=tuple(_settings_named(words)),
     )
+
+
+def _settings_named(words: list[str]) -> Iterator[str]:
+    """Settings by their flags: --epochs, --epochs=5, --no-shuffle."""
+    for word in words:
+        flag = word.partition("=")[0].replace("_", "-")
+        name = flag.removeprefix("--no-" if flag.startswith("--no-") else "--").replace("-", "_")
+        if flag.startswith("--") and name in setting_places():
+            yield name
 
 
 def _word(value: object) -> str:

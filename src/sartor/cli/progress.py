@@ -29,6 +29,7 @@ class PlainProgress:
     def __init__(self) -> None:
         self._epochs = 0
         self._told_at = time.monotonic()
+        self._balanced = False
 
     def __call__(self, event: Event) -> None:
         """Say what the event says."""
@@ -40,10 +41,12 @@ class PlainProgress:
             self.line(preparation_line(event))
         elif isinstance(event, Started):
             self._epochs = event.epochs
+            self._balanced = event.imbalanced
             for text in opening_lines(event):
                 self.line(text)
         elif isinstance(event, EpochDone):
-            self.line(epoch_line(event.row, self._epochs) + (" *" if event.best else ""))
+            line = epoch_line(event.row, self._epochs, balanced=self._balanced)
+            self.line(line + (" *" if event.best else ""))
         elif isinstance(event, Ended) and event.reason == "stopped early":
             self.line("Stopped early: no better epoch for as long as --patience allows.")
 
@@ -147,15 +150,19 @@ def opening_lines(started: Started) -> list[str]:
     return lines
 
 
-def epoch_line(row: dict[str, Any], epochs: int) -> str:
-    """One epoch's figures, at most 80 columns."""
+def epoch_line(row: dict[str, Any], epochs: int, *, balanced: bool = False) -> str:
+    """One epoch's figures, at most 80 columns; with `balanced`, a figure more and fewer digits."""
     width = len(str(epochs))
+    loss, share = (".3f", "5.1%") if balanced else (".4f", "6.2%")
     text = (
-        f"epoch {row['epoch']:>{width}}/{epochs}  loss {row['train_loss']:.4f}  "
-        f"accuracy {row['train_accuracy']:6.2%}"
+        f"epoch {row['epoch']:>{width}}/{epochs}  loss {row['train_loss']:{loss}}  "
+        f"{'acc' if balanced else 'accuracy'} {row['train_accuracy']:{share}}"
     )
     if row["val_loss"] is not None:
-        text += f"  val {row['val_loss']:.4f} {row['val_accuracy']:6.2%}"
+        text += f"  val {row['val_loss']:{loss}} {row['val_accuracy']:{share}}"
+        # Runs from before it was noted have none.
+        if balanced and row.get("val_balanced_accuracy") is not None:
+            text += f" bal {row['val_balanced_accuracy']:{share}}"
     return f"{text}  {row['images_per_second']:,.0f}/s"
 
 

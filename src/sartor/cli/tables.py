@@ -89,8 +89,10 @@ def print_run(description: dict[str, Any], recipe: str) -> None:
     print(f"{description['run']}: {description['status']}{shown}\n")
     print(recipe)
     history = description["history"]
+    balanced = any(map(_hides_small_classes, history))
     for row in history:
-        print(epoch_line(row, description["recipe"]["training"]["epochs"]))
+        epochs = description["recipe"]["training"]["epochs"]
+        print(epoch_line(row, epochs, balanced=balanced))
 
 
 def print_evaluation(evaluation: Evaluation, run: str) -> None:
@@ -101,7 +103,11 @@ def print_evaluation(evaluation: Evaluation, run: str) -> None:
     print(f"{evaluation.split} split: {correct:,} of {evaluation.count:,} right")
     print(
         f"accuracy {evaluation.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}), "
-        f"loss {evaluation.loss:.4f}\n"
+        f"loss {evaluation.loss:.4f}"
+    )
+    print(
+        f"balanced accuracy {evaluation.balanced_accuracy:.2%}, "
+        f"macro F1 {evaluation.macro_f1:.2%}: each class counts the same\n"
     )
     table = _table("class")
     for heading in ("count", "accuracy", "95 % interval", "precision", "recall", "F1"):
@@ -188,6 +194,12 @@ def _console() -> Console:
 
 def _table(*headings: str) -> Table:
     return Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+
+
+def _hides_small_classes(row: dict[str, Any]) -> bool:
+    """Whether the accuracy of all images is better than that of the mean class by a point."""
+    balanced = row.get("val_balanced_accuracy")
+    return balanced is not None and row["val_accuracy"] - balanced >= 0.01
 
 
 def _shortened(path: str, columns: int = 26) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 def fit(given: arguments.Fit) -> int:
     """Train."""
     from .. import api
-    from .parsing import base_recipe, changed_settings
+    from .parsing import changed_settings
 
-    recipe = base_recipe(given.recipe)
+    recipe = given.recipe
     changes = changed_settings(given)
     model = changes.pop("model", None)
     if given.seeds is not None and (given.overfit_batch or given.lr_find):
@@ -102,7 +102,7 @@ def show(given: arguments.Show) -> int:
     from .. import api
 
     run = api.Run.open(given.run)
-    weights = _weights_or_none(run)
+    weights = _hash_or_none(lambda: run.weights_sha256)
     if given.plot:
         from ..report.figures import save_figure
 
@@ -114,6 +114,7 @@ def show(given: arguments.Show) -> int:
         "status": run.status["state"],
         "history": run.history,
         "weights_sha256": weights,
+        "split_sha256": _hash_or_none(lambda: run.split_sha256),
     }
     if given.json:
         _print_json(description)
@@ -271,7 +272,7 @@ def trace(given: arguments.Trace) -> int:
 
 
 def _fit_seeds(
-    given: arguments.Fit, seeds: int, recipe: Any, model: str | None, changes: dict[str, Any]
+    given: arguments.Fit, seeds: int, recipe: str | None, model: str | None, changes: dict[str, Any]
 ) -> int:
     from .. import api
     from .comparing import print_seeds, seed_line
@@ -298,7 +299,9 @@ def _fit_seeds(
     return 0
 
 
-def _overfit(given: arguments.Fit, recipe: Any, model: str | None, changes: dict[str, Any]) -> int:
+def _overfit(
+    given: arguments.Fit, recipe: str | None, model: str | None, changes: dict[str, Any]
+) -> int:
     from .. import api
 
     def said(step: int, loss: float, accuracy: float) -> None:
@@ -324,7 +327,7 @@ def _overfit(given: arguments.Fit, recipe: Any, model: str | None, changes: dict
 
 
 def _find_learning_rate(
-    given: arguments.Fit, recipe: Any, model: str | None, changes: dict[str, Any]
+    given: arguments.Fit, recipe: str | None, model: str | None, changes: dict[str, Any]
 ) -> int:
     from .. import api
 
@@ -402,10 +405,10 @@ def _draw_variants(given: arguments.Data, dataset: Any) -> Path:
     return path
 
 
-def _weights_or_none(run: Any) -> str | None:
-    """The hash of a run's weights; of a broken run the rest is shown all the same."""
+def _hash_or_none(read: Callable[[], str]) -> str | None:
+    """A hash of something in a run; of a broken run the rest is shown all the same."""
     try:
-        return str(run.weights_sha256)
+        return read()
     except RunError as error:
         _note(f"warning: {error}")
         return None

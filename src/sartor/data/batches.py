@@ -15,7 +15,7 @@ from torch import Tensor
 from .augment import mixing
 from .augment.pipeline import Augmentation
 from .dataset import Int64Array
-from .order import epoch_order
+from .order import balanced_order, epoch_order
 
 
 class Batch(NamedTuple):
@@ -90,6 +90,9 @@ class Batches:
     drop_last: bool
     seed: int
     augmentation: Augmentation | None = None
+    balance: Int64Array | None = None
+    """Classes of the feed's images, int64 (M,), to give out each class equally often; None gives
+    out each image once."""
     # A cache, not a state: each value follows from its key, the epoch.
     _orders: dict[int, Tensor | slice] = field(default_factory=dict, repr=False)
 
@@ -144,7 +147,10 @@ class Batches:
     def _made_order(self, epoch: int) -> Tensor | slice:
         if not self.shuffle:
             return self.feed.rows(self.feed.indices)
-        order = epoch_order(len(self.feed), self.seed, epoch)
+        if self.balance is None:
+            order = epoch_order(len(self.feed), self.seed, epoch)
+        else:
+            order = balanced_order(self.balance, self.seed, epoch)
         return torch.from_numpy(self.feed.indices[order]).to(self.feed.images.device)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from ..settings import OneOf, Range
 
+DUPLICATES = ("auto", "together", "ignored")
 RESIZE_WAYS = ("letterbox", "crop", "stretch")
 FORMATS = ("auto", "folder", "split-folders", "manifest", "parquet", "npz", "idx")
 COLUMN_SETTINGS = ("image_column", "label_column", "group_column", "split_column")
@@ -56,9 +57,18 @@ class DataSettings(SourceSettings):
     fingerprint: str = ""
     """SHA-256 of the dataset; filled in when a run is made, checked when it is resumed."""
     val_fraction: Annotated[float, Range(0, 0.9)] = 0.1
-    """Share of the training images held out for validation, stratified; 0 trains on all of them."""
+    """Share of the training images held out for validation where the source brings no such part,
+    stratified, whole groups; 0 trains on all of them."""
     test_fraction: Annotated[float, Range(0, 0.9)] = 0.2
     """Share held out for testing where the source brings no test part of its own."""
+    duplicates: Annotated[str, OneOf("way with duplicates", DUPLICATES)] = "auto"
+    """Equal images: kept together on one side of the split, or ignored; auto: together where they
+    come from picture files, ignored in named sets and arrays."""
+    limit_per_class: Annotated[int | None, Range(1, 1_000_000_000)] = None
+    """Train on at most so many images of each class, for quick trials; validation and test stay
+    whole."""
+    split_hash: str = ""
+    """SHA-256 of the split; filled in when a run is made, checked when it is resumed."""
 
     def with_list_at(self, path: Path) -> DataSettings:
         """With the list of what to exclude there, if there is a list: a run has its own copy."""

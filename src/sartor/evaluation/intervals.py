@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from functools import cache
 from statistics import NormalDist
 
 from ..errors import UsageError
@@ -41,3 +43,17 @@ def _check(correct: int, count: int, confidence: float) -> None:
             f"A confidence of {confidence} is out of range.",
             "Give one between 0 and 1, such as 0.95.",
         )
+
+
+@cache
+def enough_images(width: float = 0.4) -> int:
+    """How many images a share needs so that nine in ten right have an interval within `width`.
+
+    For the 0.4 of the default, 10: 9 of 10 right have 60 % to 98 %.
+    """
+    return next(count for count in itertools.count(1) if _width(count) <= width)
+
+
+def _width(count: int) -> float:
+    low, high = wilson(round(0.9 * count), count)
+    return high - low

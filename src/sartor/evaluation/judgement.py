@@ -99,7 +99,6 @@ class Judgement:
             ("macro_f1", self.macro_f1),
             ("balanced_accuracy", self.balanced_accuracy),
         ):
-            document[name] = float(estimate.value)
             document[f"{name}_interval"] = _listed(estimate.interval())
         for place, row in enumerate(document["per_class"]):
             row["f1_interval"] = _listed(self.f1_interval(place))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..averages import balanced_accuracy, macro_f1
 from ..errors import DataError
 from .intervals import wilson
 from .predictions import Int64Array, Predictions
@@ -71,12 +72,21 @@ class Evaluation:
     @property
     def macro_f1(self) -> float:
         """Mean F1 of the classes that occur, as a truth or as a prediction."""
-        return _mean(entry.f1 for entry in self.per_class)
+        predicted = self.confusion.sum(axis=0).tolist()
+        return macro_f1(self._counts, self._correct, predicted)
 
     @property
     def balanced_accuracy(self) -> float:
         """Mean recall of the classes that have images."""
-        return _mean(entry.recall for entry in self.per_class)
+        return balanced_accuracy(self._counts, self._correct)
+
+    @property
+    def _counts(self) -> list[int]:
+        return [entry.count for entry in self.per_class]
+
+    @property
+    def _correct(self) -> list[int]:
+        return [entry.correct for entry in self.per_class]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for strict JSON, as `sartor evaluate --json` promises them."""
@@ -86,6 +96,8 @@ class Evaluation:
             "loss": self.loss if math.isfinite(self.loss) else None,
             "accuracy": self.accuracy,
             "accuracy_interval": list(self.accuracy_interval),
+            "balanced_accuracy": self.balanced_accuracy,
+            "macro_f1": self.macro_f1,
             "per_class": [entry.to_json() for entry in self.per_class],
             "confusion": self.confusion.tolist(),
         }
@@ -200,11 +212,6 @@ def _class_evaluation(class_name: str, count: int, predicted: int, correct: int)
 
 def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
-
-
-def _mean(values: Iterable[float | None]) -> float:
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known)
 
 
 def _percent(share: float | None) -> str:

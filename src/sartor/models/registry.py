@@ -38,6 +38,11 @@ MODELS: Mapping[str, Entry] = {
         "sartor.models.linear:build", "logistic regression; the baseline that others must beat"
     ),
     "mlp": Entry("sartor.models.mlp:build", "multi-layer perceptron; pixels without neighbours"),
+    "resnet8": Entry(
+        "sartor.models.resnet:resnet8", "small residual network; for colour and larger pictures"
+    ),
+    "resnet14": Entry("sartor.models.resnet:resnet14", "the same with two blocks a stage"),
+    "resnet20": Entry("sartor.models.resnet:resnet20", "the same with three blocks a stage"),
 }
 
 _SUPPLIED = ("input_shape", "num_classes", "in_channels")

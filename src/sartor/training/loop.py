@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from ..averages import balanced_accuracy, macro_f1
 from ..data.batches import Batch, Feed
 from ..errors import TrainingError
 from ..events import CheckpointDue, Ended, EpochDone, Event, StepDone
@@ -62,7 +63,7 @@ def train(job: Job, progress: Progress, stop_asked: Callable[[], bool]) -> Itera
     watch = _Watch(job, progress)
     if progress.step == 0:
         yield from watch.checkpoint()
-    while progress.epoch < settings.epochs and not progress.stopped_early:
+    while progress.epoch < settings.last_epoch and not progress.stopped_early:
         job.model.train()
         while progress.position < steps_per_epoch:
             watch.start_step()
@@ -125,22 +126,43 @@ def count_correct(logits: Tensor, labels: Tensor) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
-    """Loss and accuracy on the validation split, means over its images."""
+    """Figures of the validation split."""
 
     loss: float
+    """Mean over its images, as `accuracy`."""
     accuracy: float
+    balanced_accuracy: float
+    """Mean over its classes, as `macro_f1`."""
+    macro_f1: float
 
 
 def validate(job: Job) -> Validation | None:
     """Judge the present weights on the validation split, where there is one."""
     if job.val is None:
         return None
-    loss, correct = 0.0, 0
-    objective = job.objective.plain()
+    loss, objective = 0.0, job.objective.plain()
+    truths, answers = [], []
     for logits, labels in logits_of(job.model, job.val, job.settings):
         loss += float(objective.sum(logits, labels))
-        correct += count_correct(logits, labels)
-    return Validation(loss=loss / len(job.val), accuracy=correct / len(job.val))
+        truths.append(labels)
+        answers.append(logits.argmax(1))
+    counts, correct, predicted = _tallies(truths, answers, job.num_classes)
+    return Validation(
+        loss=loss / len(job.val),
+        accuracy=sum(correct) / len(job.val),
+        balanced_accuracy=balanced_accuracy(counts, correct),
+        macro_f1=macro_f1(counts, correct, predicted),
+    )
+
+
+def _tallies(truths: list[Tensor], answers: list[Tensor], num_classes: int) -> list[list[int]]:
+    """Images of each class, those of them that are right, and images taken for each class.
+
+    The sums of a confusion matrix, which for 10,000 classes would not fit into memory.
+    """
+    labels, predicted = torch.cat(truths), torch.cat(answers)
+    columns = (labels, labels[labels == predicted], predicted)
+    return [torch.bincount(column, minlength=num_classes).tolist() for column in columns]
 
 
 def logits_of(
@@ -293,17 +315,19 @@ class _Watch:
             "val_loss": _finite(validation.loss) if validation else None,
             "val_accuracy": validation.accuracy if validation else None,
             "images_per_second": round(sums.count / sums.seconds, 1),
+            "val_balanced_accuracy": validation.balanced_accuracy if validation else None,
+            "val_macro_f1": validation.macro_f1 if validation else None,
         }
 
     def _step_event(self) -> StepDone:
         progress, sums = self._progress, self._progress.sums
         steps_per_epoch = len(self._job.batches)
-        total = steps_per_epoch * self._job.settings.epochs
+        total = steps_per_epoch * self._job.settings.last_epoch
         return StepDone(
             step=progress.step,
             total_steps=total,
             epoch=progress.epoch + 1,
-            epochs=self._job.settings.epochs,
+            epochs=self._job.settings.last_epoch,
             position=progress.position,
             steps_per_epoch=steps_per_epoch,
             learning_rate=learning_rate_of(progress, self._job),

@@ -83,3 +83,18 @@ def balanced_weights(labels: Tensor, num_classes: int) -> Tensor:
     counts = torch.bincount(labels, minlength=num_classes).double()
     weights = len(labels) / (num_classes * counts)
     return torch.where(counts > 0, weights, 0.0).float()
+
+
+def effective_weights(labels: Tensor, num_classes: int, beta: float) -> Tensor:
+    """Inverse to a class's effective number of samples, (1 - beta^n) / (1 - beta); mean of all 1.
+
+    From "Class-Balanced Loss Based on Effective Number of Samples" (Cui et al., 2019, CVPR): the
+    more images of a class there are, the less does another one tell. With `beta` 0 all classes
+    weigh 1, towards 1 as in `balanced_weights`. An empty class weighs 0. The paper has the weights
+    of the classes add up to their number; here, as above, those of the images do.
+    """
+    counts = torch.bincount(labels, minlength=num_classes).double()
+    # -expm1(n log1p(beta - 1)) is 1 - beta^n without its loss of digits near beta = 1.
+    effective = -torch.expm1(counts * math.log1p(beta - 1)) if beta else (counts > 0).double()
+    weights = torch.where(counts > 0, 1 / effective, 0.0)
+    return (weights * len(labels) / (weights * counts).sum()).float()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -33,8 +36,47 @@ def check_model(job: Job, batch: Batch) -> tuple[float, list[str]]:
             f"{expected_shape} was expected, one number for each of {job.num_classes} classes.",
             "Give its last layer one output a class.",
         )
+    _refuse_lone_images(job, batch)
     loss = float(job.objective.plain().sum(logits, batch.labels)) / len(batch.labels)
     return loss, [*_warn_of_probabilities(logits), *_warn_of_loss(job, loss)]
+
+
+def _refuse_lone_images(job: Job, first: Batch) -> None:
+    """Raise where a step has one image at a time, and normalization cannot learn from one."""
+    norms = nn.modules.batchnorm._NormBase
+    if not any(isinstance(module, norms) for module in job.model.modules()):
+        return
+    last = job.batches.batch(0, len(job.batches) - 1)
+    parts = job.settings.grad_accum_steps
+    lone = [batch for batch in (first, last) if 1 in _part_sizes(len(batch.labels), parts)]
+    if not lone or not _needs_two_images(job, first.images):
+        return
+    advice = "Raise --batch-size" if lone[0] is first else "Set --drop-last or another --batch-size"
+    step = "A step" if lone[0] is first else "The last step of an epoch"
+    raise ModelError(
+        f"{step} takes one image at a time, of which the model's normalization cannot take a mean "
+        f"and a spread ({len(lone[0].labels)} images in {parts} part{'s' * (parts > 1)}).",
+        f"{advice}.",
+    )
+
+
+def _part_sizes(count: int, parts: int) -> list[int]:
+    """Images of each part of a step, as the loop divides them."""
+    size = math.ceil(count / parts)
+    return [min(size, count - start) for start in range(0, count, size)]
+
+
+def _needs_two_images(job: Job, images: Tensor) -> bool:
+    """Whether a copy of the network in training mode refuses one image and takes two."""
+    model = copy.deepcopy(job.model).train()
+    two = images[:1].repeat(2, 1, 1, 1)
+    with torch.no_grad(), precision(job.settings):
+        for taken in (two, two[:1]):
+            try:
+                model(taken)
+            except Exception:  # whatever a network of the user's own may leave with
+                return len(taken) == 1
+    return False
 
 
 def first_logits(job: Job, images: Tensor) -> Tensor:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from .settings import TrainingSettings
 
+_IMAGES_SEEN, _FEWEST_EPOCHS, _MOST_EPOCHS = 60_000, 10, 100
 _ONECYCLE_START, _ONECYCLE_END, _ONECYCLE_RISE = 25.0, 1e4, 0.3
 
 
 def learning_rate(settings: TrainingSettings, step: int, steps_per_epoch: int) -> float:
     """The learning rate of `step`, counted from 0 over the whole training."""
-    total = settings.epochs * steps_per_epoch
+    total = settings.last_epoch * steps_per_epoch
     warmup = round(settings.warmup_epochs * steps_per_epoch)
     if settings.sched == "onecycle":
         return _onecycle(settings.lr, step, total, warmup)
@@ -26,6 +28,16 @@ def learning_rate(settings: TrainingSettings, step: int, steps_per_epoch: int) -
         decays = step // max(round(settings.decay_epochs * steps_per_epoch), 1)
         return settings.lr * settings.decay_rate**decays
     return settings.lr
+
+
+def chosen_epochs(wish: int | Literal["auto"], count: int) -> int:
+    """For "auto": as many epochs of `count` images as see 60,000 images, from 10 to 100.
+
+    What small sets need is steps: 1,200 pictures get 50 epochs, 50,000 get 10.
+    """
+    if wish != "auto":
+        return wish
+    return min(max(round(_IMAGES_SEEN / count), _FEWEST_EPOCHS), _MOST_EPOCHS)
 
 
 def _onecycle(peak: float, step: int, total: int, warmup: int) -> float:

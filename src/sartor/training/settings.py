@@ -13,19 +13,23 @@ LOSSES = ("cross-entropy", "mse", "bce")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("float32", "bfloat16")
 MEMORY_FORMATS = ("auto", "contiguous", "channels-last")
-MONITORS = ("val_accuracy", "val_loss")
+MONITORS = ("val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_loss")
+SAMPLERS = ("every", "balanced")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
     """How the weights are found."""
 
-    epochs: Annotated[int, Range(1, 1_000_000)] = 10
-    """Passes over the training images."""
+    epochs: Annotated[int | Literal["auto"], Range(1, 1_000_000)] = 10
+    """Passes over the training images; auto: as many as see 60,000 images, from 10 to 100."""
     batch_size: Annotated[int | Literal["all"], Range(1, 10_000_000)] = 64
     """Images a batch; 1 is descent on single samples, all on the whole set."""
     shuffle: bool = True
     """A new order each epoch, from the seed; without it, the order of the files."""
+    sampler: Annotated[str, OneOf("sampler", SAMPLERS)] = "every"
+    """What an epoch has: every training image once, or balanced: as many images, but each class
+    equally often, which repeats those of small classes and leaves out some of large ones."""
     drop_last: bool = False
     """Leave out an incomplete last step of an epoch."""
     augment: tuple[str, ...] = ()
@@ -59,9 +63,14 @@ class TrainingSettings:
     smoothing: Annotated[float, Range(0, 0.99)] = 0.0
     """Label smoothing, for cross-entropy."""
     class_weights: Annotated[
-        Literal["none", "balanced"] | tuple[float, ...], Range(0, 1_000_000, open_low=True)
+        Literal["none", "balanced", "effective"] | tuple[float, ...],
+        Range(0, 1_000_000, open_low=True),
     ] = "none"
-    """none, balanced (inverse to a class's size) or one number a class."""
+    """none, balanced (inverse to a class's size), effective (inverse to its effective number of
+    samples, which is milder) or one number a class."""
+    effective_beta: Annotated[float, Range(0, 0.999999)] = 0.999
+    """For class weights effective: from 0, no weights, towards 1, balanced. A class counts as
+    1 / (1 - beta) images at most."""
     clip_grad: Annotated[float | None, Range(0, 1_000_000, open_low=True)] = None
     """Largest norm of the gradient; longer ones are scaled down."""
     grad_accum_steps: Annotated[int, Range(1, 100_000)] = 1
@@ -70,7 +79,8 @@ class TrainingSettings:
     patience: Annotated[int | None, Range(1, 1_000_000)] = None
     """Stop after so many epochs without a better validation figure."""
     monitor: Annotated[str, OneOf("figure to monitor", MONITORS)] = "val_accuracy"
-    """Decides which epoch is the best: val_accuracy or val_loss."""
+    """Decides which epoch is the best: val_accuracy, val_balanced_accuracy, val_macro_f1 or
+    val_loss."""
     seed: Annotated[int, Range(0, 2**32 - 1)] = 0
     """Decides the split, the first weights, the order of images and everything random."""
     device: Annotated[str, OneOf("device", DEVICES)] = "auto"
@@ -83,3 +93,9 @@ class TrainingSettings:
     """Processor threads; default: all cores. Kept in the run: the order of sums depends on it."""
     workers: Annotated[int, Range(0, 1_024)] = 0
     """Threads that prepare batches ahead of the step that needs them."""
+
+    @property
+    def last_epoch(self) -> int:
+        """`epochs` as the number that it is once the recipe is resolved."""
+        assert self.epochs != "auto", "resolved to a number"
+        return self.epochs

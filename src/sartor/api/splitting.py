@@ -1,0 +1,98 @@
+"""Divide a dataset as a recipe says, and doubt what the division cannot tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..data.dataset import Dataset
+from ..data.split import Split, make_split
+from ..errors import DataError
+from ..evaluation.intervals import enough_images, wilson
+from ..recipe import Recipe
+
+_DECIDING = {"source", "val_fraction", "test_fraction", "duplicates", "limit_per_class", "seed"}
+_NAMED = 5
+_FAR_OFF = 0.5
+_IMBALANCED = 1.5
+
+
+def split_of(recipe: Recipe, dataset: Dataset) -> Split:
+    """The split that the recipe describes.
+
+    Raises:
+        DataError: it cannot be made, or is not the one that a run's recipe was made with.
+    """
+    settings = recipe.data
+    split = make_split(
+        dataset,
+        val_fraction=settings.val_fraction,
+        test_fraction=settings.test_fraction,
+        seed=recipe.training.seed,
+        duplicates=settings.duplicates,
+        limit_per_class=settings.limit_per_class,
+    )
+    if settings.split_hash not in ("", split.sha256(dataset.fingerprint)):
+        raise DataError(
+            "The split is not the one that this recipe was made with, though the data is the same.",
+            "Remove split_hash from the recipe to train on the new split all the same.",
+        )
+    return split
+
+
+def unsettled(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The same changes to a recipe; where they decide the split, it may be another one."""
+    return {**({"split_hash": ""} if _DECIDING & set(changes) else {}), **changes}
+
+
+def imbalanced(dataset: Dataset, split: Split) -> bool:
+    """Whether the largest class has half as many training images again as the smallest, or more."""
+    counts = np.bincount(dataset.labels[split.train])
+    present = counts[counts > 0]
+    return bool(present.max() >= _IMBALANCED * present.min())
+
+
+def doubts(recipe: Recipe, dataset: Dataset, split: Split) -> Iterator[str]:
+    """What the split cannot tell, a sentence each."""
+    yield from _small_classes(dataset, split)
+    yield from _far_shares(recipe, dataset, split)
+
+
+def _small_classes(dataset: Dataset, split: Split) -> Iterator[str]:
+    """Classes whose test figures say little; nothing where no image is set aside for testing."""
+    enough = enough_images()
+    counts = np.bincount(dataset.labels[split.test], minlength=len(dataset.classes)).tolist()
+    pairs = zip(counts, dataset.classes, strict=True)
+    small = sorted((count, name) for count, name in pairs if count < enough)
+    if not len(split.test) or not small:
+        return
+    named = ", ".join(f"{name} {count}" for count, name in small[:_NAMED])
+    more = f" and {len(small) - _NAMED} more classes" if len(small) > _NAMED else ""
+    most = small[-1][0]
+    right = round(0.9 * most)
+    low, high = wilson(right, most)
+    example = f" With {right} of {most} right, the 95 % interval is {low:.0%} to {high:.0%}."
+    yield (
+        f"Too few test images to trust the figures of: {named}{more}.{example if most else ''} "
+        f"Set aside {enough} or more of each."
+    )
+
+
+def _far_shares(recipe: Recipe, dataset: Dataset, split: Split) -> Iterator[str]:
+    """Parts whose size is far from what was asked for, since groups are not divided."""
+    if dataset.groups is None and recipe.data.duplicates == "ignored":
+        return
+    drawn = {"test": dataset.test is None, "val": dataset.val is None}
+    rest = len(dataset) - sum(len(split.part(part)) for part in drawn if not drawn[part])
+    for part, asked in (("test", recipe.data.test_fraction), ("val", recipe.data.val_fraction)):
+        if not drawn[part] or not asked:
+            continue
+        held = len(split.part(part))
+        if abs(held - asked * rest) > max(_FAR_OFF * asked * rest, len(dataset.classes)):
+            yield (
+                f"The {part} split has {held / rest:.0%} of the images instead of {asked:.0%}: "
+                "groups and equal pictures are not divided."
+            )
+        rest -= held
