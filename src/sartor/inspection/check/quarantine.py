@@ -1,0 +1,80 @@
+"""Which pictures the findings speak against, for `sartor fit --exclude FILE`; nothing is deleted.
+
+Rules, so that the list can be used as it is:
+
+- A file that cannot be read is listed, wherever it is.
+- Of equal pictures with one label, all but one are listed: the first of the test part stays, else
+  of validation, else of training.
+- Of equal pictures with different labels, all are listed: none of them can be trusted.
+- Of almost equal pictures in two parts, those of the part that is not judged are listed.
+- Blank pictures are listed; probable label errors only where they are asked for.
+- No readable picture of the test part is ever listed: what a model is judged on is not to be
+  arranged. What is wrong there is for eyes, and for the source's owner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+
+from ...data.split import PARTS
+from .finding import Finding, Item
+
+Listed = tuple[Item, str]
+"""A picture, and why it is listed."""
+
+
+def quarantine(findings: Iterable[Finding], *, labels: bool = False) -> dict[str, str]:
+    """Reasons by the name of the picture, in the order of the findings.
+
+    Args:
+        labels: list probable label errors too.
+    """
+    reasons: dict[str, str] = {}
+    for finding in findings:
+        for item, reason in _against(finding, labels):
+            if item.part != "test":
+                reasons.setdefault(item.file, reason)
+    return reasons
+
+
+def quarantine_text(reasons: Mapping[str, str]) -> str:
+    """One picture a line: its name, a tab, the reason."""
+    return "".join(f"{name}\t{_plain(reason)}\n" for name, reason in reasons.items())
+
+
+def _against(finding: Finding, labels: bool) -> Iterator[Listed]:
+    what = (finding.check, finding.kind)
+    if what == ("files", "unreadable"):
+        yield from ((item, item.about) for item in finding.items)
+    elif what == ("appearance", "blank"):
+        yield from ((item, "blank") for item in finding.items)
+    elif what == ("duplicates", "different labels"):
+        for cluster in _clusters(finding):
+            names = " and ".join(dict.fromkeys(f'"{item.label}"' for item in cluster))
+            yield from ((item, f"equal pictures are labelled {names}") for item in cluster)
+    elif finding.kind.startswith("in ") and " and " in finding.kind:
+        alike = "equal" if finding.check == "duplicates" else "almost equal"
+        for cluster in _clusters(finding):
+            kept = max(cluster, key=lambda item: PARTS.index(item.part))
+            yield from (
+                (item, f"{alike} to {kept.file} of the {kept.part} part")
+                for item in cluster
+                if item.part != kept.part
+            )
+    elif what == ("duplicates", "repeated"):
+        for first, *others in _clusters(finding):
+            yield from ((item, f"equal to {first.file}") for item in others)
+    elif finding.check == "labels" and labels:
+        yield from (
+            (item, f'labelled "{item.label}", {item.about}') for item in finding.items
+        )
+
+
+def _clusters(finding: Finding) -> Iterator[list[Item]]:
+    for _, items in groupby(finding.items, key=lambda item: item.cluster):
+        yield list(items)
+
+
+def _plain(reason: str) -> str:
+    return " ".join(reason.split())
