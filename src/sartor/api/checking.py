@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,6 @@ from ..inspection.check.subject import Subject
 from ..inspection.check.table import chosen
 from ..recipe import Recipe
 from .notes import Sink, noting
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Checked:
-    """A report, and the pictures that it is about."""
-
-    report: CheckReport
-    dataset: Dataset | None
-    """None where too little can be read to make one."""
 
 
 def check(
@@ -56,13 +46,6 @@ def check(
         UsageError: an unknown name. DataError: there is nothing to look at.
     """
     names = chosen(only, skip, fast=fast)
-    return look(data, names, on_event, settings).report
-
-
-def look(
-    data: str | Path | Dataset | None, names: Iterable[str], on_event: Sink | None, settings: Any
-) -> Checked:
-    """Run the named checks; the report and the pictures."""
     recipe = Recipe().with_settings(settings)
     if isinstance(data, Dataset):
         return _checked(data, None, recipe, names, on_event)
@@ -75,7 +58,7 @@ def look(
     try:
         dataset = pictures.dataset(excluded=pictures.facts.faults)
     except DataError as error:
-        return Checked(report=_nothing_to_check(pictures, error), dataset=None)
+        return _nothing_to_check(pictures, error)
     return _checked(dataset, pictures, recipe, names, on_event)
 
 
@@ -85,7 +68,7 @@ def _checked(
     recipe: Recipe,
     names: Iterable[str],
     on_event: Sink | None,
-) -> Checked:
+) -> CheckReport:
     split = make_split(
         dataset,
         val_fraction=recipe.data.val_fraction,
@@ -99,7 +82,7 @@ def _checked(
         seed=recipe.training.seed,
         note=noting(on_event),
     )
-    return Checked(report=run_checks(subject, names), dataset=dataset)
+    return run_checks(subject, names)
 
 
 def _nothing_to_check(pictures: Prepared, error: DataError) -> CheckReport:

@@ -50,12 +50,13 @@ def parse(verb: str, class_name: str, words: list[str]) -> Any:
     )
 
 
-def changed_settings(parsed: verbs.Fit) -> dict[str, Any]:
+def changed_settings(parsed: verbs.Fit | verbs.Check) -> dict[str, Any]:
     """The settings that were given as flags, over those of the recipe."""
-    base = base_recipe(parsed.recipe).settings()
-    given: dict[str, Any] = {}
-    for part in (parsed.data, parsed.preprocess, parsed.model, parsed.training):
-        given |= vars(part)
+    base = base_recipe(None if isinstance(parsed, verbs.Check) else parsed.recipe).settings()
+    parts = [parsed.data, parsed.preprocess]
+    if isinstance(parsed, verbs.Fit):
+        parts += [parsed.model, parsed.training]
+    given = {name: value for part in parts for name, value in vars(part).items()}
     return {name: value for name, value in given.items() if value != base[name]}
 
 

@@ -78,6 +78,40 @@ def data(given: arguments.Data) -> int:
     return 0
 
 
+def check(given: arguments.Check) -> int:
+    """Find the faults of a set."""
+    from .. import api
+    from ..files import write_text
+    from ..inspection.check.quarantine import quarantine_text
+    from .findings import print_report
+    from .parsing import changed_settings
+
+    with _progress(given.quiet) as progress:
+        report = api.check(
+            given.target,
+            only=given.only,
+            skip=given.skip,
+            fast=given.fast,
+            on_event=progress,
+            seed=given.seed,
+            **changed_settings(given),
+        )
+    if given.html:
+        from ..report.check_page import check_page
+
+        write_text(given.html, check_page(report))
+        _note(f"Wrote {given.html}")
+    if given.quarantine:
+        listed = report.quarantine(labels=given.quarantine_labels)
+        write_text(given.quarantine, quarantine_text(listed))
+        _note(f"Wrote {given.quarantine}: {len(listed):,} pictures")
+    if given.json:
+        _print_json(report.to_json())
+    else:
+        print_report(report)
+    return report.exit_code(strict=given.strict)
+
+
 def runs(given: arguments.Runs) -> int:
     """List runs."""
     from ..runs.store import run_folders, summarize_run

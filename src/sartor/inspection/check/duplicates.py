@@ -76,7 +76,7 @@ def leaks(subject: Subject, clusters: Clusters, *, check: str, alike: str) -> It
             summary=f"{leaked:,} {part} pictures ({share:.2%}) have {alike} ones in the {other} "
             f"part: the {part} figures will be too good by up to that much.",
             remedy="Leave the other copies out: --quarantine FILE lists them for "
-            "`sartor fit --exclude FILE`. Test pictures are never listed.",
+            "sartor fit --exclude FILE. Test pictures are never listed.",
             items=subject.clustered(found),
             figures={"sets": len(found), "leaked": leaked, "share": share, "part": part},
         )

@@ -46,7 +46,7 @@ def unreadable(prepared: Prepared) -> Iterator[Finding]:
         severity="error",
         summary=f"{count} of {len(listing):,} cannot be read as a picture.",
         remedy="Replace them, or leave them out: --quarantine FILE lists them for "
-        "`sartor fit --exclude FILE`. Nothing is deleted.",
+        "sartor fit --exclude FILE. Nothing is deleted.",
         items=tuple(
             Item(
                 file=names[index],
@@ -77,7 +77,9 @@ def _misnamed(subject: Subject) -> Iterator[Finding]:
     ]
     if not wrong:
         return
-    kinds, counts = np.unique([f"{kind} named {suffix}" for _, suffix, kind in wrong], return_counts=True)
+    kinds, counts = np.unique(
+        [f"{kind} named {suffix}" for _, suffix, kind in wrong], return_counts=True
+    )
     listed = ", ".join(f"{count:,} {kind}" for kind, count in zip(kinds, counts, strict=True))
     yield Finding(
         check="files",

@@ -34,7 +34,7 @@ KINDS = (
         "are turned or mirrored by their EXIF tag. sartor turns them upright; programs that ignore "
         "the tag see them lie on their side",
         "Nothing to do here. Elsewhere, turn them for good: "
-        "`exiftran -ai` or ImageMagick's `-auto-orient`.",
+        "exiftran -ai, or ImageMagick's -auto-orient.",
     ),
     Kind(
         "deep",
@@ -130,15 +130,19 @@ def _mixed_colours(subject: Subject, grays: Mask) -> Iterator[Finding]:
             figures={"share": share},
         )
         return
-    fewer, are = (grays, "gray among coloured ones") if share <= 0.5 else (~grays, "coloured among gray ones")
+    fewer, are = (
+        (grays, "gray among coloured ones")
+        if share <= 0.5
+        else (~grays, "coloured among gray ones")
+    )
     concerned = np.flatnonzero(fewer)
     yield Finding(
         check="formats",
         kind="gray and colour",
         severity="note",
         summary=f"{len(concerned):,} of {len(grays):,} pictures are {are}.",
-        remedy="If colour does not matter, --channels 1 makes them alike; the check shortcuts tells "
-        "whether colour gives the class away.",
+        remedy="If colour does not matter, --channels 1 makes them alike. The check shortcuts "
+        "tells whether colour gives the class away.",
         items=tuple(subject.item(index) for index in concerned.tolist()),
         figures={"share": share},
     )

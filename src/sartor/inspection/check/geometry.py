@@ -1,4 +1,4 @@
-"""What it costs to bring pictures of many sizes to one: bars, cuts, pixels thrown away or invented."""
+"""What it costs to bring pictures of many sizes to one: bars, cuts, pixels lost or invented."""
 
 from __future__ import annotations
 
@@ -52,13 +52,11 @@ def cost(
     aspect, wanted = widths / heights, width / height
     if resize == "stretch":
         return np.zeros(len(widths))
-    # The same number both ways: bars around a picture are what it would lack if it filled the frame.
+    # The same number both ways: bars take what a picture would lose if it filled the frame.
     return 1 - np.minimum(aspect / wanted, wanted / aspect)
 
 
-def _many_sizes(
-    widths: Float64Array, heights: Float64Array, width: int, height: int
-) -> Finding:
+def _many_sizes(widths: Float64Array, heights: Float64Array, width: int, height: int) -> Finding:
     sizes = np.unique(np.stack([widths, heights], axis=1), axis=0)
     return Finding(
         check="geometry",
@@ -98,7 +96,9 @@ def _lost(subject: Subject, widths: Float64Array, heights: Float64Array) -> Iter
         else "Choose --image-size HEIGHT WIDTH nearer to the shape of the pictures; --resize crop "
         "has no bars and loses the edges.",
         items=tuple(
-            subject.item(int(index), f"{_size(widths[index], heights[index])}: {lost[index]:.0%} {what}")
+            subject.item(
+                int(index), f"{_size(widths[index], heights[index])}, {lost[index]:.0%} {what}"
+            )
             for index in concerned[np.argsort(-lost[concerned], kind="stable")]
         ),
         figures={"mean": float(lost.mean()), "share": share},
@@ -132,8 +132,9 @@ def _scaled(subject: Subject, widths: Float64Array, heights: Float64Array) -> It
             check="geometry",
             kind="shrunk",
             severity="note",
-            summary=f"The typical picture is made {shrink:.0f} times smaller, to {geometry.width} x "
-            f"{geometry.height}: one pixel stands for {shrink * shrink:.0f}. Small things vanish.",
+            summary=f"The typical picture is made {shrink:.0f} times smaller, to "
+            f"{geometry.width} x {geometry.height}: one pixel stands for {shrink * shrink:.0f}. "
+            "Small things vanish.",
             remedy="Raise --image-size if the classes differ in small things.",
             figures={"shrink": float(shrink)},
         )

@@ -67,7 +67,7 @@ def find(subject: Subject) -> Iterator[Finding]:
         summary=f"{len(rows):,} labels ({share:.2%}) are probably wrong, or the pictures hard to "
         f"tell: {where}.",
         remedy="Look at them from the top (--html FILE draws them), correct what is wrong; "
-        "--quarantine-labels adds the others to the list for `sartor fit --exclude FILE`.",
+        "--quarantine-labels adds the others to the list for sartor fit --exclude FILE.",
         items=tuple(
             subject.item(
                 int(doubts.indices[row]),
@@ -134,6 +134,7 @@ def _cleanlab() -> Any:
             labels, answers.astype(np.float64), n_jobs=1
         )
         # A label that is itself the most probable class is no error, however rare the class.
-        return flagged & (answers.argmax(axis=1) != labels)
+        flagged &= answers.argmax(axis=1) != labels
+        return flagged
 
     return flag

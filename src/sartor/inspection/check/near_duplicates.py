@@ -102,7 +102,8 @@ def _averaging(length: int) -> npt.NDArray[np.float32]:
     edges = np.arange(count + 1) * (length / count)
     pixel = np.arange(length)
     overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
-    return (overlap.clip(min=0) * (count / length)).astype(np.float32)
+    weights: npt.NDArray[np.float32] = (overlap.clip(min=0) * (count / length)).astype(np.float32)
+    return weights
 
 
 def _each_once(pairs: Pairs) -> Pairs:
@@ -139,7 +140,7 @@ def _descriptions(pairs: Pairs) -> dict[int | None, str]:
     """What is to be said of an image: how much it correlates with the nearest, and mirrored."""
     about: dict[int | None, str] = {}
     for one, other, mirrored, distance in zip(*(column.tolist() for column in pairs), strict=True):
-        text = f"correlation {1 - distance:.4f}" + (", mirrored" if mirrored else "")
+        text = f"correlation {1 - distance:.5f}" + (", mirrored" if mirrored else "")
         about.setdefault(one, text)
         about.setdefault(other, text)
     return about

@@ -49,7 +49,10 @@ def nearest(
                 _compare(vectors, asked, leaf, alias, seen)
         found = _merged(found, seen)
     order = np.argsort(-found.similarities, axis=1, kind="stable")
-    return Neighbours(*(np.take_along_axis(column, order, axis=1) for column in found))
+    return Neighbours(
+        np.take_along_axis(found.similarities, order, axis=1),
+        np.take_along_axis(found.rows, order, axis=1),
+    )
 
 
 def _nothing(queries: int, count: int) -> Neighbours:

@@ -66,9 +66,7 @@ def _against(finding: Finding, labels: bool) -> Iterator[Listed]:
         for first, *others in _clusters(finding):
             yield from ((item, f"equal to {first.file}") for item in others)
     elif finding.check == "labels" and labels:
-        yield from (
-            (item, f'labelled "{item.label}", {item.about}') for item in finding.items
-        )
+        yield from ((item, f'labelled "{item.label}", {item.about}') for item in finding.items)
 
 
 def _clusters(finding: Finding) -> Iterator[list[Item]]:

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from ...data.dataset import Dataset
 from .finding import SEVERITIES, Finding, Severity
+from .quarantine import quarantine
 
 _SHOWN_FILES = 5
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class CheckReport:
     """Findings, the gravest first, and what was looked at."""
 
@@ -22,11 +24,15 @@ class CheckReport:
     """How many could be read."""
     parts: Mapping[str, int]
     """How many are for training, validation and testing."""
+    classes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    """Name of each class, and how many images of it each part has."""
     findings: tuple[Finding, ...]
     checked: Mapping[str, float]
     """The checks that ran, and the seconds that each took."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Checks that could not run, and why."""
+    dataset: Dataset | None = None
+    """What was looked at, to draw it; None where too little can be read to make one."""
 
     def __repr__(self) -> str:
         return f"<CheckReport of {self.source}: {self.verdict()}>"
@@ -50,12 +56,20 @@ class CheckReport:
         counts = [(len(self.with_severity(severity)), severity) for severity in SEVERITIES]
         return ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts)
 
+    def quarantine(self, *, labels: bool = False) -> dict[str, str]:
+        """The pictures to leave out, each with the reason; see `quarantine.py` for the rules."""
+        return quarantine(self.findings, labels=labels)
+
     def to_json(self) -> dict[str, Any]:
         """Everything, fit for JSON."""
         return {
             "set": self.source,
             "images": self.images,
             "parts": dict(self.parts),
+            "classes": [
+                {"class": name, **dict(zip(self.parts, counts, strict=True))}
+                for name, counts in self.classes
+            ],
             "errors": len(self.with_severity("error")),
             "warnings": len(self.with_severity("warning")),
             "notes": len(self.with_severity("note")),

@@ -8,6 +8,7 @@ from importlib import import_module
 
 from ...data.split import PARTS
 from ...errors import MissingExtraError
+from .classes import counts_by_part
 from .finding import SEVERITIES, Finding
 from .report import CheckReport
 from .subject import NotApplicableError, Subject
@@ -36,9 +37,18 @@ def run_checks(subject: Subject, names: Iterable[str]) -> CheckReport:
         source=subject.dataset.name,
         images=len(subject.dataset),
         parts={name: len(subject.split.part(name)) for name in PARTS},
+        classes=_classes(subject),
         findings=by_severity(findings),
         checked=checked,
         left_out=left_out,
+        dataset=subject.dataset,
+    )
+
+
+def _classes(subject: Subject) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    counts = counts_by_part(subject).T.tolist()
+    return tuple(
+        (name, tuple(each)) for name, each in zip(subject.dataset.classes, counts, strict=True)
     )
 
 

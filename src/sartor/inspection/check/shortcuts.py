@@ -58,9 +58,9 @@ def find(subject: Subject) -> Iterator[Finding]:
             check="shortcuts",
             kind=f"{name} tells the class",
             severity="warning" if probe.gain >= WARNED else "note",
-            summary=f"The {name} alone tells the class in {probe.accuracy:.0%} of pictures (chance: "
-            f"{probe.chance:.0%}; mean over classes). A network may learn that instead of what "
-            "the pictures show.",
+            summary=f"The {name} alone tells the class in {probe.accuracy:.0%} of pictures "
+            f"(chance: {probe.chance:.0%}; mean over classes). A network may learn that instead of "
+            "what the pictures show.",
             remedy="If that is not what the classes differ in, take pictures of every class in the "
             "same way, or make them equal first.",
             figures={"property": name, **probe._asdict(), "pictures": len(labels)},
@@ -112,7 +112,7 @@ def _properties(subject: Subject, indices: Int64Array) -> Iterator[tuple[str, Co
         yield "file length", facts.file_bytes[rows].astype(np.float64)[:, None]
     images = subject.dataset.images[indices]
     yield "mean colour" if images.shape[1] > 1 else "mean brightness", images.mean(axis=(2, 3))
-    yield "border", _border(images)
+    yield "border colour", _border(images)
 
 
 def _border(images: UInt8Array) -> Columns:
