@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 80
 _SHOWN = 5
-_INDENT = "         "
+_INDENT = "  "
 _COLOURS = {"error": "bold red", "warning": "yellow", "note": "blue"}
 
 
@@ -54,7 +54,7 @@ def _body(finding: Finding) -> Iterator[str]:
     widths = [max((len(cell) for cell in column), default=0) for column in columns]
     for cells in zip(*columns, strict=True):
         line = "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-        yield f"{_INDENT}  {line}"[:_WIDTH].rstrip()
+        yield fitted(f"{_INDENT}  {line}".rstrip(), _WIDTH)
     if finding.count > len(shown):
         yield f"{_INDENT}  and {finding.count - len(shown):,} more"
     yield from _wrapped(f"> {finding.remedy}")

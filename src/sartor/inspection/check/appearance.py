@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ...data.dataset import Int64Array, UInt8Array
-from .finding import Finding, Severity
+from .finding import Finding, Severity, pictures
+from .geometry import contents
 from .subject import Subject
 
+BLANK = "blank"
 BLANK_SPREAD = 2.0
 """Standard deviation in gray levels of 255; compression alone makes as much of one colour."""
 FAR = 5.0
@@ -42,13 +44,13 @@ class Looks(NamedTuple):
 def find(subject: Subject) -> Iterator[Finding]:
     """Blank pictures, and outliers in brightness and sharpness."""
     subject.note(f"measuring brightness and sharpness of {len(subject.dataset):,} pictures")
-    looks = looks_of(subject.dataset.images)
+    looks = _looks(subject)
     blank = looks.spread < BLANK_SPREAD
     yield from _found(
         subject,
         np.flatnonzero(blank),
         looks.brightness,
-        kind="blank",
+        kind=BLANK,
         severity="warning",
         summary="one colour and nothing else",
         remedy="Leave them out (--quarantine FILE lists them), unless an empty picture is a class.",
@@ -83,6 +85,21 @@ def find(subject: Subject) -> Iterator[Finding]:
         remedy="Look at them: leave out what you could not tell yourself.",
         unit="sharpness {:.2f}",
     )
+
+
+def _looks(subject: Subject) -> Looks:
+    """What the pictures look like, without the bars that letterbox put around some of them."""
+    images = subject.dataset.images
+    if subject.prepared is None or subject.prepared.geometry.resize != "letterbox":
+        return looks_of(images)
+    looks = Looks(*(np.empty(len(images)) for _ in Looks._fields))
+    frames, number = np.unique(contents(subject), axis=0, return_inverse=True)
+    for place, (top, left, height, width) in enumerate(frames.tolist()):
+        these = np.flatnonzero(number == place)
+        seen = looks_of(images[these, :, top : top + height, left : left + width])
+        for column, values in zip(looks, seen, strict=True):
+            column[these] = values
+    return looks
 
 
 def looks_of(images: UInt8Array) -> Looks:
@@ -137,13 +154,12 @@ def _found(
 ) -> Iterator[Finding]:
     if not len(indices):
         return
-    count = f"{len(indices):,} picture{'s' if len(indices) > 1 else ''}"
     order = indices[np.argsort(values[indices], kind="stable")]
     yield Finding(
         check="appearance",
         kind=kind,
         severity=severity,
-        summary=f"{count}: {summary}.",
+        summary=f"{pictures(len(indices))}: {summary}.",
         remedy=remedy,
         items=tuple(subject.item(index, unit.format(abs(values[index]))) for index in order),
         figures={"share": len(indices) / len(subject.dataset)},

@@ -3,23 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ...data.dataset import Int64Array
 from ...data.split import PARTS
-from .finding import Finding, graver, lighter
+from .finding import Finding, graver, lighter, pictures
 from .subject import Subject
 
 Clusters = list[Int64Array]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Alike:
+    """How pictures are alike, in words."""
+
+    check: str
+    word: str
+    """Follows "an"."""
+    doubt: str
+    """What different labels of such pictures mean."""
+    remedy: str
+    """What to do about those."""
+
+    @property
+    def contradicting(self) -> str:
+        return f"{self.word}, labels differ"
+
+    @property
+    def repeating(self) -> str:
+        return f"{self.word} in one part"
+
+    def leaking(self, other: str, part: str) -> str:
+        return f"{self.word} in {other} and {part}"
+
+
+EQUAL = Alike(
+    check="duplicates",
+    word="equal",
+    doubt="At most one of them can be right.",
+    remedy="Look at each and correct the labels, or leave them out: --quarantine FILE lists those "
+    "of training and validation.",
+)
+ALMOST_EQUAL = Alike(
+    check="near-duplicates",
+    word="almost equal",
+    doubt="Often one of them is wrong.",
+    remedy="Look at each (--html FILE draws them), and correct the labels that are wrong.",
+)
+
+
 def find(subject: Subject) -> Iterator[Finding]:
     """Copies with different labels, copies across parts, and copies within one part."""
     clusters = clusters_of(subject.firsts)
-    yield from contradictions(subject, clusters, check="duplicates", alike="Equal")
-    yield from leaks(subject, clusters, check="duplicates", alike="equal")
-    yield from repetitions(subject, clusters, check="duplicates", alike="equal")
+    yield from contradictions(subject, clusters, EQUAL)
+    yield from leaks(subject, clusters, EQUAL)
+    yield from repetitions(subject, clusters, EQUAL)
 
 
 def clusters_of(representatives: Int64Array) -> Clusters:
@@ -32,31 +72,27 @@ def clusters_of(representatives: Int64Array) -> Clusters:
     return [part for part in np.split(order, starts[1:]) if len(part) > 1]
 
 
-def contradictions(
-    subject: Subject, clusters: Clusters, *, check: str, alike: str
-) -> Iterator[Finding]:
+def contradictions(subject: Subject, clusters: Clusters, alike: Alike) -> Iterator[Finding]:
     """Clusters with more than one label."""
     labels = subject.dataset.labels
     found = [cluster for cluster in clusters if np.ptp(labels[cluster])]
     if not found:
         return
-    count = sum(map(len, found))
-    share = count / len(subject.dataset)
-    pairs = sorted({_class_names(subject, cluster) for cluster in found})
+    share = sum(map(len, found)) / len(subject.dataset)
+    names = _class_names(subject, found[0])
     yield Finding(
-        check=check,
-        kind="different labels",
+        check=alike.check,
+        kind=alike.contradicting,
         severity=graver(share),
-        summary=f"{alike} pictures with different labels: {_sets(found)}, such as "
-        f"{' and '.join(pairs[0])}. At most one of them can be right.",
-        remedy="Look at each, and correct the labels or leave the wrong ones out "
-        "(--quarantine FILE lists those of training and validation).",
+        summary=f"{alike.word.capitalize()} pictures with different labels: {_sets(found)}, "
+        f"such as {' and '.join(names)}. {alike.doubt}",
+        remedy=alike.remedy,
         items=subject.clustered(found),
         figures={"sets": len(found), "share": share},
     )
 
 
-def leaks(subject: Subject, clusters: Clusters, *, check: str, alike: str) -> Iterator[Finding]:
+def leaks(subject: Subject, clusters: Clusters, alike: Alike) -> Iterator[Finding]:
     """Clusters with pictures in more than one part."""
     for part, other in (("test", "train"), ("test", "val"), ("val", "train")):
         judge, taught = PARTS.index(part), PARTS.index(other)
@@ -69,12 +105,13 @@ def leaks(subject: Subject, clusters: Clusters, *, check: str, alike: str) -> It
             continue
         leaked = sum(int((subject.parts[cluster] == judge).sum()) for cluster in found)
         share = leaked / len(subject.split.part(part))
+        have = "has" if leaked == 1 else "have"
         yield Finding(
-            check=check,
-            kind=f"in {other} and {part}",
+            check=alike.check,
+            kind=alike.leaking(other, part),
             severity=graver(share),
-            summary=f"{leaked:,} {part} pictures ({share:.2%}) have {alike} ones in the {other} "
-            f"part: the {part} figures will be too good by up to that much.",
+            summary=f"{pictures(leaked, f'{part} picture')} ({share:.2%}) {have} an {alike.word} "
+            f"one in the {other} part: {part} figures may be too good by up to that much.",
             remedy="Leave the other copies out: --quarantine FILE lists them for "
             "sartor fit --exclude FILE. Test pictures are never listed.",
             items=subject.clustered(found),
@@ -82,9 +119,7 @@ def leaks(subject: Subject, clusters: Clusters, *, check: str, alike: str) -> It
         )
 
 
-def repetitions(
-    subject: Subject, clusters: Clusters, *, check: str, alike: str
-) -> Iterator[Finding]:
+def repetitions(subject: Subject, clusters: Clusters, alike: Alike) -> Iterator[Finding]:
     """Clusters with several pictures in one part."""
     parts = subject.parts
     found = [
@@ -103,15 +138,13 @@ def repetitions(
     }
     where = ", ".join(f"{count:,} in {name}" for name, count in by_part.items() if count)
     yield Finding(
-        check=check,
-        kind="repeated",
+        check=alike.check,
+        kind=alike.repeating,
         severity=lighter(share),
-        summary=f"{_sets(found)} of {alike} pictures within one part ({where}): "
-        f"{spare:,} pictures ({share:.2%}) say nothing new.",
-        remedy="Mostly harmless in training; in a test part they count twice. --quarantine FILE "
-        "lists all but one of equal pictures."
-        if check == "duplicates"
-        else "Mostly harmless in training; in a test part they count twice.",
+        summary=f"{_sets(found)} of {alike.word} pictures within one part ({where}): "
+        f"{share:.2%} of all pictures say nothing new.",
+        remedy="Mostly harmless in training; in a test part they count twice."
+        + (" --quarantine FILE lists all but one of each." if alike is EQUAL else ""),
         items=subject.clustered(found),
         figures={"sets": len(found), "spare": spare, "share": share, "by_part": by_part},
     )
@@ -123,6 +156,4 @@ def _class_names(subject: Subject, cluster: Int64Array) -> tuple[str, ...]:
 
 
 def _sets(clusters: Sequence[Int64Array]) -> str:
-    if all(len(cluster) == 2 for cluster in clusters):
-        return f"{len(clusters):,} pair{'s' if len(clusters) > 1 else ''}"
-    return f"{len(clusters):,} set{'s' if len(clusters) > 1 else ''}"
+    return pictures(len(clusters), "pair" if all(len(one) == 2 for one in clusters) else "set")

@@ -11,6 +11,7 @@ from ...data.prepare import Prepared
 from .finding import Finding, Item
 from .subject import NotApplicableError, Subject
 
+UNREADABLE = "unreadable"
 SUFFIXES = {
     "BMP": (".bmp", ".dib"),
     "GIF": (".gif",),
@@ -39,12 +40,11 @@ def unreadable(prepared: Prepared) -> Iterator[Finding]:
     if not faults:
         return
     names = listing.pictures.names
-    count = "1 file" if len(faults) == 1 else f"{len(faults):,} files"
     yield Finding(
         check="files",
-        kind="unreadable",
+        kind=UNREADABLE,
         severity="error",
-        summary=f"{count} of {len(listing):,} cannot be read as a picture.",
+        summary=f"{len(faults):,} of {len(listing):,} files cannot be read as a picture.",
         remedy="Replace them, or leave them out: --quarantine FILE lists them for "
         "sartor fit --exclude FILE. Nothing is deleted.",
         items=tuple(

@@ -81,6 +81,11 @@ class Finding:
         }
 
 
+def pictures(count: int, what: str = "picture") -> str:
+    """A number of pictures in words: "1 picture", "12,345 pictures"."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def graver(share: float) -> Severity:
     """A warning, or an error from `SERIOUS_SHARE` on."""
     return "error" if share >= SERIOUS_SHARE else "warning"

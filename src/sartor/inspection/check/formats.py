@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...data.facts import PictureFacts
-from .finding import Finding, Severity
+from .finding import Finding, Severity, pictures
 from .subject import NotApplicableError, Subject
 
 Mask = npt.NDArray[np.bool_]
@@ -31,7 +31,7 @@ KINDS = (
         "turned",
         "note",
         lambda facts: facts.orientations > 1,
-        "are turned or mirrored by their EXIF tag. sartor turns them upright; programs that ignore "
+        "turned or mirrored by an EXIF tag. sartor turns them upright; programs that ignore "
         "the tag see them lie on their side",
         "Nothing to do here. Elsewhere, turn them for good: "
         "exiftran -ai, or ImageMagick's -auto-orient.",
@@ -40,7 +40,7 @@ KINDS = (
         "deep",
         "warning",
         lambda facts: facts.bits > 8,
-        "have more than 8 bits a channel, which are scaled to 8: differences finer than 1/255 of "
+        "with more than 8 bits a channel, which are scaled to 8: differences finer than 1/255 of "
         "the range are lost",
         "If the interesting values lie in a narrow range (X-rays, depth), stretch that range over "
         "0 to 255 before.",
@@ -49,28 +49,28 @@ KINDS = (
         "transparent",
         "note",
         lambda facts: _any_mode(facts, ("LA", "La", "PA", "RGBA", "RGBa")),
-        "have an alpha channel; what is transparent becomes black",
+        "with an alpha channel; what is transparent becomes black",
         "If black is a wrong background for them, flatten them over another colour first.",
     ),
     Kind(
         "palette",
         "note",
         lambda facts: _any_mode(facts, ("P", "PA")),
-        "have a palette of at most 256 colours",
+        "with a palette of at most 256 colours",
         "Nothing to do: they are read in full colour. Fine shades were lost when they were saved.",
     ),
     Kind(
         "ink colours",
         "note",
         lambda facts: _any_mode(facts, ("CMYK", "YCCK", "LAB")),
-        "are stored in colours for print (CMYK or Lab) and converted without a colour profile",
+        "stored in colours for print (CMYK or Lab) and converted without a colour profile",
         "If their colours matter, convert them to sRGB with their profile first.",
     ),
     Kind(
         "several frames",
         "warning",
         lambda facts: facts.frames > 1,
-        "have several frames or pages, of which the first alone is used",
+        "with several frames or pages, of which the first alone is used",
         "If the others count too, save each as a file of its own.",
     ),
 )
@@ -84,12 +84,11 @@ def find(subject: Subject) -> Iterator[Finding]:
     for kind in KINDS:
         concerned = np.flatnonzero(kind.applies(facts)[subject.rows])
         if len(concerned):
-            count = f"{len(concerned):,} of {len(subject.dataset):,} pictures"
             yield Finding(
                 check="formats",
                 kind=kind.name,
                 severity=kind.severity,
-                summary=f"{count} {kind.summary}.",
+                summary=f"{pictures(len(concerned))} {kind.summary}.",
                 remedy=kind.remedy,
                 items=tuple(
                     subject.item(index, _stored(facts, int(subject.rows[index])))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from .finding import Finding
+from .finding import Finding, pictures
 from .subject import NotApplicableError, Subject
 
 LOST_SHARE = 0.25
@@ -56,6 +56,18 @@ def cost(
     return 1 - np.minimum(aspect / wanted, wanted / aspect)
 
 
+def contents(subject: Subject) -> npt.NDArray[np.int64]:
+    """What of each letterboxed image is no bar: top, left, height, width; int64 (N, 4)."""
+    assert subject.prepared is not None
+    geometry = subject.prepared.geometry
+    widths, heights = upright_sizes(subject)
+    scale = np.minimum(geometry.width / widths, geometry.height / heights)
+    inner = np.stack([heights * scale, widths * scale]).round().clip(min=1).astype(np.int64)
+    outer = np.array([[geometry.height], [geometry.width]])
+    corner = np.round((outer - inner) / 2).astype(np.int64)
+    return np.concatenate([corner, inner]).T
+
+
 def _many_sizes(widths: Float64Array, heights: Float64Array, width: int, height: int) -> Finding:
     sizes = np.unique(np.stack([widths, heights], axis=1), axis=0)
     return Finding(
@@ -85,11 +97,11 @@ def _lost(subject: Subject, widths: Float64Array, heights: Float64Array) -> Iter
         kind="cut" if cut else "padded",
         severity="warning" if cut and share >= CONCERNED_SHARE else "note",
         summary=(
-            f"crop cuts off {LOST_SHARE:.0%} or more of {len(concerned):,} pictures ({share:.0%}); "
-            f"on average a picture loses {lost.mean():.0%}. What lies at the edge is never seen."
+            f"crop cuts off {LOST_SHARE:.0%} or more of {pictures(len(concerned))} ({share:.1%}); "
+            f"on average a picture loses {lost.mean():.1%}. What lies at the edge is never seen."
             if cut
-            else f"letterbox fills {LOST_SHARE:.0%} or more of {len(concerned):,} pictures "
-            f"({share:.0%}) with bars; on average they take {lost.mean():.0%} of the input."
+            else f"letterbox fills {LOST_SHARE:.0%} or more of {pictures(len(concerned))} "
+            f"({share:.1%}) with bars; on average they take {lost.mean():.1%} of the input."
         ),
         remedy="--resize letterbox keeps everything, at the price of bars."
         if cut
@@ -116,8 +128,8 @@ def _scaled(subject: Subject, widths: Float64Array, heights: Float64Array) -> It
             check="geometry",
             kind="enlarged",
             severity="note",
-            summary=f"{len(enlarged):,} pictures are smaller than {geometry.width} x "
-            f"{geometry.height} and enlarged, by up to {scale.max():.1f}: they will look blurred, "
+            summary=f"{pictures(len(enlarged))} smaller than {geometry.width} x "
+            f"{geometry.height} and enlarged, by up to {scale.max():.1f}: they look blurred, "
             "and a network may know them by that.",
             remedy="Lower --image-size, or replace them by larger originals.",
             items=tuple(
@@ -149,7 +161,7 @@ def _elongated(subject: Subject, widths: Float64Array, heights: Float64Array) ->
             check="geometry",
             kind="elongated",
             severity="note",
-            summary=f"{len(concerned):,} pictures are far longer than the others, up to "
+            summary=f"{pictures(len(concerned))} far longer than the others, up to "
             f"{aspect.max():.0f} times as long as wide (typical: {typical:.1f}).",
             remedy="Look at them: panoramas, screenshots and strips are seldom what was meant.",
             items=tuple(

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...data.dataset import Int64Array
 from ...data.split import PARTS
-from .finding import Finding, graver
+from .finding import Finding, graver, pictures
 from .subject import NotApplicableError, Subject
 
 
@@ -49,9 +49,9 @@ def _straddling(subject: Subject, number: Int64Array, part: str) -> Iterator[Fin
         check="groups",
         kind=f"groups in train and {part}",
         severity=graver(share),
-        summary=f"{len(shared):,} groups have pictures in the training and in the {part} part; "
-        f"they make {share:.1%} of the {part} part ({held:,} pictures). A network may know "
-        "them again instead of understanding them.",
+        summary=f"{pictures(len(shared), 'group')} with pictures in the training and in the {part} "
+        f"part, {share:.1%} of it ({pictures(held)}). A network may know them again instead of "
+        "understanding them.",
         remedy="Keep each group on one side: leave the division to sartor, or correct the lists.",
         items=subject.clustered(clusters),
         figures={

@@ -19,7 +19,7 @@ from ...data.dataset import Int64Array
 from ...data.split import PARTS
 from ...data.units import units_of
 from ...errors import MissingExtraError
-from .finding import Finding, lighter
+from .finding import Finding, lighter, pictures
 from .out_of_sample import FOLDS, Float32Array, probabilities
 from .subject import NotApplicableError, Subject
 
@@ -64,8 +64,8 @@ def find(subject: Subject) -> Iterator[Finding]:
         check="labels",
         kind="probably wrong",
         severity=lighter(share),
-        summary=f"{len(rows):,} labels ({share:.2%}) are probably wrong, or the pictures hard to "
-        f"tell: {where}.",
+        summary=f"{pictures(len(rows), 'label')} ({share:.2%}) probably wrong, or of pictures that "
+        f"are hard to tell: {where}.",
         remedy="Look at them from the top (--html FILE draws them), correct what is wrong; "
         "--quarantine-labels adds the others to the list for sartor fit --exclude FILE.",
         items=tuple(

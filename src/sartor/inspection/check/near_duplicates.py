@@ -19,7 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ...data.dataset import Int64Array, UInt8Array
-from .duplicates import Clusters, clusters_of, contradictions, leaks, repetitions
+from .duplicates import (
+    ALMOST_EQUAL,
+    Clusters,
+    clusters_of,
+    contradictions,
+    leaks,
+    repetitions,
+)
 from .finding import Finding
 from .neighbours import nearest
 from .subject import Subject
@@ -56,9 +63,9 @@ def find(subject: Subject) -> Iterator[Finding]:
     clusters = _joined(pairs, len(subject.dataset))
     about = _descriptions(pairs)
     for finding in (
-        *contradictions(subject, clusters, check="near-duplicates", alike="Almost equal"),
-        *leaks(subject, clusters, check="near-duplicates", alike="almost equal"),
-        *repetitions(subject, clusters, check="near-duplicates", alike="almost equal"),
+        *contradictions(subject, clusters, ALMOST_EQUAL),
+        *leaks(subject, clusters, ALMOST_EQUAL),
+        *repetitions(subject, clusters, ALMOST_EQUAL),
     ):
         items = tuple(replace(item, about=about.get(item.index, "")) for item in finding.items)
         yield replace(finding, items=items)

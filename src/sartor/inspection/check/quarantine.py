@@ -18,7 +18,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 
 from ...data.split import PARTS
+from .appearance import BLANK
+from .duplicates import ALMOST_EQUAL, EQUAL
+from .files import UNREADABLE
 from .finding import Finding, Item
+
+_LEAKS = {alike.check: alike.word for alike in (EQUAL, ALMOST_EQUAL)}
 
 Listed = tuple[Item, str]
 """A picture, and why it is listed."""
@@ -44,27 +49,26 @@ def quarantine_text(reasons: Mapping[str, str]) -> str:
 
 
 def _against(finding: Finding, labels: bool) -> Iterator[Listed]:
-    what = (finding.check, finding.kind)
-    if what == ("files", "unreadable"):
+    what = finding.kind
+    if what == UNREADABLE:
         yield from ((item, item.about) for item in finding.items)
-    elif what == ("appearance", "blank"):
+    elif what == BLANK:
         yield from ((item, "blank") for item in finding.items)
-    elif what == ("duplicates", "different labels"):
+    elif what == EQUAL.contradicting:
         for cluster in _clusters(finding):
             names = " and ".join(dict.fromkeys(f'"{item.label}"' for item in cluster))
             yield from ((item, f"equal pictures are labelled {names}") for item in cluster)
-    elif finding.kind.startswith("in ") and " and " in finding.kind:
-        alike = "equal" if finding.check == "duplicates" else "almost equal"
+    elif what == EQUAL.repeating:
+        for first, *others in _clusters(finding):
+            yield from ((item, f"equal to {first.file}") for item in others)
+    elif "part" in finding.figures and finding.check in _LEAKS:
         for cluster in _clusters(finding):
             kept = max(cluster, key=lambda item: PARTS.index(item.part))
             yield from (
-                (item, f"{alike} to {kept.file} of the {kept.part} part")
+                (item, f"{_LEAKS[finding.check]} to {kept.file} of the {kept.part} part")
                 for item in cluster
                 if item.part != kept.part
             )
-    elif what == ("duplicates", "repeated"):
-        for first, *others in _clusters(finding):
-            yield from ((item, f"equal to {first.file}") for item in others)
     elif finding.check == "labels" and labels:
         yield from ((item, f'labelled "{item.label}", {item.about}') for item in finding.items)
 
