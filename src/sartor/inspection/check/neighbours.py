@@ -48,6 +48,7 @@ def nearest(
             if len(asked):
                 _compare(vectors, asked, leaf, alias, seen)
         found = _merged(found, seen)
+    found.rows[found.similarities == _NONE] = -1
     order = np.argsort(-found.similarities, axis=1, kind="stable")
     return Neighbours(
         np.take_along_axis(found.similarities, order, axis=1),
