@@ -49,7 +49,7 @@ class Doubts:
     """Whether the label is probably wrong, bool (M,)."""
 
     def to_look_at(self) -> Int64Array:
-        """Rows of probable errors and of the `LISTED` least trusted labels, the least trusted first.
+        """Rows of probable errors and of the `LISTED` least trusted labels; the worst first.
 
         Where the network itself answers with the label, however unsure, nothing is to be looked at.
         """
