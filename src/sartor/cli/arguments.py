@@ -47,6 +47,8 @@ class Fit:
     lr_find: bool = False
     """Range test: train a copy for at most 100 steps at rising learning rates, suggest one. Makes
     no run; --out names a picture of the curve (.png, .svg or .pdf)."""
+    no_check: bool = False
+    """Do not look for faults of the data first; `sartor check` looks closer."""
     no_report: bool = False
     """Make no report at the end. It judges the validation split; test images are not touched."""
     quiet: bool = False
