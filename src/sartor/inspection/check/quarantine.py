@@ -70,7 +70,11 @@ def _against(finding: Finding, labels: bool) -> Iterator[Listed]:
                 if item.part != kept.part
             )
     elif finding.check == "labels" and labels:
-        yield from ((item, f'labelled "{item.label}", {item.about}') for item in finding.items)
+        yield from (
+            (item, f'labelled "{item.label}", {item.about}')
+            for item in finding.items
+            if item.figures["probably_wrong"]
+        )
 
 
 def _clusters(finding: Finding) -> Iterator[list[Item]]:
