@@ -2,11 +2,14 @@
 
 A picture is described by 16 x 16 gray values, shifted and scaled so that brightness and contrast
 do not count, and compared with its nearest neighbours. Perceptual hashes of 64 bits are made for
-photographs: among drawn digits thousands of different pictures share one.
+photographs: of 20,000 images of MNIST, 3,284 pairs share a pHash and 20,067 a dHash.
 
-What is close depends on the set, since the nearest neighbours of a "1" are closer than copies of a
-photograph. Two pictures are almost equal if they are a tenth as far apart as each is from its tenth
-nearest neighbour, or so near that no two pictures of MNIST are (the nearest: 0.0025).
+What is close depends on the set, since two different "1" are nearer than copies of a photograph
+that were compressed. Two pictures are almost equal if they are a tenth as far apart as each is from
+its tenth nearest neighbour, or nearer than any two of MNIST (0.0025). So none of MNIST's 70,000
+images are, and 99 pairs of Fashion-MNIST: all 42 that correlate by 0.999 or more pixel by pixel,
+and others that show one product. 70,000 images take 8 seconds of one core, mirrored copies
+included; twice as many take twice as long.
 """
 
 from __future__ import annotations
