@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
+from markupsafe import Markup, escape
 
 from ..data.dataset import Dataset
 from ..inspection.check.finding import Finding, Item
@@ -20,6 +22,7 @@ MOST_LABELS = 100
 """Drawn of probable label errors, which are for looking at one by one."""
 MOST_LISTED = 500
 _MOST_OF_A_CLUSTER = 8
+_FLAG = re.compile("--[a-z-]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,12 @@ class Shown:
     def drawn(self) -> int:
         """Number of pictures that the page draws."""
         return sum(map(len, self.clusters)) or len(self.items)
+
+    @property
+    def remedy(self) -> Markup:
+        """The remedy, in which no flag is broken between lines."""
+        text = str(escape(self.finding.remedy))
+        return Markup(_FLAG.sub(r'<span class="flag">\g<0></span>', text))
 
     @property
     def listed_about(self) -> str:
