@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..data.dataset import Dataset
+from ..data.exclude import match, read_exclusions, without
 from ..data.prepare import Prepared, prepared
-from ..data.sources import find_source
-from ..data.split import PARTS, make_split
+from ..data.sources import as_asked, find_source
+from ..data.split import PARTS, Split, make_split
 from ..errors import DataError
 from ..inspection.check.files import unreadable
 from ..inspection.check.finding import Finding
@@ -48,41 +50,46 @@ def check(
     names = chosen(only, skip, fast=fast)
     recipe = Recipe().with_settings(settings)
     if isinstance(data, Dataset):
-        return _checked(data, None, recipe, names, on_event)
+        dataset = as_asked(data, recipe.data, recipe.preprocess, on_event=on_event)
+        return run_checks(_subject(dataset, recipe, on_event), names)
     if data is not None:
         recipe = recipe.with_settings({"source": str(data)})
     opened = find_source(recipe.data, note=noting(on_event))
+    entries = read_exclusions(Path(recipe.data.exclude)) if recipe.data.exclude else {}
     if isinstance(opened, Dataset):
-        return _checked(opened, None, recipe, names, on_event)
-    pictures = prepared(opened, recipe.preprocess, on_event=on_event)
+        return run_checks(_subject(without(opened, entries), recipe, on_event), names)
+    listed = opened.pictures.names
+    left_out = match(entries, listed, root=recipe.data.source, known={})
+    pictures = prepared(opened, recipe.preprocess, excluded=left_out, on_event=on_event)
     try:
-        dataset = pictures.dataset(excluded=pictures.facts.faults)
+        # What cannot be read is a finding, and not the end.
+        dataset = pictures.dataset(excluded={**pictures.facts.faults, **left_out})
     except DataError as error:
         return _nothing_to_check(pictures, error)
-    return _checked(dataset, pictures, recipe, names, on_event)
+    subject = _subject(dataset, recipe, on_event)
+    return run_checks(replace(subject, prepared=pictures, left_out=left_out), names)
 
 
-def _checked(
-    dataset: Dataset,
-    pictures: Prepared | None,
-    recipe: Recipe,
-    names: Iterable[str],
-    on_event: Sink | None,
-) -> CheckReport:
+def subject_of(dataset: Dataset, split: Split, *, seed: int = 0) -> Subject:
+    """A dataset at hand, and what was seen of its pictures where it was made of some."""
+    origin = dataset.origin
+    if origin is None:
+        return Subject(dataset=dataset, split=split, seed=seed)
+    pictures = prepared(origin.listing, origin.settings, excluded=origin.excluded)
+    return Subject(
+        dataset=dataset, split=split, seed=seed, prepared=pictures, left_out=origin.excluded
+    )
+
+
+def _subject(dataset: Dataset, recipe: Recipe, on_event: Sink | None) -> Subject:
+    seed = recipe.training.seed
     split = make_split(
         dataset,
         val_fraction=recipe.data.val_fraction,
         test_fraction=recipe.data.test_fraction,
-        seed=recipe.training.seed,
+        seed=seed,
     )
-    subject = Subject(
-        dataset=dataset,
-        split=split,
-        prepared=pictures,
-        seed=recipe.training.seed,
-        note=noting(on_event),
-    )
-    return run_checks(subject, names)
+    return replace(subject_of(dataset, split, seed=seed), note=noting(on_event))
 
 
 def _nothing_to_check(pictures: Prepared, error: DataError) -> CheckReport:

@@ -15,8 +15,8 @@ from ..data.split import PARTS, Split
 from ..errors import FileError
 from ..files import make_folder, write_json
 from ..inspection.check.running import run_checks
-from ..inspection.check.subject import Subject
 from ..inspection.check.table import FAST
+from .checking import subject_of
 
 _VERSION = 1
 """Changes when the checks would find something else."""
@@ -51,7 +51,7 @@ def grave_lines(findings: Findings, source: str) -> Iterator[str]:
 
 
 def _found(dataset: Dataset, split: Split) -> Findings:
-    report = run_checks(Subject(dataset=dataset, split=split), FAST)
+    report = run_checks(subject_of(dataset, split), FAST)
     return [finding.in_short(_FILES_NAMED) for finding in report.findings]
 
 

@@ -82,8 +82,8 @@ def data(given: arguments.Data) -> int:
 def check(given: arguments.Check) -> int:
     """Find the faults of a set."""
     from .. import api
+    from ..data.exclude import exclusion_list
     from ..files import write_text
-    from ..inspection.check.quarantine import quarantine_text
     from .findings import print_report
     from .parsing import changed_settings
 
@@ -104,7 +104,7 @@ def check(given: arguments.Check) -> int:
         _note(f"Wrote {given.html}")
     if given.quarantine:
         listed = report.quarantine(labels=given.quarantine_labels)
-        write_text(given.quarantine, quarantine_text(listed))
+        write_text(given.quarantine, exclusion_list(listed))
         _note(f"Wrote {given.quarantine}: {len(listed):,} pictures")
     if given.json:
         _print_json(report.to_json())

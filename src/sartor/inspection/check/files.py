@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import PurePath
 
 import numpy as np
@@ -30,13 +30,14 @@ def find(subject: Subject) -> Iterator[Finding]:
     """Unreadable and misnamed files."""
     if subject.prepared is None:
         raise NotApplicableError("the set is not made of picture files")
-    yield from unreadable(subject.prepared)
+    yield from unreadable(subject.prepared, subject.left_out)
     yield from _misnamed(subject)
 
 
-def unreadable(prepared: Prepared) -> Iterator[Finding]:
-    """Files that are no pictures, damaged, cut off or empty."""
-    listing, faults = prepared.listing, prepared.facts.faults
+def unreadable(prepared: Prepared, left_out: Collection[int] = ()) -> Iterator[Finding]:
+    """Files that are no pictures, damaged, cut off or empty, and not left out."""
+    listing = prepared.listing
+    faults = {i: why for i, why in prepared.facts.faults.items() if i not in left_out}
     if not faults:
         return
     names = listing.pictures.names

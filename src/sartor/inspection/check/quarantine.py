@@ -14,7 +14,7 @@ Rules, so that the list can be used as it is:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from ...data.split import PARTS
@@ -41,11 +41,6 @@ def quarantine(findings: Iterable[Finding], *, labels: bool = False) -> dict[str
             if item.part != "test":
                 reasons.setdefault(item.file, reason)
     return reasons
-
-
-def quarantine_text(reasons: Mapping[str, str]) -> str:
-    """One picture a line: its name, a tab, the reason."""
-    return "".join(f"{name}\t{_plain(reason)}\n" for name, reason in reasons.items())
 
 
 def _against(finding: Finding, labels: bool) -> Iterator[Listed]:
@@ -80,7 +75,3 @@ def _against(finding: Finding, labels: bool) -> Iterator[Listed]:
 def _clusters(finding: Finding) -> Iterator[list[Item]]:
     for _, items in groupby(finding.items, key=lambda item: item.cluster):
         yield list(items)
-
-
-def _plain(reason: str) -> str:
-    return " ".join(reason.split())

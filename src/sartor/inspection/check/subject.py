@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -35,6 +35,8 @@ class Subject:
     split: Split
     prepared: Prepared | None = None
     """The pictures as they were listed and decoded; None for sets that are no picture files."""
+    left_out: Collection[int] = ()
+    """Pictures in `prepared` that the user left out: of these nothing is said."""
     seed: int = 0
     """Decides everything random."""
     note: Note = _silent
@@ -57,7 +59,9 @@ class Subject:
     def rows(self) -> Int64Array:
         """For each image the number of its picture in `prepared`; int64 (N,)."""
         assert self.prepared is not None
-        return np.flatnonzero(self.prepared.facts.readable)
+        assert self.dataset.files is not None
+        places = {name: row for row, name in enumerate(self.prepared.listing.pictures.names)}
+        return np.array([places[name] for name in self.dataset.files], np.int64)
 
     def file_of(self, index: int) -> str:
         """The name under which the user knows an image: its file, or its number."""
