@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Run,
         SeedRuns,
         Trace,
+        check,
         compare,
         embed,
         evaluate,
@@ -41,11 +42,13 @@ if TYPE_CHECKING:
     from .data.dataset import Dataset, Sample
     from .errors import Interrupted, SartorError, SartorWarning
     from .evaluation.metrics import Evaluation
+    from .inspection.check.report import CheckReport
     from .inspection.embedding import Embedding
     from .models.summary import Summary
     from .recipe import Recipe, load_recipe
 
 _HOMES = {
+    "CheckReport": "inspection.check.report",
     "Comparison": "api",
     "Dataset": "data.dataset",
     "Embedding": "inspection.embedding",
@@ -63,6 +66,7 @@ _HOMES = {
     "SeedRuns": "api",
     "Summary": "models.summary",
     "Trace": "api",
+    "check": "api",
     "compare": "api",
     "embed": "api",
     "evaluate": "api",
@@ -81,6 +85,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "CheckReport",
     "Comparison",
     "Dataset",
     "Embedding",
@@ -98,6 +103,7 @@ __all__ = [
     "SeedRuns",
     "Summary",
     "Trace",
+    "check",
     "compare",
     "embed",
     "evaluate",

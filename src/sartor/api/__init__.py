@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .checking import check
     from .comparing import Comparison, compare
     from .explaining import Explanation, explain, explanations_figure
     from .fitting import compose_recipe, find_learning_rate, fit, overfit_batch, resume
@@ -32,6 +33,7 @@ _HOMES = {
     "SeedRuns": "seeds",
     "Sink": "notes",
     "Trace": "tracing",
+    "check": "checking",
     "compare": "comparing",
     "compose_recipe": "fitting",
     "embed": "mapping",
@@ -64,6 +66,7 @@ __all__ = [
     "SeedRuns",
     "Sink",
     "Trace",
+    "check",
     "compare",
     "compose_recipe",
     "embed",

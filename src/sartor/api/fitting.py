@@ -46,6 +46,7 @@ def fit(
     model: str | nn.Module | None = None,
     recipe: str | Path | Recipe | None = None,
     out: str | Path | None = None,
+    check: bool = True,
     report: bool = True,
     on_event: Sink | None = None,
     **settings: Any,
@@ -59,6 +60,7 @@ def fit(
         recipe: a shipped recipe's name, a TOML file or a `Recipe` to start from; by default what
             suits the data: "pictures" for colour or larger images, else "plain".
         out: the run's folder; by default the next free runs/NAME.
+        check: look for the faults of the data that are found fast, before the first step.
         report: write report.html and report.json, which judge the validation split, at the end.
         on_event: called with every event of the training.
         settings: anything that `sartor fit --help` lists, such as epochs=5, lr=0.01, seed=1.
@@ -78,6 +80,8 @@ def fit(
     with folder.locked():
         # Another process may have come first since the folder was made.
         folder.refuse_unless_empty()
+        if check:
+            _check(folder, resolved, dataset, material.split, on_event)
         resolved = _keep_exclusions(folder, resolved, dataset)
         _write_beginnings(folder, resolved, material.split)
         sink = _sink(folder, on_event)
@@ -283,6 +287,19 @@ def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink) -> None:
             f"Stopped after step {progress.step}, in epoch {progress.epoch + 1}; all is saved.",
             f"Go on with: sartor resume {folder.path}",
         )
+
+
+def _check(
+    folder: RunFolder, recipe: Recipe, dataset: Dataset, split: Split, on_event: Sink | None
+) -> None:
+    from .precheck import check_before, grave_lines
+
+    findings = check_before(dataset, split)
+    write_json(folder.findings_path, findings)
+    for line in grave_lines(findings, recipe.data.source):
+        tell(on_event, line)
+    if on_event is None:
+        warn(found["summary"] for found in findings if found["severity"] == "error")
 
 
 def _report(run: Run) -> None:

@@ -93,6 +93,7 @@ def fit_seeds(
     model: str | None = None,
     recipe: str | Path | Recipe | None = None,
     out: str | Path | None = None,
+    check: bool = True,
     report: bool = True,
     on_event: Sink | None = None,
     on_run: Callable[[int, dict[str, Any]], None] | None = None,
@@ -101,8 +102,8 @@ def fit_seeds(
     """Train the same recipe with `seeds` seeds, counted up from its own, and keep every run.
 
     Args:
-        data, model, recipe, report, settings: as `fit`; a network that exists already has its first
-            weights, and so cannot be trained with several seeds.
+        data, model, recipe, check, report, settings: as `fit`; a network that exists already has
+            its first weights, and so cannot be trained with several seeds.
         out: a folder for the runs seed-0, seed-1, ...; by default each is the next free runs/NAME.
         on_event: called with every event of every training.
         on_run: called with the seed and the result of each training that ends.
@@ -135,6 +136,7 @@ def fit_seeds(
                 model=model,
                 recipe=recipe,
                 out=folder,
+                check=check,
                 report=report,
                 on_event=on_event,
                 **{**settings, "seed": seed},

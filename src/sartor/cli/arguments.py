@@ -59,6 +59,8 @@ class Fit:
     lr_find: bool = False
     """Range test: train a copy for at most 100 steps at rising learning rates, suggest one. Makes
     no run; --out names a picture of the curve (.png, .svg or .pdf)."""
+    no_check: bool = False
+    """Do not look for faults of the data first; `sartor check` looks closer."""
     no_report: bool = False
     """Make no report at the end. It judges the validation split; test images are not touched."""
     quiet: bool = False
@@ -110,6 +112,41 @@ class Data:
     json: bool = False
     """As one line of JSON."""
     data: OmitArgPrefixes[SourceFlags] = field(default_factory=SourceFlags)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """Look for faults in a set, and say what to do. Reads alone: nothing is moved or deleted.
+
+    Checks: files, formats, geometry, classes, groups, duplicates (these are the fast ones, which
+    fit runs too), near-duplicates, appearance, shortcuts, labels. Exit code: 1 where there are
+    errors, otherwise 0.
+    """
+
+    target: Positional[str] = "digits"
+    """A named set (digits, mnist, fashion-mnist, kmnist, emnist, cifar10, cifar100) or a folder."""
+    only: tuple[str, ...] = ()
+    """Run these checks alone."""
+    skip: tuple[str, ...] = ()
+    """Run all but these checks."""
+    fast: bool = False
+    """Run the fast checks alone."""
+    html: Path | None = None
+    """Write the report with pictures into this file."""
+    quarantine: Path | None = None
+    """Write the list of pictures to leave out into this file, for fit --exclude."""
+    quarantine_labels: bool = False
+    """List pictures whose label is probably wrong there too."""
+    strict: bool = False
+    """Exit code 1 for warnings too."""
+    seed: int = 0
+    """Decides the split, as that of fit does, and everything random."""
+    quiet: bool = False
+    """No progress."""
+    json: bool = False
+    """As one line of JSON."""
+    data: OmitArgPrefixes[DataFlags] = field(default_factory=DataFlags)
+    preprocess: OmitArgPrefixes[PreprocessSettings] = field(default_factory=PreprocessSettings)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ class Verb(NamedTuple):
 
 VERBS = {
     "data": Verb("Data", "look at a set: counts, classes, samples"),
+    "check": Verb("Check", "find the faults of a set"),
     "fit": Verb("Fit", "train a classifier"),
     "resume": Verb("Resume", "go on where a run stopped, or train it longer"),
     "runs": Verb("Runs", "list the runs"),

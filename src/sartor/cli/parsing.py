@@ -74,16 +74,18 @@ def _explain_augmentation_flags(words: list[str]) -> None:
             )
 
 
-def changed_settings(parsed: verbs.Fit) -> dict[str, Any]:
+def changed_settings(parsed: verbs.Fit | verbs.Check) -> dict[str, Any]:
     """The settings that were given as flags, over those of the recipe."""
-    # A flag that says what the plain default is all the same counts where the data decide.
-    base = base_recipe(parsed.recipe).settings()
-    given: dict[str, Any] = {}
-    for part in (parsed.data, parsed.preprocess, parsed.model, parsed.training):
-        given |= vars(part)
-    return {
-        name: value for name, value in given.items() if value != base[name] or name in parsed.named
-    }
+    named: tuple[str, ...] = ()
+    if isinstance(parsed, verbs.Check):
+        base = base_recipe(None).settings()
+        parts: list[Any] = [parsed.data, parsed.preprocess]
+    else:
+        # A flag that says what the plain default is all the same counts where the data decide.
+        base, named = base_recipe(parsed.recipe).settings(), parsed.named
+        parts = [parsed.data, parsed.preprocess, parsed.model, parsed.training]
+    given = {name: value for part in parts for name, value in vars(part).items()}
+    return {name: value for name, value in given.items() if value != base[name] or name in named}
 
 
 def base_recipe(name: str | None) -> Recipe:

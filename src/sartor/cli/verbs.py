@@ -41,6 +41,7 @@ def fit(given: arguments.Fit) -> int:
             recipe=recipe,
             model=model,
             out=given.out,
+            check=not given.no_check,
             report=not given.no_report,
             on_event=progress,
             **changes,
@@ -81,6 +82,40 @@ def data(given: arguments.Data) -> int:
     else:
         tables.print_dataset(description)
     return 0
+
+
+def check(given: arguments.Check) -> int:
+    """Find the faults of a set."""
+    from .. import api
+    from ..data.exclude import exclusion_list
+    from ..files import write_text
+    from .findings import print_report
+    from .parsing import changed_settings
+
+    with _progress(given.quiet) as progress:
+        report = api.check(
+            given.target,
+            only=given.only,
+            skip=given.skip,
+            fast=given.fast,
+            on_event=progress,
+            seed=given.seed,
+            **changed_settings(given),
+        )
+    if given.html:
+        from ..report.check_page import check_page
+
+        write_text(given.html, check_page(report))
+        _note(f"Wrote {given.html}")
+    if given.quarantine:
+        listed = report.quarantine(labels=given.quarantine_labels)
+        write_text(given.quarantine, exclusion_list(listed))
+        _note(f"Wrote {given.quarantine}: {len(listed):,} pictures")
+    if given.json:
+        _print_json(report.to_json())
+    else:
+        print_report(report)
+    return report.exit_code(strict=given.strict)
 
 
 def runs(given: arguments.Runs) -> int:
@@ -287,6 +322,7 @@ def _fit_seeds(
             recipe=recipe,
             model=model,
             out=given.out,
+            check=not given.no_check,
             report=not given.no_report,
             on_event=progress,
             on_run=None if given.json and given.quiet else said,

@@ -28,7 +28,7 @@ def text_histogram(
             "Give one count a class.",
         )
     width = max(width, _NARROWEST)
-    names = [_fitted(name, width // 3, ascii_only) for name in classes]
+    names = [fitted(name, width // 3, ascii_only) for name in classes]
     numbers = [f"{count:,}" for count in counts]
     name_columns = max(map(_columns, names))
     number_columns = max(map(len, numbers))
@@ -52,7 +52,7 @@ def _at_least_one(share: float, units: int) -> int:
     return max(round(share * units), 1) if share > 0 else 0
 
 
-def _fitted(name: str, columns: int, ascii_only: bool) -> str:
+def fitted(name: str, columns: int, ascii_only: bool = False) -> str:
     """`name` in at most `columns`, shortened at its end; nothing in it can steer the terminal."""
     name = "".join(letter if letter.isprintable() else "?" for letter in name)
     if ascii_only:

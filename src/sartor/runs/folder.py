@@ -78,9 +78,14 @@ class RunFolder:
         rows = files.read_json_lines(self.history_path)
         return list(itertools.takewhile(_HISTORY_COLUMNS.issubset, rows))
 
+    @property
+    def findings_path(self) -> Path:
+        """What the fast checks of the data found before the first step."""
+        return self.path / "findings.json"
+
     def findings(self) -> list[dict[str, Any]] | None:
         """What a check of the data found; None where there was none that can be read."""
-        found = _read_json(self.path / "findings.json")
+        found = _read_json(self.findings_path)
         return found if isinstance(found, list) else None
 
     def environment(self) -> dict[str, Any]:

@@ -1,0 +1,187 @@
+"""Classes: how many images each has, in which part, and names that look like one another."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ...data.split import PARTS
+from ...evaluation.intervals import wilson
+from .finding import Finding
+from .subject import Subject
+
+IMBALANCE_NOTED = 3.0
+"""Largest class over smallest: from here on, accuracy says less than it seems to."""
+IMBALANCE_WARNED = 10.0
+WIDEST_INTERVAL = 0.10
+"""Of a test accuracy near 90 %, 95 % confidence: what is wider tells few models apart."""
+WIDEST_CLASS_INTERVAL = 0.30
+_SUPPOSED_ACCURACY = 0.9
+
+# Letters of Cyrillic and Greek that look like Latin ones, after case folding. The full table of
+# Unicode (TR39) is no part of Python, and holds thousands of mathematical and dead letters besides.
+_LOOKALIKES = str.maketrans("аеорсухіјѕԁһкмтвнαορνκτικω", "aeopcyxijsdhkmtbhaopvktikw")
+
+
+def find(subject: Subject) -> Iterator[Finding]:
+    """Everything about the classes as such."""
+    counts = counts_by_part(subject)
+    yield from _similar_names(subject.dataset.classes)
+    yield from _missing(subject, counts)
+    yield from _imbalance(subject.dataset.classes, counts)
+    yield from _small_test(subject.dataset.classes, counts[PARTS.index("test")])
+
+
+def counts_by_part(subject: Subject) -> npt.NDArray[np.int64]:
+    """Images of each part (train, val, test) and class; int64 (3, K)."""
+    labels, classes = subject.dataset.labels, subject.dataset.classes
+    return np.array(
+        [np.bincount(labels[subject.split.part(part)], minlength=len(classes)) for part in PARTS]
+    )
+
+
+def same_to_the_eye(name: str) -> str:
+    """What is left of a name without case, spacing, width, and the alphabet of its letters."""
+    plain = unicodedata.normalize("NFKC", name).casefold().translate(_LOOKALIKES)
+    visible = "".join(
+        " " if letter.isspace() or letter in "_-" else letter
+        for letter in plain
+        if unicodedata.category(letter) != "Cf"
+    )
+    return " ".join(visible.split())
+
+
+def _similar_names(classes: Sequence[str]) -> Iterator[Finding]:
+    alike = defaultdict(list)
+    for name in classes:
+        alike[same_to_the_eye(name)].append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            listed = " and ".join(f'"{name}"' for name in names)
+            yield Finding(
+                check="classes",
+                kind="names alike",
+                severity="warning",
+                summary=f"The classes {listed} differ only in case, spacing or lookalike letters.",
+                remedy="If they mean the same, give them one name: put their pictures into one "
+                "folder, or correct the labels.",
+                figures={"classes": names},
+            )
+
+
+def _missing(subject: Subject, counts: npt.NDArray[np.int64]) -> Iterator[Finding]:
+    classes, total = subject.dataset.classes, counts.sum(axis=0)
+    empty = [name for name, count in zip(classes, total, strict=True) if not count]
+    if empty:
+        yield Finding(
+            check="classes",
+            kind="empty class",
+            severity="warning",
+            summary=f"No picture for {_listed(empty)}: a network would have an output for it that "
+            "it never learns.",
+            remedy="Add pictures, or remove the folder or name of the class.",
+            figures={"classes": empty},
+        )
+    for number, part in enumerate(PARTS):
+        if not counts[number].any():
+            continue
+        lacking = [
+            name
+            for name, here, all_ in zip(classes, counts[number], total, strict=True)
+            if all_ and not here
+        ]
+        if lacking and part == "train":
+            yield Finding(
+                check="classes",
+                kind="not in training",
+                severity="error",
+                summary=f"{_listed(lacking)}: in validation or test, but with no picture to learn "
+                "from.",
+                remedy="Move pictures of it to the training part, or remove the class.",
+                figures={"classes": lacking, "part": part},
+            )
+        elif lacking:
+            yield Finding(
+                check="classes",
+                kind=f"not in {part}",
+                severity="warning",
+                summary=f"{_listed(lacking)}: no picture in the {part} part, so nothing will be "
+                f"known of how well it is told apart.",
+                remedy=f"Add pictures of it to the {part} part, or raise --{part}-fraction.",
+                figures={"classes": lacking, "part": part},
+            )
+
+
+def _imbalance(classes: Sequence[str], counts: npt.NDArray[np.int64]) -> Iterator[Finding]:
+    total = counts.sum(axis=0)
+    present = np.flatnonzero(total)
+    if len(present) < 2:
+        return
+    small, large = present[total[present].argmin()], present[total[present].argmax()]
+    ratio = total[large] / total[small]
+    if ratio < IMBALANCE_NOTED:
+        return
+    share = total[large] / total.sum()
+    yield Finding(
+        check="classes",
+        kind="imbalance",
+        severity="warning" if ratio >= IMBALANCE_WARNED else "note",
+        summary=f'"{classes[large]}" has {total[large]:,} pictures, "{classes[small]}" '
+        f"{total[small]:,}: {ratio:.1f} times as many. Always answering "
+        f'"{classes[large]}" would be right {share:.0%} of the time.',
+        remedy="Judge by the accuracy of each class, and train with --class-weights balanced.",
+        figures={"ratio": float(ratio), "largest_share": float(share)},
+    )
+
+
+def _small_test(classes: Sequence[str], test: npt.NDArray[np.int64]) -> Iterator[Finding]:
+    count = int(test.sum())
+    if not count:
+        yield Finding(
+            check="classes",
+            kind="no test part",
+            severity="warning",
+            summary="There is no test part: nothing will be known of pictures never seen.",
+            remedy="Set aside some: --test-fraction 0.2.",
+        )
+        return
+    low, high = _interval(count)
+    if high - low > WIDEST_INTERVAL:
+        yield Finding(
+            check="classes",
+            kind="small test part",
+            severity="note",
+            summary=f"With {count:,} test pictures, a test accuracy of {_SUPPOSED_ACCURACY:.0%} "
+            f"means {low:.0%} to {high:.0%} (95 % interval): small differences mean nothing.",
+            remedy="Collect more test pictures, or compare models by cross-validation.",
+            figures={"interval": [low, high]},
+        )
+        return
+    vague = [
+        name
+        for name, each in zip(classes, test.tolist(), strict=True)
+        if each and np.ptp(_interval(each)) > WIDEST_CLASS_INTERVAL
+    ]
+    if vague:
+        yield Finding(
+            check="classes",
+            kind="few of a class to test",
+            severity="note",
+            summary=f"Too few test pictures to know the accuracy of {_listed(vague)} to within "
+            f"{WIDEST_CLASS_INTERVAL:.0%}.",
+            remedy="Collect more test pictures of these, or read the intervals beside the figures.",
+            figures={"classes": vague},
+        )
+
+
+def _interval(count: int) -> tuple[float, float]:
+    return wilson(round(_SUPPOSED_ACCURACY * count), count)
+
+
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    shown = ", ".join(f'"{name}"' for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more classes"

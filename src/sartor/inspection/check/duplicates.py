@@ -1,0 +1,159 @@
+"""Pictures that are equal pixel by pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...data.dataset import Int64Array
+from ...data.split import PARTS
+from .finding import Finding, graver, lighter, pictures
+from .subject import Subject
+
+Clusters = list[Int64Array]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alike:
+    """How pictures are alike, in words."""
+
+    check: str
+    word: str
+    """Follows "an"."""
+    doubt: str
+    """What different labels of such pictures mean."""
+    remedy: str
+    """What to do about those."""
+
+    @property
+    def contradicting(self) -> str:
+        return f"{self.word}, labels differ"
+
+    @property
+    def repeating(self) -> str:
+        return f"{self.word} in one part"
+
+    def leaking(self, other: str, part: str) -> str:
+        return f"{self.word} in {other} and {part}"
+
+
+EQUAL = Alike(
+    check="duplicates",
+    word="equal",
+    doubt="At most one of them can be right.",
+    remedy="Look at each and correct the labels, or leave them out: --quarantine FILE lists those "
+    "of training and validation.",
+)
+ALMOST_EQUAL = Alike(
+    check="near-duplicates",
+    word="almost equal",
+    doubt="Often one of them is wrong.",
+    remedy="Look at each (--html FILE draws them), and correct the labels that are wrong.",
+)
+
+
+def find(subject: Subject) -> Iterator[Finding]:
+    """Copies with different labels, copies across parts, and copies within one part."""
+    clusters = clusters_of(subject.firsts)
+    yield from contradictions(subject, clusters, EQUAL)
+    yield from leaks(subject, clusters, EQUAL)
+    yield from repetitions(subject, clusters, EQUAL)
+
+
+def clusters_of(representatives: Int64Array) -> Clusters:
+    """The images of each cluster of two or more, int64, ascending.
+
+    `representatives` names one image of its cluster for each image; int64 (N,).
+    """
+    order = np.argsort(representatives, kind="stable")
+    starts = np.flatnonzero(np.diff(representatives[order], prepend=-1))
+    return [part for part in np.split(order, starts[1:]) if len(part) > 1]
+
+
+def contradictions(subject: Subject, clusters: Clusters, alike: Alike) -> Iterator[Finding]:
+    """Clusters with more than one label."""
+    labels = subject.dataset.labels
+    found = [cluster for cluster in clusters if np.ptp(labels[cluster])]
+    if not found:
+        return
+    share = sum(map(len, found)) / len(subject.dataset)
+    names = _class_names(subject, found[0])
+    yield Finding(
+        check=alike.check,
+        kind=alike.contradicting,
+        severity=graver(share),
+        summary=f"{alike.word.capitalize()} pictures with different labels: {_sets(found)}, "
+        f"such as {' and '.join(names)}. {alike.doubt}",
+        remedy=alike.remedy,
+        items=subject.clustered(found),
+        figures={"sets": len(found), "share": share},
+    )
+
+
+def leaks(subject: Subject, clusters: Clusters, alike: Alike) -> Iterator[Finding]:
+    """Clusters with pictures in more than one part."""
+    for part, other in (("test", "train"), ("test", "val"), ("val", "train")):
+        judge, taught = PARTS.index(part), PARTS.index(other)
+        found = [
+            cluster[np.isin(subject.parts[cluster], (judge, taught))]
+            for cluster in clusters
+            if {judge, taught} <= set(subject.parts[cluster].tolist())
+        ]
+        if not found:
+            continue
+        leaked = sum(int((subject.parts[cluster] == judge).sum()) for cluster in found)
+        share = leaked / len(subject.split.part(part))
+        have = "has" if leaked == 1 else "have"
+        yield Finding(
+            check=alike.check,
+            kind=alike.leaking(other, part),
+            severity=graver(share),
+            summary=f"{pictures(leaked, f'{part} picture')} ({share:.2%}) {have} an {alike.word} "
+            f"one in the {other} part: {part} figures may be too good by up to that much.",
+            remedy="Leave the other copies out: --quarantine FILE lists them for "
+            "sartor fit --exclude FILE. Test pictures are never listed.",
+            items=subject.clustered(found),
+            figures={"sets": len(found), "leaked": leaked, "share": share, "part": part},
+        )
+
+
+def repetitions(subject: Subject, clusters: Clusters, alike: Alike) -> Iterator[Finding]:
+    """Clusters with several pictures in one part."""
+    parts = subject.parts
+    found = [
+        same
+        for cluster in clusters
+        for number in range(len(PARTS))
+        if len(same := cluster[parts[cluster] == number]) > 1
+    ]
+    if not found:
+        return
+    spare = sum(len(cluster) - 1 for cluster in found)
+    share = spare / len(subject.dataset)
+    by_part = {
+        name: sum(1 for cluster in found if parts[cluster[0]] == number)
+        for number, name in enumerate(PARTS)
+    }
+    where = ", ".join(f"{count:,} in {name}" for name, count in by_part.items() if count)
+    yield Finding(
+        check=alike.check,
+        kind=alike.repeating,
+        severity=lighter(share),
+        summary=f"{_sets(found)} of {alike.word} pictures within one part ({where}): "
+        f"{share:.2%} of all pictures say nothing new.",
+        remedy="Mostly harmless in training; in a test part they count twice."
+        + (" --quarantine FILE lists all but one of each." if alike is EQUAL else ""),
+        items=subject.clustered(found),
+        figures={"sets": len(found), "spare": spare, "share": share, "by_part": by_part},
+    )
+
+
+def _class_names(subject: Subject, cluster: Int64Array) -> tuple[str, ...]:
+    classes, labels = subject.dataset.classes, subject.dataset.labels
+    return tuple(f'"{classes[label]}"' for label in np.unique(labels[cluster]))
+
+
+def _sets(clusters: Sequence[Int64Array]) -> str:
+    return pictures(len(clusters), "pair" if all(len(one) == 2 for one in clusters) else "set")

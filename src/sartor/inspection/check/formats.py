@@ -1,0 +1,147 @@
+"""Pictures that are stored in a way that surprises: turned, deep, transparent, in motion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ...data.facts import PictureFacts
+from .finding import Finding, Severity, pictures
+from .subject import NotApplicableError, Subject
+
+Mask = npt.NDArray[np.bool_]
+
+
+class Kind(NamedTuple):
+    """One way in which a stored picture may surprise."""
+
+    name: str
+    severity: Severity
+    applies: Callable[[PictureFacts], Mask]
+    summary: str
+    """Follows "N pictures"."""
+    remedy: str
+
+
+KINDS = (
+    Kind(
+        "turned",
+        "note",
+        lambda facts: facts.orientations > 1,
+        "turned or mirrored by an EXIF tag. sartor turns them upright; programs that ignore "
+        "the tag see them lie on their side",
+        "Nothing to do here. Elsewhere, turn them for good: "
+        "exiftran -ai, or ImageMagick's -auto-orient.",
+    ),
+    Kind(
+        "deep",
+        "warning",
+        lambda facts: facts.bits > 8,
+        "with more than 8 bits a channel, which are scaled to 8: differences finer than 1/255 of "
+        "the range are lost",
+        "If the interesting values lie in a narrow range (X-rays, depth), stretch that range over "
+        "0 to 255 before.",
+    ),
+    Kind(
+        "transparent",
+        "note",
+        lambda facts: _any_mode(facts, ("LA", "La", "PA", "RGBA", "RGBa")),
+        "with an alpha channel; what is transparent becomes black",
+        "If black is a wrong background for them, flatten them over another colour first.",
+    ),
+    Kind(
+        "palette",
+        "note",
+        lambda facts: _any_mode(facts, ("P", "PA")),
+        "with a palette of at most 256 colours",
+        "Nothing to do: they are read in full colour. Fine shades were lost when they were saved.",
+    ),
+    Kind(
+        "ink colours",
+        "note",
+        lambda facts: _any_mode(facts, ("CMYK", "YCCK", "LAB")),
+        "stored in colours for print (CMYK or Lab) and converted without a colour profile",
+        "If their colours matter, convert them to sRGB with their profile first.",
+    ),
+    Kind(
+        "several frames",
+        "warning",
+        lambda facts: facts.frames > 1,
+        "with several frames or pages, of which the first alone is used",
+        "If the others count too, save each as a file of its own.",
+    ),
+)
+
+
+def find(subject: Subject) -> Iterator[Finding]:
+    """One finding a kind, and one where gray and coloured pictures are mixed."""
+    if subject.prepared is None:
+        raise NotApplicableError("the set is not made of picture files")
+    facts = subject.prepared.facts
+    for kind in KINDS:
+        concerned = np.flatnonzero(kind.applies(facts)[subject.rows])
+        if len(concerned):
+            yield Finding(
+                check="formats",
+                kind=kind.name,
+                severity=kind.severity,
+                summary=f"{pictures(len(concerned))} {kind.summary}.",
+                remedy=kind.remedy,
+                items=tuple(
+                    subject.item(index, _stored(facts, int(subject.rows[index])))
+                    for index in concerned.tolist()
+                ),
+                figures={"share": len(concerned) / len(subject.dataset)},
+            )
+    yield from _mixed_colours(subject, facts.grays[subject.rows])
+
+
+def _any_mode(facts: PictureFacts, modes: tuple[str, ...]) -> Mask:
+    return np.isin(facts.modes, modes)
+
+
+def _stored(facts: PictureFacts, row: int) -> str:
+    parts = [str(facts.formats[row]), str(facts.modes[row])]
+    if facts.bits[row] > 8:
+        parts.append(f"{facts.bits[row]} bits")
+    if facts.orientations[row] > 1:
+        parts.append(f"orientation {facts.orientations[row]}")
+    if facts.frames[row] > 1:
+        parts.append(f"{facts.frames[row]} frames")
+    return ", ".join(parts)
+
+
+def _mixed_colours(subject: Subject, grays: Mask) -> Iterator[Finding]:
+    channels = subject.dataset.shape[0]
+    if channels == 1 or not grays.any():
+        return
+    share = float(grays.mean())
+    if share == 1:
+        yield Finding(
+            check="formats",
+            kind="all gray",
+            severity="note",
+            summary="Every picture is gray, but the network is given three equal channels.",
+            remedy="--channels 1 trains faster on the same information.",
+            figures={"share": share},
+        )
+        return
+    fewer, are = (
+        (grays, "gray among coloured ones")
+        if share <= 0.5
+        else (~grays, "coloured among gray ones")
+    )
+    concerned = np.flatnonzero(fewer)
+    yield Finding(
+        check="formats",
+        kind="gray and colour",
+        severity="note",
+        summary=f"{len(concerned):,} of {len(grays):,} pictures are {are}.",
+        remedy="If colour does not matter, --channels 1 makes them alike. The check shortcuts "
+        "tells whether colour gives the class away.",
+        items=tuple(subject.item(index) for index in concerned.tolist()),
+        figures={"share": share},
+    )

@@ -1,0 +1,158 @@
+"""Labels that are probably wrong: confident learning (Northcutt et al. 2021) by cleanlab.
+
+A small network learns the labels of three quarters of the images and answers for the rest, in turn
+for every image. Where it is surer of another class than it usually is of the right one, cleanlab
+calls the label a probable error: a careful verdict, which the ranking by trust goes beyond. Of the
+15 test labels of MNIST that five people each found wrong, 13 are among the 100 least trusted of
+10,000 (`benchmarks/label_errors.py`). All parts are looked at, the test part too: nothing that is
+trained and kept learns from this, and `fit` does not run it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...data.dataset import Int64Array
+from ...data.split import PARTS
+from ...data.units import units_of
+from ...errors import MissingExtraError
+from .finding import Finding, lighter, pictures
+from .out_of_sample import FOLDS, Float32Array, probabilities
+from .subject import NotApplicableError, Subject
+
+LISTED = 100
+"""So many of the least trusted labels are listed, even where fewer are called probably wrong."""
+FEWEST_IMAGES = 40
+"""With fewer, a network knows too little to doubt anything."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Doubts:
+    """How far each label is to be trusted; a row for each image that was looked at."""
+
+    indices: Int64Array
+    """Which image of the dataset each row is, int64 (M,)."""
+    trust: npt.NDArray[np.float64]
+    """Probability of the given label, by a network that did not see it; float64 (M,)."""
+    suggested: Int64Array
+    """The most probable class, int64 (M,)."""
+    confidence: npt.NDArray[np.float64]
+    """Its probability, float64 (M,)."""
+    doubted: npt.NDArray[np.bool_]
+    """Whether another class is more probable than the label, bool (M,)."""
+    flagged: npt.NDArray[np.bool_]
+    """Whether the label is probably wrong, bool (M,)."""
+
+    def to_look_at(self) -> Int64Array:
+        """Rows of probable errors and of the `LISTED` least trusted labels; the worst first.
+
+        Where the network itself answers with the label, however unsure, nothing is to be looked at.
+        """
+        order = np.argsort(self.trust, kind="stable")
+        order = order[self.doubted[order]]
+        worth = self.flagged[order]
+        worth[:LISTED] = True
+        return order[worth]
+
+    def ranking(self) -> Int64Array:
+        """Every image, the least trusted first."""
+        return self.indices[np.argsort(self.trust, kind="stable")]
+
+
+def find(subject: Subject) -> Iterator[Finding]:
+    """Probable label errors of all parts, the least trusted label first."""
+    doubts = doubts_of(subject)
+    sure = int(doubts.flagged.sum())
+    if not sure:
+        return
+    rows = doubts.to_look_at()
+    share = sure / len(doubts.indices)
+    classes = subject.dataset.classes
+    flagged = doubts.indices[doubts.flagged]
+    by_part = {name: int((subject.parts[flagged] == n).sum()) for n, name in enumerate(PARTS)}
+    where = ", ".join(f"{count:,} in {part}" for part, count in by_part.items() if count)
+    yield Finding(
+        check="labels",
+        kind="probably wrong",
+        severity=lighter(share),
+        summary=f"{pictures(sure, 'label')} ({share:.2%}) probably wrong, or of pictures that are "
+        f"hard to tell ({where}). Listed with them are the next ones that a network doubts, "
+        f"{len(rows):,} in all, the least trusted first.",
+        remedy="Look at them from the top (--html FILE draws them), and correct what is wrong. "
+        "--quarantine-labels adds the probably wrong ones to the list for "
+        "sartor fit --exclude FILE.",
+        items=tuple(
+            subject.item(
+                int(doubts.indices[row]),
+                f'looks like "{classes[doubts.suggested[row]]}" ({doubts.confidence[row]:.1%})',
+                suggested=classes[doubts.suggested[row]],
+                confidence=round(float(doubts.confidence[row]), 6),
+                trust=round(float(doubts.trust[row]), 6),
+                probably_wrong=bool(doubts.flagged[row]),
+            )
+            for row in rows.tolist()
+        ),
+        figures={"probably_wrong": sure, "share": share, "by_part": by_part},
+    )
+
+
+def doubts_of(subject: Subject) -> Doubts:
+    """Train, answer and judge for every image of the classes that have enough of them.
+
+    Raises:
+        NotApplicableError: too few images. MissingExtraError: cleanlab is not installed.
+    """
+    flag = _cleanlab()
+    labels = subject.dataset.labels
+    sizes = np.bincount(labels, minlength=len(subject.dataset.classes))
+    known = np.flatnonzero(sizes >= FOLDS)
+    indices = np.flatnonzero(np.isin(labels, known))
+    if len(known) < 2 or len(indices) < FEWEST_IMAGES:
+        raise NotApplicableError(
+            f"needs {FEWEST_IMAGES} pictures of two or more classes with {FOLDS} or more each"
+        )
+    given = np.searchsorted(known, labels[indices])
+    units = units_of(subject.dataset, duplicates_together=True)
+    answers = probabilities(
+        subject.dataset.images[indices],
+        given,
+        len(known),
+        units=None if units is None else units[indices],
+        seed=subject.seed,
+        note=subject.note,
+    )
+    best = answers.argmax(axis=1)
+    rows = np.arange(len(indices))
+    return Doubts(
+        indices=indices,
+        trust=answers[rows, given].astype(np.float64),
+        suggested=known[best],
+        confidence=answers[rows, best].astype(np.float64),
+        doubted=best != given,
+        flagged=flag(given, answers) & (best != given),
+    )
+
+
+def _cleanlab() -> Any:
+    """A function (labels, probabilities) -> which labels are probable errors, bool (N,).
+
+    Raises:
+        MissingExtraError: cleanlab is not installed.
+    """
+    try:
+        from cleanlab.filter import find_label_issues
+    except ImportError:
+        raise MissingExtraError("The check of labels", "cleanlab", "check") from None
+
+    def flag(labels: Int64Array, answers: Float32Array) -> npt.NDArray[np.bool_]:
+        flagged: npt.NDArray[np.bool_] = find_label_issues(
+            labels, answers.astype(np.float64), n_jobs=1
+        )
+        return flagged
+
+    return flag

@@ -1,0 +1,160 @@
+"""Probabilities of the classes of each image, by a network that never saw it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from ...data.batches import Batches, Feed
+from ...data.dataset import Int64Array, UInt8Array
+from ...data.description import channel_statistics
+from ...data.order import keys
+from ...data.preprocess import Preprocess
+from ...device import choose_device
+from ...models.registry import build_model
+from ...training import engine
+from ...training.loop import Job, logits_of, seed_random_numbers, train
+from ...training.objective import Objective
+from ...training.optim import Optimizer
+from ...training.settings import TrainingSettings
+from ...training.state import Progress
+from .subject import Note
+
+FOLDS = 4
+LARGEST_SIDE = 32
+"""Pixels; larger images are made smaller. A label that is wrong is wrong at a glance."""
+_MODEL: dict[str, Any] = {"channels": (16, 32), "kernel": 3, "hidden": (64,), "dropout": 0.25}
+_IMAGES_TO_SEE = 16_000
+_FEWEST_EPOCHS, _MOST_EPOCHS = 4, 25
+_LARGE_SET = 10_000
+_FOLD_STREAM, _INITIAL_WEIGHTS = 7, -2
+
+Float32Array = npt.NDArray[np.float32]
+
+
+def probabilities(
+    images: UInt8Array,
+    labels: Int64Array,
+    num_classes: int,
+    *,
+    units: Int64Array | None = None,
+    seed: int = 0,
+    note: Note,
+) -> Float32Array:
+    """float32 (N, num_classes), by cross-validation with a small convolutional network.
+
+    Images of one unit are on the same side of every fold, so that no copy gives an answer away.
+    The same seed gives the same numbers on the same machine with as many threads.
+    """
+    images = _small(images)
+    folds = folds_of(labels, units, seed)
+    found = np.zeros((len(labels), num_classes), np.float32)
+    settings = _settings(len(labels))
+    with engine.tuned(settings):
+        for fold in range(FOLDS):
+            note(f"learning the labels, to doubt them: part {fold + 1} of {FOLDS}")
+            taught, asked = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+            found[asked] = _answers(
+                images, labels, num_classes, taught, asked, settings, seed * FOLDS + fold
+            )
+    return found
+
+
+def folds_of(labels: Int64Array, units: Int64Array | None, seed: int) -> Int64Array:
+    """The fold of each image, 0 to 3: every class is dealt out evenly, every unit whole."""
+    units = np.arange(len(labels)) if units is None else units
+    names, first, number = np.unique(units, return_index=True, return_inverse=True)
+    order = np.lexsort((keys(len(names), seed, _FOLD_STREAM), labels[first]))
+    dealt = np.empty(len(names), np.int64)
+    dealt[order] = np.arange(len(names)) % FOLDS
+    folds: Int64Array = dealt[number]
+    return folds
+
+
+def _answers(
+    images: UInt8Array,
+    labels: Int64Array,
+    num_classes: int,
+    taught: Int64Array,
+    asked: Int64Array,
+    settings: TrainingSettings,
+    seed: int,
+) -> Float32Array:
+    """Train on some images, answer for others; float32 (len(asked), num_classes)."""
+    channels, height, width = images.shape[1:]
+    mean, std = channel_statistics(images, taught)
+    preprocess = Preprocess(
+        channels=channels, height=height, width=width, resize="stretch", mean=mean, std=std
+    )
+    layout = torch.channels_last
+
+    def feed(indices: Int64Array) -> Feed:
+        return Feed(
+            images=torch.from_numpy(images).to(settings.device),
+            labels=torch.from_numpy(labels).to(settings.device),
+            indices=indices,
+            normalize=preprocess.normalizer(settings.device),
+            memory_format=layout,
+        )
+
+    seed_random_numbers(seed, _INITIAL_WEIGHTS)
+    model: nn.Module = build_model(
+        "lenet", input_shape=preprocess.input_shape, num_classes=num_classes, kwargs=_MODEL
+    )
+    model = model.to(settings.device).to(memory_format=layout)  # type: ignore[call-overload]
+    size = settings.batch_size
+    assert size != "all", "given as a number"
+    job = Job(
+        model=model,
+        batches=Batches(
+            feed=feed(taught), batch_size=size, shuffle=True, drop_last=False, seed=seed
+        ),
+        val=None,
+        objective=Objective(loss="cross-entropy"),
+        optimizer=Optimizer(model, settings),
+        settings=settings,
+        classes=tuple(map(str, range(num_classes))),
+    )
+    for _ in train(job, Progress(), lambda: False):
+        pass
+    logits = torch.cat([logits for logits, _ in logits_of(model, feed(asked), settings)])
+    answers: Float32Array = logits.softmax(1).cpu().numpy()
+    return answers
+
+
+def _settings(count: int) -> TrainingSettings:
+    """Long enough to learn what the classes are, too short to learn single labels by heart."""
+    taught = max(count * (FOLDS - 1) // FOLDS, 1)
+    epochs = min(max(math.ceil(_IMAGES_TO_SEE / taught), _FEWEST_EPOCHS), _MOST_EPOCHS)
+    return TrainingSettings(
+        epochs=epochs,
+        batch_size=256 if count >= _LARGE_SET else 32,
+        lr=0.004 if count >= _LARGE_SET else 0.003,
+        weight_decay=0.01,
+        sched="onecycle",
+        device=choose_device("auto"),
+        # A second thread has too little to do with small batches.
+        threads=engine.chosen_threads(None) if count >= _LARGE_SET else 1,
+        memory_format="channels-last",
+    )
+
+
+def _small(images: UInt8Array) -> UInt8Array:
+    """The same images with no side above `LARGEST_SIDE` pixels."""
+    channels, height, width = images.shape[1:]
+    shrink = LARGEST_SIDE / max(height, width)
+    if shrink >= 1:
+        return np.ascontiguousarray(images)
+    return Preprocess(
+        channels=channels,
+        height=max(1, round(height * shrink)),
+        width=max(1, round(width * shrink)),
+        resize="stretch",
+        mean=(0.0,) * channels,
+        std=(1.0,) * channels,
+    ).images(images)

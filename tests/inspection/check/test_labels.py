@@ -1,0 +1,150 @@
+"""Wrong labels, planted among the digits."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from sartor.data.dataset import Dataset
+from sartor.inspection.check import labels
+from sartor.inspection.check.labels import LISTED, Doubts, doubts_of
+from sartor.inspection.check.out_of_sample import FOLDS, _small, folds_of
+from sartor.inspection.check.running import run_checks
+
+from .conftest import Found, subject_of
+
+WRONG = 30
+
+
+@pytest.fixture(scope="module")
+def planted(digits: Dataset) -> tuple[Dataset, np.ndarray]:
+    """A thousand digits, 30 of them with a wrong label, and which."""
+    random = np.random.default_rng(1)
+    given = digits.labels[:1000].copy()
+    wrong = random.choice(1000, WRONG, replace=False)
+    given[wrong] = (given[wrong] + random.integers(1, 10, WRONG)) % 10
+    return Dataset(digits.images[:1000], given, digits.classes), wrong
+
+
+@pytest.fixture(scope="module")
+def doubts(planted: tuple[Dataset, np.ndarray]) -> Doubts:
+    return doubts_of(subject_of(planted[0]))
+
+
+def test_planted_errors_are_at_the_top(planted: tuple[Dataset, np.ndarray], doubts: Doubts) -> None:
+    _, wrong = planted
+    assert np.isin(doubts.ranking()[:WRONG], wrong).sum() >= 0.8 * WRONG
+    assert np.isin(wrong, doubts.ranking()[: 3 * WRONG]).sum() >= 0.9 * WRONG
+
+
+def test_most_of_what_is_flagged_is_wrong_and_rightly_suggested(
+    planted: tuple[Dataset, np.ndarray], doubts: Doubts, digits: Dataset
+) -> None:
+    _, wrong = planted
+    flagged = doubts.indices[doubts.flagged]
+    assert np.isin(flagged, wrong).mean() >= 0.7
+    assert np.isin(wrong, flagged).mean() >= 0.7
+    right = doubts.suggested[wrong] == digits.labels[wrong]
+    assert right.mean() >= 0.8
+
+
+def test_no_label_is_doubted_that_is_itself_the_most_probable(
+    planted: tuple[Dataset, np.ndarray], doubts: Doubts
+) -> None:
+    dataset, _ = planted
+    assert (doubts.suggested[doubts.flagged] != dataset.labels[doubts.flagged]).all()
+
+
+def test_the_finding_lists_them_from_the_least_trusted(
+    found: Found, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = np.full((len(digits), 10), 0.04)
+    answers[np.arange(len(digits)), digits.labels] = 0.64
+    for index, trust in ((7, 0.3), (500, 0.1), (90, 0.2)):
+        answers[index] = 0
+        answers[index, digits.labels[index]] = trust
+        answers[index, (digits.labels[index] + 1) % 10] = 1 - trust
+    monkeypatch.setattr(labels, "probabilities", lambda *_, **__: answers.astype(np.float32))
+    finding = found(subject_of(digits), "labels")["probably wrong"]
+    assert [item.index for item in finding.items] == [500, 90, 7]
+    assert all(item.figures["probably_wrong"] for item in finding.items)
+    assert finding.severity == "note"
+    first = finding.items[0].figures
+    assert first["suggested"] == digits.classes[(digits.labels[500] + 1) % 10]
+    assert (first["trust"], first["confidence"]) == pytest.approx((0.1, 0.9))
+
+
+def test_copies_are_on_one_side(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {}
+
+    def answer(_images: object, labels: np.ndarray, count: int, **more: object) -> np.ndarray:
+        seen.update(more)
+        return np.full((len(labels), count), 1 / count, np.float32)
+
+    monkeypatch.setattr(labels, "probabilities", answer)
+    images, kinds = (
+        np.concatenate([part[:200], part[:2]]) for part in (digits.images, digits.labels)
+    )
+    doubts_of(subject_of(Dataset(images, kinds)))
+    assert seen["units"][[200, 201]].tolist() == seen["units"][[0, 1]].tolist()
+
+
+def test_the_least_trusted_are_listed_besides() -> None:
+    count = 300
+    trust = np.random.default_rng(0).uniform(0, 1, count)
+    doubted, flagged = trust < 0.8, np.zeros(count, bool)
+    flagged[np.argsort(trust)[[0, 5, 150]]] = True
+    zeros = np.zeros(count, np.int64)
+    doubts = Doubts(
+        indices=np.arange(count),
+        trust=trust,
+        suggested=zeros,
+        confidence=1 - trust,
+        doubted=doubted,
+        flagged=flagged,
+    )
+    assert doubts.to_look_at().tolist() == np.argsort(trust)[[*range(LISTED), 150]].tolist()
+
+
+class TestFolds:
+    def test_every_class_is_dealt_out_evenly(self, digits: Dataset) -> None:
+        folds = folds_of(digits.labels, None, 0)
+        counts = np.array([np.bincount(digits.labels[folds == fold]) for fold in range(FOLDS)])
+        assert np.ptp(counts, axis=0).max() <= 1
+
+    def test_units_stay_whole(self, digits: Dataset) -> None:
+        units = np.arange(len(digits)) // 3 * 3
+        folds = folds_of(digits.labels, units, 0)
+        assert np.array_equal(folds, folds[units])
+        assert set(folds) == set(range(FOLDS))
+
+    def test_depend_on_the_seed_alone(self, digits: Dataset) -> None:
+        assert np.array_equal(folds_of(digits.labels, None, 1), folds_of(digits.labels, None, 1))
+        assert not np.array_equal(
+            folds_of(digits.labels, None, 1), folds_of(digits.labels, None, 2)
+        )
+
+
+@pytest.mark.parametrize(
+    ("shape", "small"), [((1, 28, 28), (1, 28, 28)), ((3, 64, 128), (3, 16, 32))]
+)
+def test_large_images_are_made_small(shape: tuple[int, ...], small: tuple[int, ...]) -> None:
+    assert _small(np.zeros((2, *shape), np.uint8)).shape[1:] == small
+
+
+def test_too_few_images_are_left_out(digits: Dataset) -> None:
+    dataset = Dataset(digits.images[:30], digits.labels[:30], digits.classes)
+    report = run_checks(subject_of(dataset), ["labels"])
+    assert "needs 40 pictures" in report.left_out["labels"]
+
+
+def test_without_cleanlab_the_rest_still_runs(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
+    report = run_checks(subject_of(digits), ["classes", "labels"])
+    assert list(report.checked) == ["classes"]
+    assert "pip install 'sartor[check]'" in report.left_out["labels"]
+    assert report.exit_code(strict=True) == 0
