@@ -259,7 +259,7 @@ class TestUnusualNetworks:
         torch.testing.assert_close(trace.layers[-1].output, trace.output)
         for parameter in trace.parameters:
             assert parameter.gradient is not None
-            assert parameter.update_ratio is not None
+            assert (parameter.update_ratio is None) == (parameter.weight_norm == 0)
         assert {name for layer in trace.layers for name in layer.parameters} == {
             parameter.name for parameter in trace.parameters
         }
