@@ -116,17 +116,13 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """Look for faults in a set, and say what to do. Reads alone: nothing is moved or deleted.
-
-    Checks: files, formats, geometry, classes, groups, duplicates (these are the fast ones, which
-    fit runs too), near-duplicates, appearance, shortcuts, labels. Exit code: 1 where there are
-    errors, otherwise 0.
-    """
+    """Find the faults of a set. Reads alone: nothing is deleted, moved or replaced."""
 
     target: Positional[str] = "digits"
     """A named set (digits, mnist, fashion-mnist, kmnist, emnist, cifar10, cifar100) or a folder."""
     only: tuple[str, ...] = ()
-    """Run these checks alone."""
+    """Run these checks alone: files, formats, geometry, classes, groups, duplicates (these are the
+    fast ones, which fit runs too), near-duplicates, appearance, shortcuts, labels."""
     skip: tuple[str, ...] = ()
     """Run all but these checks."""
     fast: bool = False
@@ -138,7 +134,7 @@ class Check:
     quarantine_labels: bool = False
     """List pictures whose label is probably wrong there too."""
     strict: bool = False
-    """Exit code 1 for warnings too."""
+    """Exit code 1 for warnings too; without it, for errors alone."""
     seed: int = 0
     """Decides the split, as that of fit does, and everything random."""
     quiet: bool = False
