@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 import sartor
+from sartor.data.duplicates import first_equals
 from sartor.inspection.check.geometry import cost, upright_sizes
 from sartor.inspection.check.table import FAST
 
@@ -172,6 +173,16 @@ class TestGeometry:
         widths, heights = upright_sizes(subject)
         index = subject.dataset.files.index("two/turned.jpg")
         assert (widths[index], heights[index]) == (20, 40)
+
+
+class TestDuplicates:
+    def test_copies_are_those_of_equal_pixels(self, folder: Path) -> None:
+        shutil.copy(folder / "one/5.png", folder / "two/5 again.png")
+        with Image.open(folder / "two/7.png") as picture:
+            picture.save(folder / "two/7.bmp")
+        subject = subject_of_folder(folder)
+        assert np.array_equal(subject.firsts, first_equals(subject.dataset.images))
+        assert len(np.unique(subject.firsts)) == len(subject.dataset) - 2
 
 
 class TestAppearance:

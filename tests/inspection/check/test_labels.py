@@ -79,7 +79,9 @@ def test_the_finding_lists_them_from_the_least_trusted(
 def test_copies_are_on_one_side(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = {}
 
-    def answer(_images: object, labels: np.ndarray, count: int, **more: object) -> np.ndarray:
+    def answer(
+        _images: object, _indices: object, labels: np.ndarray, count: int, **more: object
+    ) -> np.ndarray:
         seen.update(more)
         return np.full((len(labels), count), 1 / count, np.float32)
 
@@ -131,7 +133,10 @@ class TestFolds:
     ("shape", "small"), [((1, 28, 28), (1, 28, 28)), ((3, 64, 128), (3, 16, 32))]
 )
 def test_large_images_are_made_small(shape: tuple[int, ...], small: tuple[int, ...]) -> None:
-    assert _small(np.zeros((2, *shape), np.uint8)).shape[1:] == small
+    images = np.arange(4 * np.prod(shape), dtype=np.uint8).reshape(4, *shape)
+    made = _small(images, np.array([3, 1]))
+    assert made.shape == (2, *small)
+    assert shape != small or np.array_equal(made, images[[3, 1]])
 
 
 def test_too_few_images_are_left_out(digits: Dataset) -> None:

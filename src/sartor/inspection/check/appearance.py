@@ -6,7 +6,7 @@ nature. An outlier lies so far from the median that, were the values normal, one
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -44,7 +44,7 @@ class Looks(NamedTuple):
 def find(subject: Subject) -> Iterator[Finding]:
     """Blank pictures, and outliers in brightness and sharpness."""
     subject.note(f"measuring brightness and sharpness of {len(subject.dataset):,} pictures")
-    looks = _looks(subject)
+    looks = _looks_of_contents(subject)
     blank = looks.spread < BLANK_SPREAD
     yield from _found(
         subject,
@@ -87,32 +87,36 @@ def find(subject: Subject) -> Iterator[Finding]:
     )
 
 
-def _looks(subject: Subject) -> Looks:
+def looks_of(images: UInt8Array) -> Looks:
+    """Brightness, spread and sharpness of images uint8 (N, C, H, W)."""
+    everything = np.arange(len(images))
+    return _looks(images, [(everything, (0, 0, *images.shape[2:]))])
+
+
+def _looks_of_contents(subject: Subject) -> Looks:
     """What the pictures look like, without the bars that letterbox put around some of them."""
     images = subject.dataset.images
     if subject.prepared is None or subject.prepared.geometry.resize != "letterbox":
         return looks_of(images)
-    looks = Looks(*(np.empty(len(images)) for _ in Looks._fields))
     frames, number = np.unique(contents(subject), axis=0, return_inverse=True)
-    for place, (top, left, height, width) in enumerate(frames.tolist()):
-        these = np.flatnonzero(number == place)
-        seen = looks_of(images[these, :, top : top + height, left : left + width])
-        for column, values in zip(looks, seen, strict=True):
-            column[these] = values
-    return looks
+    return _looks(
+        images,
+        [(np.flatnonzero(number == place), tuple(frame)) for place, frame in enumerate(frames)],
+    )
 
 
-def looks_of(images: UInt8Array) -> Looks:
-    """Brightness, spread and sharpness of images uint8 (N, C, H, W)."""
-    count = len(images)
-    looks = Looks(*(np.empty(count) for _ in Looks._fields))
+def _looks(images: UInt8Array, frames: Iterable[tuple[Int64Array, tuple[int, ...]]]) -> Looks:
+    """Looks of what lies within a frame: (indices, (top, left, height, width)), ..."""
+    looks = Looks(*(np.empty(len(images)) for _ in Looks._fields))
     step = max(1, _VALUES_AT_A_TIME // images[0].size)
-    for start in range(0, count, step):
-        part = slice(start, start + step)
-        gray = images[part].mean(axis=1, dtype=np.float32)
-        looks.brightness[part] = gray.mean(axis=(1, 2))
-        looks.spread[part] = gray.std(axis=(1, 2))
-        looks.edges[part] = _laplacian(gray).std(axis=(1, 2))
+    for indices, (top, left, height, width) in frames:
+        for start in range(0, len(indices), step):
+            some = indices[start : start + step]
+            seen = images[some][:, :, top : top + height, left : left + width]
+            gray = seen.mean(axis=1, dtype=np.float32)
+            looks.brightness[some] = gray.mean(axis=(1, 2))
+            looks.spread[some] = gray.std(axis=(1, 2))
+            looks.edges[some] = _laplacian(gray).std(axis=(1, 2))
     looks.edges[:] /= np.maximum(looks.spread, BLANK_SPREAD)
     return looks
 

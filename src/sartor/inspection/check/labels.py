@@ -119,7 +119,8 @@ def doubts_of(subject: Subject) -> Doubts:
     given = np.searchsorted(known, labels[indices])
     units = units_of(subject.dataset, duplicates_together=True)
     answers = probabilities(
-        subject.dataset.images[indices],
+        subject.dataset.images,
+        indices,
         given,
         len(known),
         units=None if units is None else units[indices],

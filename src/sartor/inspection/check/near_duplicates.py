@@ -61,8 +61,7 @@ def find(subject: Subject) -> Iterator[Finding]:
     """Almost equal pictures with different labels, across parts, and within one part."""
     alone = np.unique(subject.firsts)
     subject.note(f"comparing {len(alone):,} pictures with their nearest neighbours")
-    pairs = almost_equal(subject.dataset.images[alone], seed=subject.seed)
-    pairs = pairs._replace(one=alone[pairs.one], other=alone[pairs.other])
+    pairs = almost_equal(subject.dataset.images, alone, seed=subject.seed)
     clusters = _joined(pairs, len(subject.dataset))
     about = _descriptions(pairs)
     for finding in (
@@ -74,11 +73,15 @@ def find(subject: Subject) -> Iterator[Finding]:
         yield replace(finding, items=items)
 
 
-def almost_equal(images: UInt8Array, *, seed: int = 0) -> Pairs:
-    """Pairs of images uint8 (N, C, H, W) that are almost equal; equal ones are too."""
-    count = len(images)
-    straight = descriptions(images)
-    vectors = np.concatenate([straight, descriptions(images[..., ::-1])])
+def almost_equal(images: UInt8Array, among: Int64Array | None = None, *, seed: int = 0) -> Pairs:
+    """Pairs of images uint8 (N, C, H, W) that are almost equal; equal ones are too.
+
+    Args:
+        among: which images to compare; by default all.
+    """
+    among = np.arange(len(images)) if among is None else among
+    count = len(among)
+    vectors = np.concatenate([descriptions(one)[among] for one in (images, images[..., ::-1])])
     found = nearest(vectors, count, min(_RANK, max(count - 1, 1)), seed=seed, alias=count)
     distance = 1 - found.similarities
     usual = np.where(found.rows >= 0, distance, -np.inf).max(axis=1)
@@ -87,7 +90,7 @@ def almost_equal(images: UInt8Array, *, seed: int = 0) -> Pairs:
     other, mirrored = row % count, row >= count
     limit = np.minimum(NEAR_RATIO * np.minimum(usual[one], usual[other]), NEAR_DISTANCE)
     near = (row >= 0) & (distance <= np.maximum(limit, SAME_DISTANCE))
-    return _each_once(Pairs(one[near], other[near], mirrored[near], distance[near]))
+    return _each_once(Pairs(among[one[near]], among[other[near]], mirrored[near], distance[near]))
 
 
 def descriptions(images: UInt8Array) -> npt.NDArray[np.float32]:

@@ -32,6 +32,7 @@ _MODEL: dict[str, Any] = {"channels": (16, 32), "kernel": 3, "hidden": (64,), "d
 _IMAGES_TO_SEE = 16_000
 _FEWEST_EPOCHS, _MOST_EPOCHS = 4, 25
 _LARGE_SET = 10_000
+_AT_A_TIME = 500
 _FOLD_STREAM, _INITIAL_WEIGHTS = 7, -2
 
 Float32Array = npt.NDArray[np.float32]
@@ -39,6 +40,7 @@ Float32Array = npt.NDArray[np.float32]
 
 def probabilities(
     images: UInt8Array,
+    indices: Int64Array,
     labels: Int64Array,
     num_classes: int,
     *,
@@ -46,12 +48,17 @@ def probabilities(
     seed: int = 0,
     note: Note,
 ) -> Float32Array:
-    """float32 (N, num_classes), by cross-validation with a small convolutional network.
+    """float32 (M, num_classes), by cross-validation with a small convolutional network.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        indices: the M images that are learnt and asked for.
+        labels, units: of these, (M,).
 
     Images of one unit are on the same side of every fold, so that no copy gives an answer away.
     The same seed gives the same numbers on the same machine with as many threads.
     """
-    images = _small(images)
+    images = _small(images, indices)
     folds = folds_of(labels, units, seed)
     found = np.zeros((len(labels), num_classes), np.float32)
     settings = _settings(len(labels))
@@ -144,17 +151,21 @@ def _settings(count: int) -> TrainingSettings:
     )
 
 
-def _small(images: UInt8Array) -> UInt8Array:
-    """The same images with no side above `LARGEST_SIDE` pixels."""
+def _small(images: UInt8Array, indices: Int64Array) -> UInt8Array:
+    """Some of the images, with no side above `LARGEST_SIDE` pixels."""
     channels, height, width = images.shape[1:]
-    shrink = LARGEST_SIDE / max(height, width)
-    if shrink >= 1:
-        return np.ascontiguousarray(images)
-    return Preprocess(
+    shrink = min(LARGEST_SIDE / max(height, width), 1)
+    geometry = Preprocess(
         channels=channels,
         height=max(1, round(height * shrink)),
         width=max(1, round(width * shrink)),
         resize="stretch",
         mean=(0.0,) * channels,
         std=(1.0,) * channels,
-    ).images(images)
+    )
+    small = np.empty((len(indices), *geometry.input_shape), np.uint8)
+    for start in range(0, len(indices), _AT_A_TIME):
+        small[start : start + _AT_A_TIME] = geometry.images(
+            images[indices[start : start + _AT_A_TIME]]
+        )
+    return small

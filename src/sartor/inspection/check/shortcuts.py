@@ -27,6 +27,7 @@ SIGMAS = 4.0
 _FOLDS = 5
 _MOST_PICTURES = 5_000
 _BINS = 10
+_AT_A_TIME = 500
 
 Columns = npt.NDArray[np.float64]
 
@@ -110,9 +111,16 @@ def _properties(subject: Subject, indices: Int64Array) -> Iterator[tuple[str, Co
         _, number = np.unique(kinds, return_inverse=True)
         yield "file format", np.eye(number.max() + 1)[number]
         yield "file length", facts.file_bytes[rows].astype(np.float64)[:, None]
-    images = subject.dataset.images[indices]
-    yield "mean colour" if images.shape[1] > 1 else "mean brightness", images.mean(axis=(2, 3))
-    yield "border colour", _border(images)
+    images = subject.dataset.images
+    means, borders = [], []
+    # A few at a time: together they may be larger than the memory.
+    for some in np.array_split(indices, len(indices) // _AT_A_TIME + 1):
+        part = images[some]
+        means.append(part.mean(axis=(2, 3)))
+        borders.append(_border(part))
+    name = "mean colour" if images.shape[1] > 1 else "mean brightness"
+    yield name, np.concatenate(means)
+    yield "border colour", np.concatenate(borders)
 
 
 def _border(images: UInt8Array) -> Columns:

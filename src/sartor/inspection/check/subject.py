@@ -53,7 +53,14 @@ class Subject:
     @cached_property
     def firsts(self) -> Int64Array:
         """For each image the first one with the same pixels, itself mostly; int64 (N,)."""
-        return first_equals(self.dataset.images)
+        if self.prepared is None:
+            return first_equals(self.dataset.images)
+        # Hashed already, when they were prepared.
+        hashes = np.ascontiguousarray(self.prepared.facts.pixels_sha256[self.rows])
+        words = hashes.view([(f"word {number}", np.uint64) for number in range(4)]).ravel()
+        _, first, number = np.unique(words, return_index=True, return_inverse=True)
+        firsts: Int64Array = first[number].astype(np.int64, copy=False)
+        return firsts
 
     @cached_property
     def rows(self) -> Int64Array:
