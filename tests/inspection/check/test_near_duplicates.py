@@ -150,6 +150,14 @@ class TestPlanted:
         # At 8 x 8 pixels, compression leaves less.
         assert hits >= (0.5 if change == "recompressed" else 0.95) * CHANGED
 
+    def test_one_shape_in_two_colours_is_two_things(self, photographs: UInt8Array) -> None:
+        shape = np.zeros((3, 32, 32), np.uint8)
+        red, blue, dark_red = shape.copy(), shape.copy(), shape.copy()
+        red[0, 8:20, 6:28], blue[2, 8:20, 6:28], dark_red[0, 8:20, 6:28] = 220, 220, 150
+        photograph = photographs[:6, :, :32, :32]
+        pairs = pairs_of(np.concatenate([photograph, [red, blue, dark_red]]))
+        assert pairs == {(6, 8)}
+
     def test_digits_that_look_alike_are_not_the_same(self, found: Found, digits: Dataset) -> None:
         assert not found(subject_of(digits), "near-duplicates")
 
