@@ -42,8 +42,10 @@ NEAR_DISTANCE = 0.01
 """Farther apart than this is not almost equal, whatever the set."""
 NEAR_RATIO = 0.1
 """Of the distance to the tenth nearest neighbour."""
-SAME_HUE = 0.1
-"""How far the shares of red, green and blue in all light may differ."""
+_GRAY, _COLOURFUL = 0.03, 0.15
+"""Saturations below which a picture has no hue, and above which it cannot be a gray one's copy."""
+_SAME_HUE = 0.5
+"""Cosine between the hues of two pictures; clipped highlights turn a hue, but not by 60 degrees."""
 _RANK = 10
 _LEAST_SPREAD = 2.0
 """Standard deviation in gray levels; flatter pictures have nothing to be known by."""
@@ -94,7 +96,7 @@ def almost_equal(images: UInt8Array, among: Int64Array | None = None, *, seed: i
     limit = np.minimum(NEAR_RATIO * np.minimum(usual[one], usual[other]), NEAR_DISTANCE)
     near = (row >= 0) & (distance <= np.maximum(limit, SAME_DISTANCE))
     hues = _hues(images, among)
-    near &= np.abs(hues[one] - hues[other]).max(axis=1) <= SAME_HUE
+    near &= _alike_in_hue(hues[one], hues[other])
     return _each_once(Pairs(among[one[near]], among[other[near]], mirrored[near], distance[near]))
 
 
@@ -115,7 +117,10 @@ def descriptions(images: UInt8Array) -> npt.NDArray[np.float32]:
 
 
 def _hues(images: UInt8Array, among: Int64Array) -> npt.NDArray[np.float32]:
-    """float32 (N, C): each channel's share of a picture's light; all equal for black ones."""
+    """float32 (N, C): how each channel's share of a picture's light exceeds an equal share.
+
+    The direction is the hue, the length the saturation.
+    """
     step = max(1, _VALUES_AT_A_TIME // images[0].size)
     light = np.concatenate(
         [
@@ -126,8 +131,19 @@ def _hues(images: UInt8Array, among: Int64Array) -> npt.NDArray[np.float32]:
     )
     # One gray level more, so that what is nearly black has no hue.
     light += 1
-    shares: npt.NDArray[np.float32] = light / light.sum(axis=1, keepdims=True)
-    return shares
+    hues: npt.NDArray[np.float32] = light / light.sum(axis=1, keepdims=True) - 1 / images.shape[1]
+    return hues
+
+
+def _alike_in_hue(
+    one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]
+) -> npt.NDArray[np.bool_]:
+    """Whether two hues (N, C) may be of one picture, brightened, clipped or turned gray."""
+    lengths = np.linalg.norm(one, axis=1), np.linalg.norm(other, axis=1)
+    low, high = np.minimum(*lengths), np.maximum(*lengths)
+    same = (one * other).sum(axis=1) >= _SAME_HUE * low * high
+    alike: npt.NDArray[np.bool_] = np.where(low > _GRAY, same, high < _COLOURFUL)
+    return alike
 
 
 def _averaging(length: int) -> npt.NDArray[np.float32]:
