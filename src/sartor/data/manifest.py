@@ -52,6 +52,8 @@ _SPLIT_LIST = re.compile(
 )
 _NO_LISTS = re.compile(r"read.?me|licen[cs]e|copying|requirements|classes|class_names|label_names")
 
+_JSON = re.compile(r'\s*\{\s*("|\}|$)')
+
 Row = tuple[int, tuple[str, ...]]
 """The line that a row begins in, counted from 1, and its cells."""
 
@@ -140,7 +142,7 @@ def read_table(
         DataError: it has no rows.
     """
     text = _text(content, source)
-    if text.lstrip()[:1] == "{":
+    if _JSON.match(text):
         return _json_table(text, source)
     written, rows = _right_reading(text, source, holds)
     header = _has_header([cells for _, cells in rows[:_SAMPLE_ROWS]], holds, named)
