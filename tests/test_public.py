@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import subprocess
 import sys
 
@@ -38,3 +39,9 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 def test_errors_are_one_family() -> None:
     assert issubclass(sartor.Interrupted, sartor.SartorError)
     assert issubclass(sartor.SartorWarning, UserWarning)
+
+
+def test_no_room_hides_a_name_of_the_table() -> None:
+    """Importing a package sets it as an attribute of the one it lies in."""
+    rooms = {module.name for module in pkgutil.iter_modules(sartor.__path__)}
+    assert not rooms & set(sartor.__all__)

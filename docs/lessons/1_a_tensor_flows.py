@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import sartor
-from sartor.report.figures import sample_grid
+from sartor.reports.figures import sample_grid
 
 # %% [markdown]
 # ## Look at the data first

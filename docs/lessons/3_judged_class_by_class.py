@@ -15,7 +15,7 @@ from PIL import Image
 
 import sartor
 from sartor.data.preprocess import as_picture
-from sartor.report.figures import confusion_figure, learning_curves, pixel_image, sample_grid
+from sartor.reports.figures import confusion_figure, learning_curves, pixel_image, sample_grid
 
 data = sartor.load("mnist")
 sample_grid(data, range(16))

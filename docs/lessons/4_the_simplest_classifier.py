@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 import sartor
-from sartor.report.figures import learning_curves, sample_grid
+from sartor.reports.figures import learning_curves, sample_grid
 
 data = sartor.load("mnist")
 network = torch.nn.Linear(28 * 28, 10)

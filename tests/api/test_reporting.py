@@ -151,12 +151,6 @@ class TestFinal:
         run = sartor.Run.open(judged.path.parent)
         assert run.report().document == judged.document
 
-    def test_the_verb_and_the_room_share_a_name(self) -> None:
-        import sartor.report.page
-
-        assert callable(sartor.report)
-        assert callable(sartor.report.page.render)
-
 
 class TestOfTraining:
     def test_judges_the_validation_split_alone(self, trained: Path) -> None:

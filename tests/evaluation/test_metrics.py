@@ -196,7 +196,7 @@ def test_html_shows_every_class_and_escapes_its_name():
 
 def test_judging_imports_nothing_heavy():
     program = (
-        "import sys, sartor.evaluation.metrics, sartor.report.text;"
+        "import sys, sartor.evaluation.metrics, sartor.reports.text;"
         "print({'torch', 'scipy', 'sklearn', 'matplotlib'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -12,7 +12,7 @@ import torch
 import sartor
 from sartor.errors import DataError, MissingExtraError, UsageError
 from sartor.inspection.embedding import METHODS, lay_out, strangeness_of
-from sartor.report.figures import embedding_figure
+from sartor.reports.figures import embedding_figure
 
 
 @pytest.fixture(scope="module")

@@ -81,7 +81,7 @@ class Comparison:
         Raises:
             DataError: the data is not at hand, or not the same any more.
         """
-        from ..report.flips import grouped_grid
+        from ..reports.flips import grouped_grid
 
         groups: dict[str, tuple[list[int], list[str]]] = {}
         for pair in self.pairs:

@@ -49,7 +49,7 @@ class Explanation:
 
 def explanations_figure(explanations: Sequence[Explanation]) -> Figure:
     """Every picture beside its map; red speaks for the class, blue against it."""
-    from ..report.figures import explanation_figure
+    from ..reports.figures import explanation_figure
 
     return explanation_figure(
         [one.image for one in explanations],

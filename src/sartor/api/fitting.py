@@ -158,7 +158,7 @@ def find_learning_rate(
     """The loss over rising learning rates, and a rate that it suggests; makes no run.
 
     Trains a copy of the network for at most 100 steps: a network given as an object, the random
-    numbers and the data stay as they are. `range_test_figure` in `sartor.report.figures` draws it.
+    numbers and the data stay as they are. `range_test_figure` in `sartor.reports.figures` draws it.
     """
     dataset, wanted = _wanted(data, model, recipe, settings, None)
     job, resolved, _ = _assemble(wanted, dataset, model)

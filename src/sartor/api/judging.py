@@ -76,7 +76,7 @@ def predictions_of(run: Run, split: str, *, checkpoint: str = "best") -> Predict
 
 def mistakes_figure(run: Run, predictions: Predictions, count: int = 32) -> Figure:
     """The wrong answers with the largest loss, each titled with true and predicted class."""
-    from ..report.figures import sample_grid
+    from ..reports.figures import sample_grid
 
     predicted = predictions.predicted()
     wrong = np.flatnonzero(predicted != predictions.labels)

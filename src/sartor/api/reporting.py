@@ -22,8 +22,8 @@ from ..files import make_folder, write_text
 from ..inspection.attribution import METHODS as ATTRIBUTION_METHODS
 from ..inspection.embedding import Embedding
 from ..models.summary import Summary, summarize
-from ..report.contents import Document, Evidence, Explained, describe, mistakes_table
-from ..report.run_page import render_notebook, render_report
+from ..reports.contents import Document, Evidence, Explained, describe, mistakes_table
+from ..reports.run_page import render_notebook, render_report
 from ..training.state import Checkpoint
 from .explaining import explain_images
 from .judging import predictions_of
@@ -53,7 +53,7 @@ class Report:
         return judged and str(judged["split"])
 
     def to_json(self) -> Document:
-        """Plain values for strict JSON, under the keys that `report/contents.py` lists."""
+        """Plain values for strict JSON, under the keys that `reports/contents.py` lists."""
         return self.document
 
     def __repr__(self) -> str:

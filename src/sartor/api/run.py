@@ -183,7 +183,7 @@ class Run:
 
     def plot(self) -> Figure:
         """Loss and accuracy over epochs."""
-        from ..report.figures import learning_curves
+        from ..reports.figures import learning_curves
 
         return learning_curves(self.history)
 

@@ -56,13 +56,13 @@ class Trace(inspection.Trace):
 
     def plot(self) -> Figure:
         """Every layer's output and gradient as pictures."""
-        from ..report.trace_figures import trace_figure
+        from ..reports.trace_figures import trace_figure
 
         return trace_figure(self)
 
     def page(self) -> str:
         """The page that `save` writes: HTML, complete in itself."""
-        from ..report.trace_page import trace_page
+        from ..reports.trace_page import trace_page
 
         return trace_page(self)
 
@@ -79,7 +79,7 @@ class Trace(inspection.Trace):
         return path
 
     def _repr_html_(self) -> str:
-        from ..report.trace_page import trace_table
+        from ..reports.trace_page import trace_table
 
         return trace_table(self)
 

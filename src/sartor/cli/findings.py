@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from ..report.text import fitted
+from ..reports.text import fitted
 from .tables import _console
 
 if TYPE_CHECKING:

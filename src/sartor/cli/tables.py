@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ..report.text import text_histogram
+from ..reports.text import text_histogram
 from .progress import duration, epoch_line
 
 if TYPE_CHECKING:

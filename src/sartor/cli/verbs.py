@@ -103,7 +103,7 @@ def check(given: arguments.Check) -> int:
             **changed_settings(given),
         )
     if given.html:
-        from ..report.check_page import check_page
+        from ..reports.check_page import check_page
 
         write_text(given.html, check_page(report))
         _note(f"Wrote {given.html}")
@@ -139,7 +139,7 @@ def show(given: arguments.Show) -> int:
     run = api.Run.open(given.run)
     weights = _hash_or_none(lambda: run.weights_sha256)
     if given.plot:
-        from ..report.figures import save_figure
+        from ..reports.figures import save_figure
 
         save_figure(run.plot(), given.plot)
         _note(f"Wrote {given.plot}")
@@ -171,7 +171,7 @@ def evaluate(given: arguments.Evaluate) -> int:
     if given.mistakes and evaluation.accuracy == 1:
         _note("There is no mistake to draw.")
     elif given.mistakes:
-        from ..report.figures import save_figure
+        from ..reports.figures import save_figure
 
         save_figure(api.mistakes_figure(run, predictions), given.mistakes)
         _note(f"Wrote {given.mistakes}")
@@ -191,7 +191,7 @@ def compare(given: arguments.Compare) -> int:
     if given.flips and not any(pair.only_first or pair.only_second for pair in comparison.pairs):
         _note("No image flips: there is nothing to draw.")
     elif given.flips:
-        from ..report.figures import save_figure
+        from ..reports.figures import save_figure
 
         save_figure(comparison.figure(), given.flips)
         _note(f"Wrote {given.flips}")
@@ -237,7 +237,7 @@ def predict(given: arguments.Predict) -> int:
 
 def _explain(given: arguments.Predict, files: list[str]) -> None:
     from .. import api
-    from ..report.figures import save_figure
+    from ..reports.figures import save_figure
 
     assert given.explain
     explanations = api.explain(
@@ -369,7 +369,7 @@ def _find_learning_rate(
 
     test = api.find_learning_rate(given.target, recipe=recipe, model=model, **changes)
     if given.out:
-        from ..report.figures import range_test_figure, save_figure
+        from ..reports.figures import range_test_figure, save_figure
 
         save_figure(range_test_figure(test), given.out)
         _note(f"Wrote {given.out}")
@@ -401,7 +401,7 @@ def _say_result(run: Run, as_json: bool) -> int:
 
 def _draw(given: arguments.Data, dataset: Any) -> Path:
     from ..data.order import epoch_order
-    from ..report.figures import pixel_image, sample_grid, save_figure
+    from ..reports.figures import pixel_image, sample_grid, save_figure
 
     if given.augment:
         return _draw_variants(given, dataset)
@@ -425,7 +425,7 @@ def _draw_variants(given: arguments.Data, dataset: Any) -> Path:
 
     from ..data.augment.preview import variants
     from ..data.dataset import Dataset
-    from ..report.figures import sample_grid, save_figure
+    from ..reports.figures import sample_grid, save_figure
 
     number = given.image or 0
     count = (given.samples or 32) - 1

@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from sartor.data.dataset import Dataset
 from sartor.errors import DataError, FileError, RunError, UsageError
 from sartor.evaluation.metrics import confusion_matrix, evaluate_sums
-from sartor.report.figures import (
+from sartor.reports.figures import (
     class_histogram,
     confusion_figure,
     learning_curves,
@@ -416,7 +416,7 @@ def test_a_notebook_shows_the_figure(figure):
 
 def test_drawing_loads_neither_pyplot_nor_torch():
     program = (
-        "import sys, sartor.report.figures as figures;"
+        "import sys, sartor.reports.figures as figures;"
         "figures.class_histogram({'train': [1, 2]}, ['cat', 'dog'])._repr_png_();"
         "print({'matplotlib.pyplot', 'torch', 'scipy', 'sklearn'} & set(sys.modules))"
     )

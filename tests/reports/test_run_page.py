@@ -18,9 +18,9 @@ from sartor.data.split import Split
 from sartor.evaluation.judgement import judge
 from sartor.evaluation.predictions import Predictions
 from sartor.models.summary import Row, Summary
-from sartor.report.contents import Document, Evidence, describe, mistakes_table
-from sartor.report.page import render
-from sartor.report.run_page import render_notebook, render_report
+from sartor.reports.contents import Document, Evidence, describe, mistakes_table
+from sartor.reports.page import render
+from sartor.reports.run_page import render_notebook, render_report
 
 _reading = importlib.util.spec_from_file_location("reading", Path(__file__).parent / "reading.py")
 assert _reading
@@ -222,13 +222,13 @@ class TestPage:
 
 class TestDocument:
     def test_is_strict_json_under_the_documented_keys(self, made: Make) -> None:
-        import sartor.report.contents
+        import sartor.reports.contents
 
         for settings in ({}, {"judged": False}, {"split": "val"}):
             document, _ = made(**settings)
             assert json.loads(json.dumps(document, allow_nan=False)) == document
             assert document["version"] == 1
-            words = sartor.report.contents.__doc__ or ""
+            words = sartor.reports.contents.__doc__ or ""
             listed = re.findall(r"^    ([a-z_]+(?:, [a-z_]+)*)  ", words, re.M)
             assert set(", ".join(listed).split(", ")) == set(document)
 

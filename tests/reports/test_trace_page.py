@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 import sartor
-from sartor.report.trace_page import short_number
-from sartor.report.trace_words import backward_words, forward_words, kind_of
+from sartor.reports.trace_page import short_number
+from sartor.reports.trace_words import backward_words, forward_words, kind_of
 
 VOID = {"meta", "link", "input", "img", "br"}
 CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
@@ -122,7 +122,7 @@ class TestHtml:
         assert "1*1 + 2*2 + 3*3 + 4*4 = 30" in traced.page()
 
     def test_the_terms_of_an_output_add_up_to_it(self, trace: sartor.Trace) -> None:
-        from sartor.report.trace_page import Terms, _terms
+        from sartor.reports.trace_page import Terms, _terms
 
         terms = _terms(trace)["linear5"]
         assert isinstance(terms, Terms)
@@ -207,7 +207,9 @@ class TestWords:
 
 
 def test_reports_import_no_torch() -> None:
-    code = "import sartor.report.trace_page, sartor.report.trace_figures, sys; print(*sys.modules)"
+    code = (
+        "import sartor.reports.trace_page, sartor.reports.trace_figures, sys; print(*sys.modules)"
+    )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert answer.returncode == 0, answer.stderr
     assert "torch" not in answer.stdout.split()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sartor.report.trace_pictures import Drawing, draw_output, draw_weight
+from sartor.reports.trace_pictures import Drawing, draw_output, draw_weight
 
 RNG = np.random.default_rng(0)
 WHITE = (255, 255, 255)

@@ -39,7 +39,7 @@ def render(template: str, *, sheets: Sequence[Sheet] = (), **values: Any) -> str
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("sartor.report"),
+        loader=PackageLoader("sartor.reports"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sartor.report.charts import (
+from sartor.reports.charts import (
     Axis,
     Series,
     coverage_chart,

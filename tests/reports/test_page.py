@@ -12,7 +12,7 @@ from jinja2 import UndefinedError
 from PIL import Image
 
 from sartor.errors import DataError
-from sartor.report.page import UInt8Array, _environment, make_sheet, picture_uri, render
+from sartor.reports.page import UInt8Array, _environment, make_sheet, picture_uri, render
 
 CHILD = """{% extends "base.html" %}
 {% from "parts.html" import section, picture %}

@@ -13,7 +13,7 @@ from sartor.inspection.check.finding import Finding, Item
 from sartor.inspection.check.report import CheckReport
 from sartor.inspection.check.running import run_checks
 from sartor.inspection.check.subject import Subject
-from sartor.report.check_page import MOST_LABELS, MOST_PICTURES, check_page
+from sartor.reports.check_page import MOST_LABELS, MOST_PICTURES, check_page
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sartor.errors import DataError
-from sartor.report.text import text_histogram
+from sartor.reports.text import text_histogram
 
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 

@@ -3,7 +3,7 @@ import pytest
 
 from sartor.data.dataset import Dataset
 from sartor.errors import DataError
-from sartor.report.flips import grouped_grid
+from sartor.reports.flips import grouped_grid
 
 
 @pytest.fixture(params=[1, 3])
