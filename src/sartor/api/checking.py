@@ -11,7 +11,7 @@ from ..data.dataset import Dataset
 from ..data.exclude import match, read_exclusions, without
 from ..data.prepare import Prepared, prepared
 from ..data.sources import as_asked, find_source
-from ..data.split import PARTS, Split, make_split
+from ..data.split import PARTS, Split
 from ..errors import DataError
 from ..inspection.check.files import unreadable
 from ..inspection.check.finding import Finding
@@ -21,6 +21,7 @@ from ..inspection.check.subject import Subject
 from ..inspection.check.table import chosen
 from ..recipe import Recipe
 from .notes import Sink, noting
+from .splitting import split_of
 
 
 def check(
@@ -82,14 +83,8 @@ def subject_of(dataset: Dataset, split: Split, *, seed: int = 0) -> Subject:
 
 
 def _subject(dataset: Dataset, recipe: Recipe, on_event: Sink | None) -> Subject:
-    seed = recipe.training.seed
-    split = make_split(
-        dataset,
-        val_fraction=recipe.data.val_fraction,
-        test_fraction=recipe.data.test_fraction,
-        seed=seed,
-    )
-    return replace(subject_of(dataset, split, seed=seed), note=noting(on_event))
+    subject = subject_of(dataset, split_of(recipe, dataset), seed=recipe.training.seed)
+    return replace(subject, note=noting(on_event))
 
 
 def _nothing_to_check(pictures: Prepared, error: DataError) -> CheckReport:

@@ -62,17 +62,22 @@ def test_the_finding_lists_them_from_the_least_trusted(
 ) -> None:
     answers = np.full((len(digits), 10), 0.04)
     answers[np.arange(len(digits)), digits.labels] = 0.64
-    for index, trust in ((7, 0.3), (500, 0.1), (90, 0.2)):
+    subject = subject_of(digits)
+    train, test = subject.split.train, subject.split.test
+    for index, trust in ((train[7], 0.3), (train[500], 0.1), (train[90], 0.2), (test[3], 0.2)):
         answers[index] = 0
         answers[index, digits.labels[index]] = trust
         answers[index, (digits.labels[index] + 1) % 10] = 1 - trust
     monkeypatch.setattr(labels, "probabilities", lambda *_, **__: answers.astype(np.float32))
-    finding = found(subject_of(digits), "labels")["probably wrong"]
-    assert [item.index for item in finding.items] == [500, 90, 7]
+    findings = found(subject, "labels")
+    assert list(findings) == ["probably wrong in train", "probably wrong in test"]
+    finding = findings["probably wrong in train"]
+    assert [item.index for item in finding.items] == train[[500, 90, 7]].tolist()
+    assert [item.index for item in findings["probably wrong in test"].items] == [test[3]]
     assert all(item.figures["probably_wrong"] for item in finding.items)
     assert finding.severity == "note"
     first = finding.items[0].figures
-    assert first["suggested"] == digits.classes[(digits.labels[500] + 1) % 10]
+    assert first["suggested"] == digits.classes[(digits.labels[train[500]] + 1) % 10]
     assert (first["trust"], first["confidence"]) == pytest.approx((0.1, 0.9))
 
 
@@ -107,7 +112,11 @@ def test_the_least_trusted_are_listed_besides() -> None:
         doubted=doubted,
         flagged=flagged,
     )
-    assert doubts.to_look_at().tolist() == np.argsort(trust)[[*range(LISTED), 150]].tolist()
+    order = np.argsort(trust)
+    everything = np.ones(count, bool)
+    assert doubts.to_look_at(everything).tolist() == order[[*range(LISTED), 150]].tolist()
+    few = np.isin(np.arange(count), order[[0, 1, 150, 151, 299]])
+    assert doubts.to_look_at(few).tolist() == order[[0, 1, 150, 151]].tolist()
 
 
 class TestFolds:

@@ -53,6 +53,8 @@ ALMOST_EQUAL = Alike(
     remedy="Look at each (--html FILE draws them), and correct the labels that are wrong.",
 )
 
+_TOGETHER = " Or keep copies on one side of the split: --duplicates together."
+
 
 def find(subject: Subject) -> Iterator[Finding]:
     """Copies with different labels, copies across parts, and copies within one part."""
@@ -113,7 +115,8 @@ def leaks(subject: Subject, clusters: Clusters, alike: Alike) -> Iterator[Findin
             summary=f"{pictures(leaked, f'{part} picture')} ({share:.2%}) {have} an {alike.word} "
             f"one in the {other} part: {part} figures may be too good by up to that much.",
             remedy="Leave the other copies out: --quarantine FILE lists them for "
-            "sartor fit --exclude FILE. Test pictures are never listed.",
+            "sartor fit --exclude FILE. Test pictures are never listed."
+            + (_TOGETHER if alike is EQUAL and _drawn(subject, part) else ""),
             items=subject.clustered(found),
             figures={"sets": len(found), "leaked": leaked, "share": share, "part": part},
         )
@@ -148,6 +151,12 @@ def repetitions(subject: Subject, clusters: Clusters, alike: Alike) -> Iterator[
         items=subject.clustered(found),
         figures={"sets": len(found), "spare": spare, "share": share, "by_part": by_part},
     )
+
+
+def _drawn(subject: Subject, part: str) -> bool:
+    """Whether sartor itself divided off a part, and not the source."""
+    given = {"test": subject.dataset.test, "val": subject.dataset.val}
+    return given[part] is None
 
 
 def _class_names(subject: Subject, cluster: Int64Array) -> tuple[str, ...]:

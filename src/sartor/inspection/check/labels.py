@@ -26,7 +26,7 @@ from .out_of_sample import FOLDS, Float32Array, probabilities
 from .subject import NotApplicableError, Subject
 
 LISTED = 100
-"""So many of the least trusted labels are listed, even where fewer are called probably wrong."""
+"""Of each part: so many of the least trusted labels, even where fewer are probably wrong."""
 FEWEST_IMAGES = 40
 """With fewer, a network knows too little to doubt anything."""
 
@@ -48,13 +48,16 @@ class Doubts:
     flagged: npt.NDArray[np.bool_]
     """Whether the label is probably wrong, bool (M,)."""
 
-    def to_look_at(self) -> Int64Array:
+    def to_look_at(self, among: npt.NDArray[np.bool_]) -> Int64Array:
         """Rows of probable errors and of the `LISTED` least trusted labels; the worst first.
 
         Where the network itself answers with the label, however unsure, nothing is to be looked at.
+
+        Args:
+            among: the rows that are asked about, bool (M,).
         """
         order = np.argsort(self.trust, kind="stable")
-        order = order[self.doubted[order]]
+        order = order[(self.doubted & among)[order]]
         worth = self.flagged[order]
         worth[:LISTED] = True
         return order[worth]
@@ -65,25 +68,30 @@ class Doubts:
 
 
 def find(subject: Subject) -> Iterator[Finding]:
-    """Probable label errors of all parts, the least trusted label first."""
+    """Probable label errors, a finding a part; the least trusted label first."""
     doubts = doubts_of(subject)
-    sure = int(doubts.flagged.sum())
-    if not sure:
-        return
-    rows = doubts.to_look_at()
-    share = sure / len(doubts.indices)
+    part_of = subject.parts[doubts.indices]
+    for number, part in enumerate(PARTS):
+        here = part_of == number
+        if (doubts.flagged & here).any():
+            yield _finding(subject, doubts, part, here)
+
+
+def _finding(subject: Subject, doubts: Doubts, part: str, here: npt.NDArray[np.bool_]) -> Finding:
     classes = subject.dataset.classes
-    flagged = doubts.indices[doubts.flagged]
-    by_part = {name: int((subject.parts[flagged] == n).sum()) for n, name in enumerate(PARTS)}
-    where = ", ".join(f"{count:,} in {part}" for part, count in by_part.items() if count)
-    yield Finding(
+    sure, rows = int((doubts.flagged & here).sum()), doubts.to_look_at(here)
+    share = sure / int(here.sum())
+    more = len(rows) - sure
+    return Finding(
         check="labels",
-        kind="probably wrong",
+        kind=f"probably wrong in {part}",
         severity=lighter(share),
-        summary=f"{pictures(sure, 'label')} ({share:.2%}) probably wrong, or of pictures that are "
-        f"hard to tell ({where}). Listed with them are the next ones that a network doubts, "
-        f"{len(rows):,} in all, the least trusted first.",
-        remedy="Look at them from the top (--html FILE draws them), and correct what is wrong. "
+        summary=f"{pictures(sure, 'label')} of the {part} part ({share:.2%}) probably wrong, or of "
+        "pictures that are hard to tell"
+        + (f"; the {more:,} that a network doubts next are listed too." if more else "."),
+        remedy="Look at them from the top (--html FILE draws them), and correct what is wrong."
+        if part == "test"
+        else "Look at them from the top (--html FILE draws them), and correct what is wrong. "
         "--quarantine-labels adds the probably wrong ones to the list for "
         "sartor fit --exclude FILE.",
         items=tuple(
@@ -97,7 +105,7 @@ def find(subject: Subject) -> Iterator[Finding]:
             )
             for row in rows.tolist()
         ),
-        figures={"probably_wrong": sure, "share": share, "by_part": by_part},
+        figures={"probably_wrong": sure, "share": share, "part": part},
     )
 
 
