@@ -111,7 +111,7 @@ def print_evaluation(evaluation: Evaluation, run: str) -> None:
     )
     table = _table("class")
     for heading in ("count", "accuracy", "95 % interval", "precision", "recall", "F1"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in evaluation.per_class:
         low, high = row.interval
         table.add_row(
