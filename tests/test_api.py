@@ -598,5 +598,8 @@ def test_a_learning_rate_is_suggested_without_a_run(
     found = sartor.find_learning_rate("digits", model=network, opt="adam")
     assert found.suggestion is not None
     assert 1e-4 < found.suggestion < 1
+    _, curve, suggestion = found.plot().axes[0].lines
+    assert curve.get_ydata().tolist() == list(found.smoothed)
+    assert set(suggestion.get_xdata()) == {found.suggestion}
     assert torch.equal(before, network[1].weight)
     assert not list(tmp_path.iterdir())

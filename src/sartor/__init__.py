@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .api import (
         Comparison,
+        Embedding,
         Explanation,
         Prediction,
         Report,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from .errors import Interrupted, SartorError, SartorWarning
     from .evaluation.metrics import Evaluation
     from .inspection.check.report import CheckReport
-    from .inspection.embedding import Embedding
     from .models.summary import Summary
     from .recipe import Recipe, load_recipe
 
@@ -51,7 +51,7 @@ _HOMES = {
     "CheckReport": "inspection.check.report",
     "Comparison": "api",
     "Dataset": "data.dataset",
-    "Embedding": "inspection.embedding",
+    "Embedding": "api",
     "Evaluation": "evaluation.metrics",
     "Explanation": "api",
     "Interrupted": "errors",

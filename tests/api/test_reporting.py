@@ -119,6 +119,16 @@ class TestFinal:
         assert page.count('<span class="point') == len(drawn["points"])
         assert page.count('<span class="point strange') == len(strangest)
 
+    def test_the_map_can_be_of_another_kind(self, judged: sartor.Report, tmp_path: Path) -> None:
+        folder = judged.path.parent
+        report = sartor.report(folder, split="val", map="tsne", out=tmp_path / "tsne.html")
+        assert report.document["map"]["method"] == "tsne"
+        expected = sartor.embed(folder, "val", method="tsne").points
+        drawn = [(point["x"], point["y"]) for point in report.document["map"]["points"]]
+        assert np.array(drawn) == pytest.approx(expected, abs=1e-3)
+        with pytest.raises(UsageError, match='did you mean "tsne"'):
+            sartor.report(folder, map="t-sne", out=tmp_path / "wrong.html")
+
     def test_it_shows_what_spoke_for_either_class_of_the_worst_mistakes(
         self, judged: sartor.Report
     ) -> None:

@@ -12,7 +12,6 @@ import torch
 import sartor
 from sartor.errors import DataError, MissingExtraError, UsageError
 from sartor.inspection.embedding import METHODS, lay_out, strangeness_of
-from sartor.reports.figures import embedding_figure
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +85,7 @@ def test_features_are_what_the_last_layer_is_given(trained: Path) -> None:
 
 def test_a_map_is_drawn_with_every_point(trained: Path) -> None:
     embedding = sartor.embed(trained, "val", limit=50)
-    axes = embedding_figure(embedding).axes[0]
+    axes = embedding.plot().axes[0]
     drawn = sum(len(dots.get_offsets()) for dots in axes.collections[:-1])
     assert drawn == len(embedding.points) == 50
 

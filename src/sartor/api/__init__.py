@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from .checking import check
     from .comparing import Comparison, compare
     from .explaining import Explanation, explain, explanations_figure
-    from .fitting import compose_recipe, find_learning_rate, fit, overfit_batch, resume
+    from .fitting import RangeTest, compose_recipe, find_learning_rate, fit, overfit_batch, resume
     from .judging import evaluate, mistakes_figure, predictions_of
     from .looking import load, summary
-    from .mapping import embed
+    from .mapping import Embedding, embed
     from .notes import Sink
     from .predicting import Picture, Prediction, predict, predict_readable
     from .reporting import Report, report
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from .tracing import Trace, trace
 
 _HOMES = {
+    "Embedding": "mapping",
     "Comparison": "comparing",
     "Explanation": "explaining",
     "Picture": "predicting",
     "Prediction": "predicting",
+    "RangeTest": "fitting",
     "Report": "reporting",
     "Run": "run",
     "SeedRuns": "seeds",
@@ -58,9 +60,11 @@ _HOMES = {
 
 __all__ = [
     "Comparison",
+    "Embedding",
     "Explanation",
     "Picture",
     "Prediction",
+    "RangeTest",
     "Report",
     "Run",
     "SeedRuns",

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -26,18 +26,32 @@ from ..runs.folder import RunFolder, create_run
 from ..runs.sinks import Recorder
 from ..runs.store import RUNS
 from ..training import engine
+from ..training import range_test as training_range
 from ..training.loop import Job, train
 from ..training.objective import untrained_loss
 from ..training.overfit import OverfitResult
 from ..training.overfit import overfit_batch as learn_by_heart
 from ..training.preflight import check_model, count_parameters
-from ..training.range_test import RangeTest, range_test
+from ..training.range_test import range_test
 from ..training.state import Checkpoint, Progress
 from .looking import dataset_for
 from .notes import Sink, tell, warn
 from .run import Run, as_run, load_checkpoint, with_weights
 from .splitting import doubts, imbalanced, split_of, unsettled
 from .suiting import suited
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class RangeTest(training_range.RangeTest):
+    """The loss over rising learning rates, and what it suggests."""
+
+    def plot(self) -> Figure:
+        """Loss over learning rates, with the suggestion where there is one."""
+        from ..reports.figures import range_test_figure
+
+        return range_test_figure(self)
 
 
 def fit(
@@ -158,13 +172,13 @@ def find_learning_rate(
     """The loss over rising learning rates, and a rate that it suggests; makes no run.
 
     Trains a copy of the network for at most 100 steps: a network given as an object, the random
-    numbers and the data stay as they are. `range_test_figure` in `sartor.reports.figures` draws it.
+    numbers and the data stay as they are.
     """
     dataset, wanted = _wanted(data, model, recipe, settings, None)
     job, resolved, _ = _assemble(wanted, dataset, model)
     _checked(job, resolved)
     with engine.tuned(resolved.training):
-        return range_test(job, said=said)
+        return RangeTest(**vars(range_test(job, said=said)))
 
 
 def compose_recipe(

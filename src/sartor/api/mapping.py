@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,11 +11,25 @@ from .. import assembly
 from ..data.dataset import Dataset
 from ..data.order import epoch_order
 from ..errors import UsageError
-from ..inspection.embedding import Embedding, features_of, lay_out, strangeness_of
+from ..inspection import embedding as inspection
+from ..inspection.embedding import features_of, lay_out, strangeness_of
 from ..training import engine
 from .run import Run, as_run
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 MOST_POINTS = 5_000
+
+
+class Embedding(inspection.Embedding):
+    """Every image of a split as a point; near means alike to the network."""
+
+    def plot(self) -> Figure:
+        """Every image as a dot in the colour of its class, the strangest ringed."""
+        from ..reports.figures import embedding_figure
+
+        return embedding_figure(self)
 
 
 def embed(

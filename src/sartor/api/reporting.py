@@ -20,14 +20,13 @@ from ..evaluation.judgement import Answers, judge
 from ..evaluation.predictions import Predictions
 from ..files import make_folder, write_text
 from ..inspection.attribution import METHODS as ATTRIBUTION_METHODS
-from ..inspection.embedding import Embedding
 from ..models.summary import Summary, summarize
 from ..reports.contents import Document, Evidence, Explained, describe, mistakes_table
 from ..reports.run_page import render_notebook, render_report
 from ..training.state import Checkpoint
 from .explaining import explain_images
 from .judging import predictions_of
-from .mapping import embed
+from .mapping import Embedding, embed
 from .notes import warn
 from .repeating import commands_to_repeat
 from .run import Run, as_run, load_checkpoint
@@ -77,6 +76,7 @@ def report(
     *,
     out: str | Path | None = None,
     checkpoint: str = "best",
+    map: str = "pca",
     data: Dataset | None = None,
     model: nn.Module | None = None,
 ) -> Report:
@@ -87,6 +87,7 @@ def report(
             is final: choose nothing by what they say.
         out: the page's file, if not in the run's folder; the other two are written beside it.
         checkpoint: "best" by the validation split (where there is none, the last), or "last".
+        map: how the images are laid out in two dimensions: pca, tsne or umap (extra `maps`).
 
     The temperature of the calibration is fitted on the validation split, whatever is judged.
 
@@ -98,7 +99,7 @@ def report(
     parts = opened.split()
     chosen = _chosen_split(parts, split)
     predictions = predictions_of(opened, chosen, checkpoint=checkpoint) if chosen else None
-    insights = _insights(opened, predictions, checkpoint) if predictions else (None, ())
+    insights = _insights(opened, predictions, checkpoint, map) if predictions else (None, ())
     return _write(opened, parts, predictions, page, checkpoint, *insights)
 
 
@@ -118,11 +119,15 @@ def report_of_training(run: Run) -> Report | None:
 
 
 def _insights(
-    run: Run, predictions: Predictions, checkpoint: str
+    run: Run, predictions: Predictions, checkpoint: str, method: str
 ) -> tuple[Embedding | None, tuple[Explained, ...]]:
     """A map of the split and reasons for the worst mistakes, where the network allows it."""
     try:
-        embedding = embed(run, predictions.split, limit=_POINTS, checkpoint=checkpoint)
+        embedding = embed(
+            run, predictions.split, method=method, limit=_POINTS, checkpoint=checkpoint
+        )
+    except UsageError:
+        raise
     except Exception as error:  # a network of the user's own may do anything
         warn([f"The report has no map: {_reason(error)}"])
         embedding = None

@@ -16,6 +16,7 @@ from ..training.settings import TrainingSettings
 SplitName = Literal["test", "val", "train"]
 JudgedSplitName = Literal["test", "val"]
 CheckpointName = Literal["best", "last"]
+MapName = Literal["pca", "tsne", "umap"]
 MethodName = Literal["occlusion", "integrated-gradients", "grad-cam"]
 
 
@@ -210,6 +211,8 @@ class Report:
     """Weights of the best epoch (by the validation split; without one, the last) or the last."""
     out: Path | None = None
     """The page's file (.html), if not in the run's folder; the others are written beside it."""
+    map: MapName = "pca"
+    """How the images are laid out by what the network sees; umap needs the extra maps."""
     json: bool = False
     """What report.json holds, as one line."""
 

@@ -206,7 +206,9 @@ def report(given: arguments.Report) -> int:
     """Write a run's report."""
     from .. import api
 
-    made = api.report(given.run, given.split, out=given.out, checkpoint=given.checkpoint)
+    made = api.report(
+        given.run, given.split, out=given.out, checkpoint=given.checkpoint, map=given.map
+    )
     if given.json:
         _print_json(made.to_json())
     else:
