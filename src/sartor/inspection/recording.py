@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from ..models.summary import tensors_in
+
 # They change where or how numbers lie in memory, not what they are.
 _SILENT = {"clone", "contiguous", "cpu", "cuda", "float", "to", "type", "type_as"}
 _PROPERTIES = {"H", "T", "mH", "mT"}
@@ -116,7 +118,7 @@ class Recording(TorchFunctionMode):
             if self._inside:
                 self._inside[-1].calls_others = True
             else:
-                self._mark(_tensors((args, kwargs)))
+                self._mark(tensors_in((args, kwargs)))
             childless = next(module.children(), None) is None
             opaque = childless and (bool(self._inside) or _is_from_torch(module))
             self._inside.append(_Frame(module, self._kept_input((args, kwargs)), opaque))
@@ -128,20 +130,20 @@ class Recording(TorchFunctionMode):
             calls = frame.calls if shown and frame.calls else [self._module_call(frame, output)]
             above = self._inside[-1].calls if self._inside else self._calls
             above += [call for call in calls if call is not None]
-            self._mark(_tensors(output))
+            self._mark(tensors_in(output))
 
     def __torch_function__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if not (self._inside and self._listening):
             return func(*args, **kwargs)
-        flowing = any(id(one) in self._seen for one in _tensors((args, kwargs)))
+        flowing = any(id(one) in self._seen for one in tensors_in((args, kwargs)))
         name = _function_name(func) if flowing and not self._inside[-1].opaque else ""
         before = self._kept_input((args, kwargs)) if name else None
         result = func(*args, **kwargs)
         if name:
             self._add_function_call(name, before, args, kwargs, result)
         if flowing:
-            self._mark(_tensors(result))
+            self._mark(tensors_in(result))
         return result
 
     def _module_call(self, frame: _Frame, output: Any) -> Call | None:
@@ -196,7 +198,7 @@ class Recording(TorchFunctionMode):
         weight: Any,
         bias: Any,
     ) -> Call | None:
-        first = next((one for one in _tensors(output) if one.is_floating_point()), None)
+        first = next((one for one in tensors_in(output) if one.is_floating_point()), None)
         if first is None or not first.numel():
             return None
         call = Call(
@@ -215,7 +217,7 @@ class Recording(TorchFunctionMode):
         return call
 
     def _kept_input(self, values: Any) -> Tensor | None:
-        first = next((one for one in _tensors(values) if id(one) in self._seen), None)
+        first = next((one for one in tensors_in(values) if id(one) in self._seen), None)
         return None if first is None else self._kept(first)
 
     def _kept(self, tensor: Tensor) -> Tensor:
@@ -238,17 +240,6 @@ class Recording(TorchFunctionMode):
             yield
         finally:
             self._listening = listening
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """Every tensor in nested tuples, lists and dictionaries."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple | list):
-        for one in value:
-            yield from _tensors(one)
-    elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
 
 
 def _function_name(func: Any) -> str:

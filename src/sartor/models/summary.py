@@ -259,26 +259,26 @@ def _forward(model: nn.Module, images: Tensor, recorder: _Recorder) -> object:
         ) from error
 
 
-def _tensors(value: object) -> Iterator[Tensor]:
+def tensors_in(value: object) -> Iterator[Tensor]:
     """Every tensor in nested tuples, lists and dictionaries."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, tuple | list):
         for one in value:
-            yield from _tensors(one)
+            yield from tensors_in(one)
     elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
+        yield from tensors_in(list(value.values()))
 
 
 def _shape_of(value: object) -> Shape:
-    return next((tuple(tensor.shape) for tensor in _tensors(value)), ())
+    return next((tuple(tensor.shape) for tensor in tensors_in(value)), ())
 
 
 def _new_bytes(inputs: object, outputs: object) -> int:
     """The size of the outputs, without those that lie in the memory of an input."""
     # A tensor without memory, as on the meta device, has the address 0.
-    known = {one.untyped_storage().data_ptr() for one in _tensors(inputs)} - {0}
-    new = (one for one in _tensors(outputs) if one.untyped_storage().data_ptr() not in known)
+    known = {one.untyped_storage().data_ptr() for one in tensors_in(inputs)} - {0}
+    new = (one for one in tensors_in(outputs) if one.untyped_storage().data_ptr() not in known)
     return sum(one.nbytes for one in new)
 
 
