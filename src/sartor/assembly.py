@@ -68,6 +68,8 @@ def resolve(
             "batch_size": len(split.train) if training.batch_size == "all" else training.batch_size,
             "device": choose_device(training.device),
             "threads": engine.chosen_threads(training.threads),
+            "amp_dtype": engine.chosen_precision(training.amp_dtype),
+            "engine": engine.chosen_engine(training.engine),
             "augment": vocabulary.canonical(training.augment),
         }
     )
@@ -146,10 +148,7 @@ def prepare_material(recipe: Recipe, dataset: Dataset, split: Split) -> tuple[Ma
 def place_network(model: nn.Module, recipe: Recipe) -> tuple[nn.Module, Recipe]:
     """The network on the device in the layout that suits it, and the recipe that says which."""
     layout = engine.chosen_memory_format(recipe.training.memory_format, model)
-    model = model.to(recipe.training.device)
-    if layout == "channels-last":
-        # The stubs of nn.Module.to do not know its keyword memory_format.
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = engine.laid_out(model.to(recipe.training.device), layout)
     return model, recipe.with_settings({"memory_format": layout})
 
 

@@ -70,6 +70,8 @@ class Started:
     """Loss of a network that knows nothing: ln(classes) for cross-entropy."""
     imbalanced: bool = False
     """Whether classes differ so much in size that the accuracy of all images hides small ones."""
+    engine: str = ""
+    """What was measured of engines and chosen, in a line; empty where nothing was."""
 
 
 @dataclass(frozen=True, kw_only=True)

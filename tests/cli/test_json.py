@@ -200,6 +200,7 @@ class TestShowAndRuns:
             "history": list,
             "weights_sha256": str,
             "split_sha256": str,
+            "engine": NONE,
         }
         check(document, contract)
         for row in document["history"]:

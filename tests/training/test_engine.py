@@ -45,3 +45,21 @@ def test_tuned_leaves_threads_and_random_numbers_as_they_were(fails: bool) -> No
         use()
     assert torch.get_num_threads() == 1
     assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels-last"])
+def test_weights_lie_as_in_a_fresh_network_wherever_they_lay_before(layout: str) -> None:
+    """Strides of sides of length 1 included, for they decide which kernel is taken."""
+    shapes = [(6, 1, 5, 5), (4, 3, 1, 1), (4, 3, 3, 3)]
+    networks = [nn.ParameterList(torch.arange(float(torch.Size(s).numel())).view(s) for s in shapes)
+                for _ in range(3)]  # fmt: skip
+    fresh, moved, turned = networks
+    engine.laid_out(fresh, layout)
+    engine.laid_out(engine.laid_out(moved, "channels-last"), layout)
+    for parameter in turned.parameters():
+        parameter.data = parameter.data.transpose(2, 3).contiguous().transpose(2, 3)
+    engine.laid_out(turned, layout)
+    for one, *others in zip(*(network.parameters() for network in networks), strict=True):
+        for other in others:
+            assert other.stride() == one.stride()
+            assert torch.equal(other, one)

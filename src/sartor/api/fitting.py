@@ -39,6 +39,7 @@ from .notes import Sink, tell, warn
 from .run import Run, as_run, load_checkpoint, with_weights
 from .splitting import doubts, imbalanced, split_of, unsettled
 from .suiting import suited
+from .tuning import Tuning, tune
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,6 +89,9 @@ def fit(
     job, resolved, material = _assemble(wanted, dataset, model)
     loss, warned = _checked(job, resolved)
     warn([*doubts(resolved, dataset, material.split), *warned])
+    tuning = tune(wanted, job, resolved, material)
+    if tuning:
+        job, resolved = _with_engine(tuning, job, resolved, material)
     folder = create_run(
         None if out is None else Path(out), f"{dataset.name}-{_short_name(resolved)}", RUNS
     )
@@ -97,10 +101,10 @@ def fit(
         if check:
             _check(folder, resolved, dataset, material.split, on_event)
         resolved = _keep_exclusions(folder, resolved, dataset)
-        _write_beginnings(folder, resolved, material.split)
+        _write_beginnings(folder, resolved, material.split, tuning)
         sink = _sink(folder, on_event)
         progress = Progress(seconds=time.perf_counter() - ready)
-        sink(_started(folder, job, resolved, material, progress, loss))
+        sink(_started(folder, job, resolved, material, progress, loss, tuning))
         _train(folder, job, progress, sink)
         run = Run(folder, dataset=dataset, network=model if isinstance(model, nn.Module) else None)
         if report:
@@ -239,6 +243,14 @@ def _assemble(
 def _checked(job: Job, recipe: Recipe) -> tuple[float, list[str]]:
     with engine.tuned(recipe.training):
         return check_model(job, assembly.first_batch(job))
+
+
+def _with_engine(
+    tuning: Tuning, job: Job, recipe: Recipe, material: assembly.Material
+) -> tuple[Job, Recipe]:
+    """The same job with the engine that was chosen."""
+    network, recipe = assembly.place_network(job.model, recipe.with_settings(vars(tuning.engine)))
+    return assembly.make_job(recipe, material, network), recipe
 
 
 def _continue(
@@ -382,12 +394,16 @@ def _keep_exclusions(folder: RunFolder, recipe: Recipe, dataset: Dataset) -> Rec
     return recipe.with_settings({"exclude": str(folder.excluded_path.absolute())})
 
 
-def _write_beginnings(folder: RunFolder, recipe: Recipe, split: Split) -> None:
+def _write_beginnings(
+    folder: RunFolder, recipe: Recipe, split: Split, tuning: Tuning | None
+) -> None:
     """Everything from which the run could be made again, before its first step."""
     if is_custom(recipe.model.model):
         write_bytes(folder.model_source_path, source_of(recipe.model.model))
     write_bytes(folder.split_path, split.to_bytes())
     write_json(folder.path / "environment.json", describe_environment())
+    if tuning:
+        write_json(folder.engine_path, tuning.document)
     folder.write_status("running")
     # Last, for it makes the folder a run.
     write_text(folder.recipe_path, recipe.to_toml())
@@ -400,6 +416,7 @@ def _started(
     material: assembly.Material,
     progress: Progress,
     loss: float | None,
+    tuning: Tuning | None = None,
 ) -> Started:
     training, split = recipe.training, material.split
     return Started(
@@ -421,6 +438,7 @@ def _started(
         untrained_loss=loss,
         expected_loss=untrained_loss(training.loss, job.num_classes),
         imbalanced=imbalanced(material.dataset, split),
+        engine=tuning.line if tuning else "",
     )
 
 

@@ -139,6 +139,8 @@ def opening_lines(started: Started) -> list[str]:
         f"{started.num_classes} classes",
         f"{started.model}: {started.parameters:,} parameters; {machine}",
     ]
+    if started.engine:
+        lines.append(started.engine)
     if started.untrained_loss is not None:
         lines.append(
             f"untrained loss {started.untrained_loss:.3f}; knowing nothing of "

@@ -88,6 +88,8 @@ def print_run(description: dict[str, Any], recipe: str) -> None:
     shown = f", weights {weights[:16]}" if weights else ""
     print(f"{description['run']}: {description['status']}{shown}\n")
     print(recipe)
+    if description["engine"]:
+        print(f"{description['engine'].get('line', '')}\n")
     history = description["history"]
     balanced = any(map(_hides_small_classes, history))
     for row in history:

@@ -150,6 +150,7 @@ def show(given: arguments.Show) -> int:
         "history": run.history,
         "weights_sha256": weights,
         "split_sha256": _hash_or_none(lambda: run.split_sha256),
+        "engine": run.folder.engine(),
     }
     if given.json:
         _print_json(description)

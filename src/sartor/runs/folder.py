@@ -93,6 +93,16 @@ class RunFolder:
         found = _read_json(self.path / "environment.json")
         return found if isinstance(found, dict) else {}
 
+    @property
+    def engine_path(self) -> Path:
+        """What was measured before the first step, and which engine was chosen."""
+        return self.path / "engine.json"
+
+    def engine(self) -> dict[str, Any] | None:
+        """What `engine_path` holds; None where nothing was measured or it cannot be read."""
+        found = _read_json(self.engine_path)
+        return found if isinstance(found, dict) else None
+
     def read_recipe_text(self) -> str:
         """The resolved recipe's TOML.
 

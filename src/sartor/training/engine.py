@@ -1,4 +1,4 @@
-"""How the machine is used: threads, and the layout of images in memory.
+"""How the machine is used: threads, the layout of images in memory, precision.
 
 Tiny numbers are not flushed to zero: PyTorch can ask that of one thread alone, so the bits would
 depend on which threads of the process are older than the wish.
@@ -8,20 +8,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from .settings import TrainingSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """One way to use the machine; each field is a resolved setting of the same name."""
+
+    memory_format: str
+    amp_dtype: str
+    threads: int
+    engine: str
+
+    @classmethod
+    def of(cls, settings: TrainingSettings) -> Engine:
+        """The one that resolved settings name."""
+        return cls(
+            memory_format=settings.memory_format,
+            amp_dtype=settings.amp_dtype,
+            threads=chosen_threads(settings.threads),
+            engine=settings.engine,
+        )
 
 
 def chosen_memory_format(wish: str, model: nn.Module) -> str:
     """For "auto": channels-last for convolutions, whose kernels and pooling like it best."""
     if wish != "auto":
         return wish
-    return (
-        "channels-last" if any(isinstance(m, nn.Conv2d) for m in model.modules()) else "contiguous"
-    )
+    return "channels-last" if has_convolutions(model) else "contiguous"
+
+
+def has_convolutions(model: nn.Module) -> bool:
+    """Whether the layout of images matters to a model."""
+    return any(isinstance(module, nn.Conv2d) for module in model.modules())
 
 
 def chosen_threads(wish: int | None) -> int:
@@ -29,9 +54,33 @@ def chosen_threads(wish: int | None) -> int:
     return wish or torch.get_num_threads()
 
 
+def chosen_precision(wish: str) -> str:
+    """For "auto", as long as nothing was measured: float32."""
+    return "float32" if wish == "auto" else wish
+
+
+def chosen_engine(wish: str) -> str:
+    """For "auto", as long as nothing was measured: plain."""
+    return "plain" if wish == "auto" else wish
+
+
 def torch_memory_format(name: str) -> torch.memory_format:
     """The constant of PyTorch's for a resolved memory format."""
     return torch.channels_last if name == "channels-last" else torch.contiguous_format
+
+
+def laid_out(model: nn.Module, memory_format: str) -> nn.Module:
+    """The model itself, its weights in that layout, whatever their layout was before."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if not is_lazy(tensor) and tensor.ndim == 4:
+            # Through the plain layout, for the strides of a side of length 1 tell kernels apart.
+            plain = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+            if tensor.stride() != plain.stride():
+                tensor.data = plain.copy_(tensor.data)
+    if memory_format == "channels-last":
+        # The stubs of nn.Module.to do not know its keyword memory_format.
+        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return model
 
 
 @contextmanager

@@ -182,7 +182,7 @@ def logits_of(
 
 def precision(settings: TrainingSettings) -> AbstractContextManager[object]:
     """The arithmetic of the forward pass."""
-    if settings.amp_dtype == "float32":
+    if settings.amp_dtype in ("float32", "auto"):
         return nullcontext()
     return torch.autocast(settings.device, dtype=torch.bfloat16)
 

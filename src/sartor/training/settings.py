@@ -11,8 +11,9 @@ OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 SCHEDULES = ("constant", "cosine", "onecycle", "step")
 LOSSES = ("cross-entropy", "mse", "bce")
 DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16")
 MEMORY_FORMATS = ("auto", "contiguous", "channels-last")
+ENGINES = ("auto", "plain")
 MONITORS = ("val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_loss")
 SAMPLERS = ("every", "balanced")
 
@@ -86,11 +87,16 @@ class TrainingSettings:
     device: Annotated[str, OneOf("device", DEVICES)] = "auto"
     """auto (cuda, else mps, else cpu), cpu, cuda or mps."""
     amp_dtype: Annotated[str, OneOf("precision", PRECISIONS)] = "float32"
-    """Arithmetic of the forward pass: float32 or bfloat16."""
+    """Arithmetic of the forward pass: float32, bfloat16, or auto (bfloat16 where it is measured to
+    be clearly faster)."""
     memory_format: Annotated[str, OneOf("memory format", MEMORY_FORMATS)] = "auto"
     """Layout of images: contiguous, channels-last, or auto (channels-last for convolutions)."""
     threads: Annotated[int | None, Range(1, 1_024)] = None
     """Processor threads; default: all cores. Kept in the run: the order of sums depends on it."""
+    engine: Annotated[str, OneOf("engine", ENGINES)] = "auto"
+    """auto: where training takes long enough to repay it, measure which memory format, number of
+    threads and, with --amp-dtype auto, precision are fastest here; what is set is kept. plain:
+    measure nothing."""
     workers: Annotated[int, Range(0, 1_024)] = 0
     """Threads that prepare batches ahead of the step that needs them."""
 

@@ -1,0 +1,230 @@
+"""Chooses the engine of a training: by measuring, or as it was measured before.
+
+What was measured stays in the cache, so that a second training takes the same choice: whatever
+decides it is written there once, and the decision is a function of that and of the number of steps.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from .. import assembly
+from ..data.catalogue import cache_home
+from ..errors import FileError
+from ..files import explain_os_errors, make_folder, sha256_of, write_json
+from ..recipe import Recipe
+from ..runs.environment import processor
+from ..training import tuning
+from ..training.engine import Engine
+from ..training.loop import Job
+from ..training.tuning import Measurement, Timing
+
+FORMAT = 1
+_FEWEST_STEPS = 800
+"""In fewer steps, turns of all engines would be a larger part of the training than `_SHARE`."""
+_SHORTEST_SECONDS = 10.0
+_SHARE = 0.05
+_MOST_SECONDS = 2.0
+_MOST_BYTES = 2**31
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """What was chosen, and why."""
+
+    engine: Engine
+    line: str
+    """For people."""
+    document: dict[str, Any]
+    """For engine.json."""
+
+
+def tune(wanted: Recipe, job: Job, recipe: Recipe, material: assembly.Material) -> Tuning | None:
+    """The engine for a training; None where training is too short to measure, or nothing is open.
+
+    The job stays as it is, bit for bit.
+
+    Args:
+        wanted: the recipe before it was resolved, which tells what is open.
+    """
+    free = _open_settings(wanted)
+    steps = len(job.batches) * job.settings.last_epoch
+    if wanted.training.engine != "auto" or steps < _FEWEST_STEPS:
+        return None
+    default = Engine.of(job.settings)
+    engines = tuning.choices(default, free, job.model)
+    threads = tuning.fewer_threads(default, free)
+    if len(engines) + len(threads) < 2 or _copies_bytes(job, len(engines)) > _MOST_BYTES:
+        return None
+    facts = _facts(wanted, job, recipe)
+
+    def job_of(one: Engine) -> Job:
+        return _trial(one, job, recipe, material)
+
+    try:
+        with _kept(facts) as kept:
+            if "seconds_a_step" not in kept:
+                kept["seconds_a_step"] = tuning.seconds_a_step(job_of(default))
+            expected = steps * kept["seconds_a_step"]
+            if expected < _SHORTEST_SECONDS:
+                return None
+            before = "measured" in kept
+            if not before:
+                seconds = min(_MOST_SECONDS, _SHARE * expected)
+                kept["measured"] = asdict(tuning.measure(engines, threads, job_of, seconds))
+    except FileError:
+        # What cannot be kept would be chosen anew, perhaps differently, by the next training.
+        return None
+    except Exception:  # whatever a network of the user's own may leave with
+        # Where it cannot be copied, nothing is measured; of a failing step, training will tell.
+        return None
+    return _tuning(_measurement(kept["measured"]), facts, before)
+
+
+def _tuning(measured: Measurement, facts: dict[str, Any], before: bool) -> Tuning:
+    chosen = tuning.fastest(measured.timings)
+    line = _line(chosen, measured, before)
+    document = {
+        "format": FORMAT,
+        "line": line,
+        "chosen": asdict(chosen.engine),
+        "measured_before": before,
+        "measured": asdict(measured),
+        "for": facts,
+    }
+    return Tuning(engine=chosen.engine, line=line, document=document)
+
+
+def _line(chosen: Timing, measured: Measurement, before: bool) -> str:
+    """What is new and how much faster it is, in at most 80 columns."""
+    when = "before" if before else f"in {measured.seconds:.1f} s"
+    default = measured.timings[0].engine
+    names = tuning.differing(default, chosen.engine)
+    if not names:
+        return f"engine: the usual is the fastest of {len(measured.timings)} (measured {when})"
+    new, old = (_shown(one, names) for one in (chosen.engine, default))
+    line = f"engine: {new}; {chosen.times_as_fast:.1f} times as fast"
+    lines = (f"{line} as {old} (measured {when})", f"{line} (measured {when})", f"{line} ({when})")
+    return next((each for each in lines if len(each) <= 80), line)
+
+
+def _shown(one: Engine, names: Sequence[str]) -> str:
+    """The named settings of an engine."""
+    threads = f"{one.threads} thread{'s' if one.threads > 1 else ''}"
+    shown = {**asdict(one), "threads": threads}
+    return ", ".join(shown[name] for name in names)
+
+
+def _open_settings(wanted: Recipe) -> set[str]:
+    """Settings that their user left to be chosen."""
+    training = wanted.training
+    asked = {
+        "memory_format": training.memory_format == "auto",
+        "amp_dtype": training.amp_dtype == "auto",
+        "threads": training.threads is None and training.device != "cuda",
+    }
+    return {name for name, is_open in asked.items() if is_open}
+
+
+def _trial(one: Engine, job: Job, recipe: Recipe, material: assembly.Material) -> Job:
+    """The job that `fit` would make with an engine, on a copy of the model."""
+    chosen = recipe.with_settings(asdict(one))
+    model, chosen = assembly.place_network(copy.deepcopy(job.model), chosen)
+    return assembly.make_job(chosen, material, model)
+
+
+def _copies_bytes(job: Job, count: int) -> int:
+    """Memory of so many copies: weights, gradients, and two averages of the optimizer."""
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in job.model.parameters())
+    return 4 * weights * count
+
+
+def _facts(wanted: Recipe, job: Job, recipe: Recipe) -> dict[str, Any]:
+    """Everything that may decide what is fastest; equal facts, equal choice."""
+    settings = job.settings
+    return {
+        "format": FORMAT,
+        "torch": torch.__version__,
+        "device": _device_name(settings.device),
+        "cores": _cores(),
+        "threads": settings.threads,
+        "open": sorted(_open_settings(wanted)),
+        "settings": asdict(Engine.of(settings)),
+        "model": recipe.model.model,
+        "structure": sha256_of(_structure(job).encode()),
+        "input": [recipe.preprocess.channels, *recipe.preprocess.image_size],
+        "batch_size": settings.batch_size,
+        "grad_accum_steps": settings.grad_accum_steps,
+        "workers": settings.workers,
+        "augment": list(settings.augment),
+        "opt": settings.opt,
+        "loss": settings.loss,
+    }
+
+
+def _structure(job: Job) -> str:
+    shapes = [f"{name} {tuple(tensor.shape)}" for name, tensor in job.model.state_dict().items()]
+    return "\n".join([repr(job.model), *shapes])
+
+
+def _device_name(device: str) -> str:
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{processor()}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+@contextmanager
+def _kept(facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What was measured for these facts; what is added is kept. One process at a time.
+
+    Raises:
+        FileError: the cache cannot be written.
+    """
+    folder = make_folder(cache_home() / "engines")
+    path = folder / f"{sha256_of(json.dumps(facts, sort_keys=True).encode())[:32]}.json"
+    with explain_os_errors(f"lock {path}"):
+        lock = FileLock(path.with_suffix(".lock"))
+        lock.acquire()
+    try:
+        kept = _read(path)
+        known = set(kept)
+        yield kept
+        if set(kept) != known:
+            write_json(path, {**kept, "for": facts})
+    finally:
+        lock.release()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        kept = json.loads(path.read_bytes())
+        _measurement(kept["measured"]) if "measured" in kept else float(kept["seconds_a_step"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+    return dict(kept)
+
+
+def _measurement(kept: Mapping[str, Any]) -> Measurement:
+    return Measurement(
+        timings=tuple(
+            Timing(**{**timing, "engine": Engine(**timing["engine"])}) for timing in kept["timings"]
+        ),
+        left_out=tuple((Engine(**one), reason) for one, reason in kept["left_out"]),
+        seconds=kept["seconds"],
+    )

@@ -1,0 +1,211 @@
+"""The engine of a training: chosen once, kept, said, and never against what was asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sartor
+from sartor.api import tuning as api_tuning
+from sartor.training import tuning
+from sartor.training.engine import Engine
+from sartor.training.tuning import Measurement, Timing
+
+SMALL: dict[str, Any] = {
+    "model": "lenet",
+    "model_kwargs": {"channels": (2, 3), "hidden": (8,)},
+    "epochs": 2,
+    "threads": 1,
+    "check": False,
+    "report": False,
+    "seed": 3,
+}
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[Engine]]:
+    """Measure even short trainings, in a cache of their own, and find contiguous the fastest.
+
+    The list fills with the engines of every race.
+    """
+    monkeypatch.setenv("SARTOR_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(api_tuning, "_FEWEST_STEPS", 1)
+    monkeypatch.setattr(api_tuning, "_SHORTEST_SECONDS", 0.0)
+    races: list[list[Engine]] = []
+    really = tuning.measure
+
+    def measure(engines: Any, threads: Any, job_of: Any, seconds: float) -> Measurement:
+        races.append(list(engines))
+        found = really(engines, threads, job_of, min(seconds, 0.02))
+        timings = [
+            Timing(
+                engine=timing.engine,
+                seconds_a_step=timing.seconds_a_step,
+                times_as_fast=1.5 if timing.engine.memory_format == "contiguous" else 1.0,
+                rounds=timing.rounds,
+            )
+            for timing in found.timings
+        ]
+        return Measurement(timings=tuple(timings), left_out=found.left_out, seconds=1.25)
+
+    monkeypatch.setattr(tuning, "measure", measure)
+    return races
+
+
+def test_the_choice_is_kept_said_and_taken_again(
+    measured: list[list[Engine]], tmp_path: Path
+) -> None:
+    said: list[str] = []
+
+    def listen(event: Any) -> None:
+        if isinstance(event, sartor.events.Started):
+            said.append(event.engine)
+
+    one = sartor.fit("digits", out=tmp_path / "one", on_event=listen, **SMALL)
+    assert one.recipe.training.memory_format == "contiguous"
+    assert one.recipe.training.engine == "plain"
+    two = sartor.fit("digits", out=tmp_path / "two", on_event=listen, **SMALL)
+    assert len(measured) == 1, "the second takes what the first measured"
+    assert two.recipe == one.recipe
+    assert two.weights_sha256 == one.weights_sha256
+    assert said == [
+        "engine: contiguous; 1.5 times as fast as channels-last (measured in 1.2 s)",
+        "engine: contiguous; 1.5 times as fast as channels-last (measured before)",
+    ]
+    document = json.loads((one.path / "engine.json").read_text())
+    assert document["line"] == said[0]
+    assert document["chosen"] == {
+        "memory_format": "contiguous",
+        "amp_dtype": "float32",
+        "threads": 1,
+        "engine": "plain",
+    }
+    assert {row["engine"]["memory_format"] for row in document["measured"]["timings"]} == {
+        "contiguous",
+        "channels-last",
+    }
+
+
+def test_a_named_choice_makes_the_same_weights(
+    measured: list[list[Engine]], tmp_path: Path
+) -> None:
+    """Measuring leaves no trace: the same as if the choice had been asked for."""
+    tuned = sartor.fit("digits", out=tmp_path / "tuned", **SMALL)
+    asked = sartor.fit(
+        "digits", out=tmp_path / "asked", engine="plain", memory_format="contiguous", **SMALL
+    )
+    again = sartor.fit(recipe=tuned.path / "recipe.toml", out=tmp_path / "again", report=False)
+    assert len(measured) == 1
+    assert tuned.weights_sha256 == asked.weights_sha256 == again.weights_sha256
+    assert again.recipe == tuned.recipe
+
+
+def test_a_resumed_run_keeps_it(measured: list[list[Engine]], tmp_path: Path) -> None:
+    whole = sartor.fit("digits", out=tmp_path / "whole", **SMALL | {"sched": "constant"})
+    begun = sartor.fit(
+        "digits", out=tmp_path / "begun", **SMALL | {"sched": "constant", "epochs": 1}
+    )
+    races = len(measured)
+    resumed = sartor.resume(begun, epochs=2, report=False)
+    assert len(measured) == races
+    assert resumed.weights_sha256 == whole.weights_sha256
+
+
+def test_what_was_asked_for_is_never_replaced(measured: list[list[Engine]], tmp_path: Path) -> None:
+    for number, given in enumerate(
+        [{"memory_format": "channels-last"}, {"engine": "plain"}, {"engine": "plain", "threads": 1}]
+    ):
+        run = sartor.fit("digits", out=tmp_path / str(number), **SMALL | given)
+        assert run.recipe.training.memory_format == "channels-last"
+        assert not (run.path / "engine.json").exists()
+    assert measured == []
+
+
+def test_bfloat16_is_tried_only_where_it_is_allowed(
+    measured: list[list[Engine]], tmp_path: Path
+) -> None:
+    run = sartor.fit("digits", out=tmp_path / "float", **SMALL)
+    assert {one.amp_dtype for one in measured[-1]} == {"float32"}
+    assert run.recipe.training.amp_dtype == "float32"
+    sartor.fit("digits", out=tmp_path / "auto", amp_dtype="auto", **SMALL)
+    assert {one.amp_dtype for one in measured[-1]} == {"float32", "bfloat16"}
+
+
+@pytest.mark.parametrize(
+    "other", [{"batch_size": 32}, {"opt": "sgd"}, {"augment": "flip"}, {"model": "resnet8"}]
+)
+def test_another_training_is_measured_anew(
+    measured: list[list[Engine]], tmp_path: Path, other: dict[str, Any]
+) -> None:
+    sartor.fit("digits", out=tmp_path / "one", **SMALL)
+    settings = SMALL | other
+    if "model" in other:
+        settings.pop("model_kwargs")
+    sartor.fit("digits", out=tmp_path / "other", **settings)
+    assert len(measured) == 2
+
+
+def test_short_trainings_measure_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SARTOR_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(tuning, "measure", None)
+    monkeypatch.setattr(api_tuning, "_FEWEST_STEPS", 1)
+    for number in range(2):
+        run = sartor.fit("digits", out=tmp_path / str(number), **SMALL)
+        assert run.recipe.training.memory_format == "channels-last"
+        assert not (run.path / "engine.json").exists()
+    (kept,) = (tmp_path / "home" / "engines").glob("*.json")
+    assert json.loads(kept.read_text())["seconds_a_step"] > 0, "so that the next decides the same"
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"seconds_a_step": "x"}', '{"measured": {}}', "[]"])
+def test_a_damaged_cache_is_measured_anew(
+    measured: list[list[Engine]], tmp_path: Path, content: str
+) -> None:
+    sartor.fit("digits", out=tmp_path / "one", **SMALL)
+    (kept,) = (tmp_path / "home" / "engines").glob("*.json")
+    kept.write_text(content)
+    run = sartor.fit("digits", out=tmp_path / "two", **SMALL)
+    assert len(measured) == 2
+    assert run.recipe.training.memory_format == "contiguous"
+
+
+def test_a_cache_that_cannot_be_written_leaves_the_usual(
+    measured: list[list[Engine]], tmp_path: Path
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "engines").write_text("in the way")
+    run = sartor.fit("digits", out=tmp_path / "run", **SMALL)
+    assert run.recipe.training.memory_format == "channels-last"
+    assert measured == []
+
+
+@pytest.mark.usefixtures("measured")
+def test_show_says_it(tmp_path: Path, command: Callable[..., Any]) -> None:
+    run = sartor.fit("digits", out=tmp_path / "run", **SMALL)
+    shown = command("show", run.path)
+    assert "1.5 times as fast as channels-last" in shown.out
+    document = command("show", run.path, "--json").document
+    assert document["engine"]["chosen"]["memory_format"] == "contiguous"
+    plain = sartor.fit("digits", out=tmp_path / "plain", engine="plain", **SMALL)
+    assert command("show", plain.path, "--json").document["engine"] is None
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("layout", ["channels-last", "contiguous"])
+@pytest.mark.parametrize("speed", [1.0, 1.9, 10.25])
+def test_the_line_fits_a_terminal(precision: str, layout: str, speed: float) -> None:
+    usual = Engine(memory_format="channels-last", amp_dtype="float32", threads=64, engine="plain")
+    chosen = Engine(memory_format=layout, amp_dtype=precision, threads=16, engine="compiled")
+    timings = [
+        Timing(engine=one, seconds_a_step=0.1, times_as_fast=fast, rounds=3)
+        for one, fast in ((usual, 1.0), (chosen, speed))
+    ]
+    measured = Measurement(timings=tuple(timings), left_out=(), seconds=12.3)
+    for before in (False, True):
+        line = api_tuning._line(tuning.fastest(timings), measured, before)
+        assert len(line) <= 80
+        assert line.startswith("engine: ")
