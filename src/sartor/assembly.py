@@ -24,6 +24,7 @@ from .data.split import Split, chosen_duplicates
 from .device import choose_device
 from .errors import ModelError, RecipeError
 from .models.registry import build_model, resolve_kwargs
+from .models.whitening import PatchWhitening
 from .recipe import Recipe
 from .training import engine
 from .training.loop import Job, seed_random_numbers
@@ -35,6 +36,7 @@ from .training.settings import TrainingSettings
 IN_MEMORY = "in-memory:"
 """Begins the name of a model that exists as a Python object alone."""
 _INITIAL_WEIGHTS = -2
+_IMAGES_TO_WHITEN = 2_000
 
 
 def resolve(
@@ -150,6 +152,17 @@ def place_network(model: nn.Module, recipe: Recipe) -> tuple[nn.Module, Recipe]:
     layout = engine.chosen_memory_format(recipe.training.memory_format, model)
     model = engine.laid_out(model.to(recipe.training.device), layout)
     return model, recipe.with_settings({"memory_format": layout})
+
+
+def fit_whitening(model: nn.Module, material: Material) -> None:
+    """Give layers that whiten the image their filters, from training images spread evenly."""
+    first = next((one for one in model.modules() if isinstance(one, PatchWhitening)), None)
+    if first is None:
+        return
+    train = material.split.train
+    rows = torch.from_numpy(train[:: max(1, len(train) // _IMAGES_TO_WHITEN)])
+    mean, std = (torch.tensor(one) for one in (material.preprocess.mean, material.preprocess.std))
+    first.fit(material.images[rows.to(material.images.device)], mean, std)
 
 
 def make_job(recipe: Recipe, material: Material, model: nn.Module) -> Job:

@@ -237,6 +237,8 @@ def _assemble(
         else assembly.build_network(resolved, len(dataset.classes), model_file)
     )
     network, resolved = assembly.place_network(network, resolved)
+    if not isinstance(model, nn.Module):
+        assembly.fit_whitening(network, material)
     return assembly.make_job(resolved, material, network), resolved, material
 
 

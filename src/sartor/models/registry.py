@@ -31,6 +31,9 @@ class Entry(NamedTuple):
 
 
 MODELS: Mapping[str, Entry] = {
+    "convnet": Entry(
+        "sartor.models.convnet:build", "small and quick to train well; for 28x28 to 64x64"
+    ),
     "lenet": Entry(
         "sartor.models.lenet:build", "small convolutional network; good for 28x28 and below"
     ),

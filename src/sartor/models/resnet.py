@@ -53,9 +53,9 @@ class Residual(nn.Module):
 
     def __init__(self, channels: int, width: int, *, halve: bool) -> None:
         super().__init__()
-        self.conv1 = _convolution(channels, width, 3, stride=2 if halve else 1)
+        self.conv1 = convolution(channels, width, 3, stride=2 if halve else 1)
         self.norm1 = nn.BatchNorm2d(width)
-        self.conv2 = _convolution(width, width, 3)
+        self.conv2 = convolution(width, width, 3)
         self.norm2 = nn.BatchNorm2d(width)
         nn.init.zeros_(self.norm2.weight)
         shortcut: list[nn.Module] = []
@@ -63,7 +63,7 @@ class Residual(nn.Module):
             # The mean of all four pixels, where a stride would look at one of them alone.
             shortcut.append(nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False))
         if channels != width:
-            shortcut.append(_convolution(channels, width, 1))
+            shortcut.append(convolution(channels, width, 1))
         self.shortcut = nn.Sequential(*shortcut)
 
     def forward(self, values: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ def _build(
     for number in range(1, max(halvings, 1) + 1):
         # Narrow where the image is still large.
         out = max(width >> (max(halvings, 1) - number), min(width, 16))
-        layers[f"conv{number}"] = _convolution(channels, out, 3)
+        layers[f"conv{number}"] = convolution(channels, out, 3)
         if halvings:
             window = tuple(min(length, 2) for length in size)
             layers[f"pool{number}"] = nn.MaxPool2d((window[0], window[1]))
@@ -104,7 +104,7 @@ def _build(
     return nn.Sequential(OrderedDict(layers))
 
 
-def _convolution(channels: int, width: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+def convolution(channels: int, width: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     """Without bias, which the normalization after it takes away; weights as He et al. 2015."""
     layer = nn.Conv2d(channels, width, kernel, stride, padding=kernel // 2, bias=False)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
