@@ -58,6 +58,7 @@ def resolve(
     if problems:
         raise RecipeError(problems, "Correct the recipe or the flags.")
     size = preprocess.image_size or dataset.shape[1:]
+    device = choose_device(training.device)
     return recipe.with_settings(
         {
             "fingerprint": dataset.fingerprint,
@@ -68,9 +69,9 @@ def resolve(
             "model_kwargs": kwargs,
             "epochs": chosen_epochs(training.epochs, len(split.train)),
             "batch_size": len(split.train) if training.batch_size == "all" else training.batch_size,
-            "device": choose_device(training.device),
+            "device": device,
             "threads": engine.chosen_threads(training.threads),
-            "amp_dtype": engine.chosen_precision(training.amp_dtype),
+            "amp_dtype": engine.chosen_precision(training.amp_dtype, device),
             "engine": engine.chosen_engine(training.engine),
             "augment": vocabulary.canonical(training.augment),
         }

@@ -35,7 +35,9 @@ def test_parameters_are_as_documented() -> None:
         ((1, 1, 1), [(1, 1), (1, 1)]),
     ],
 )
-def test_every_stage_halves_until_a_pixel_is_left(shape: Shape, maps: list[tuple[int, int]]) -> None:
+def test_every_stage_halves_until_a_pixel_is_left(
+    shape: Shape, maps: list[tuple[int, int]]
+) -> None:
     model, found = built(shape), []
     for name, module in model.named_children():
         if name in ("norm1_1", "norm2_1"):

@@ -63,3 +63,15 @@ def test_weights_lie_as_in_a_fresh_network_wherever_they_lay_before(layout: str)
         for other in others:
             assert other.stride() == one.stride()
             assert torch.equal(other, one)
+
+
+def test_precision_is_taken_from_the_instructions_where_nothing_is_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("avx512_bf16", "amx_tile"):
+        monkeypatch.setattr(f"torch.cpu._is_{name}_supported", lambda: False)
+    assert engine.chosen_precision("auto", "cpu") == "float32"
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: True)
+    assert engine.chosen_precision("auto", "cpu") == "bfloat16"
+    assert engine.chosen_precision("auto", "mps") == "float32"
+    assert engine.chosen_precision("float32", "cpu") == "float32"

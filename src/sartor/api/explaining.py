@@ -17,7 +17,7 @@ from ..data.preprocess import Preprocess
 from ..errors import PictureError, UsageError, unknown
 from ..evaluation.predictions import probabilities_of
 from ..inspection.attribution import METHODS, attribute
-from ..training.loop import precision
+from ..training.loop import answers
 from .predicting import Picture, prepared_pictures
 from .run import Run, as_run
 
@@ -112,10 +112,9 @@ def explain_images(
     device = recipe.training.device
     normalize = Preprocess.from_settings(recipe.preprocess).normalizer(device)
     batch = normalize(torch.from_numpy(images).to(device))
-    with torch.inference_mode(), precision(recipe.training):
-        logits = network(batch).float().cpu().numpy()
-    answers = logits.argmax(1)
-    targets = answers if target is None else np.full(len(images), classes.index(target))
+    logits = answers(network, batch, recipe.training).cpu().numpy()
+    predicted = logits.argmax(1)
+    targets = predicted if target is None else np.full(len(images), classes.index(target))
     maps = attribute(
         network,
         batch,
@@ -128,8 +127,8 @@ def explain_images(
         Explanation(
             file=name,
             image=images[row],
-            label=classes[answers[row]],
-            probability=float(probabilities[row, answers[row]]),
+            label=classes[predicted[row]],
+            probability=float(probabilities[row, predicted[row]]),
             target=classes[targets[row]],
             method=method,
             map=maps[row],

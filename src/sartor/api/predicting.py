@@ -15,7 +15,7 @@ from PIL import Image
 from ..data.preprocess import Preprocess, find_pictures, read_picture
 from ..errors import PictureError
 from ..evaluation.predictions import probabilities_of
-from ..training.loop import precision
+from ..training.loop import answers
 from .run import Run, as_run, load_checkpoint, with_weights
 
 Picture = str | Path | Image.Image
@@ -91,8 +91,7 @@ def predict_readable(
     faults: list[PictureError] = []
     for names, images in prepared_pictures(pictures, preprocess, invert, faults):
         batch = normalize(torch.from_numpy(images).to(recipe.training.device))
-        with torch.inference_mode(), precision(recipe.training):
-            logits = network(batch).float().cpu().numpy()
+        logits = answers(network, batch, recipe.training).cpu().numpy()
         probabilities = probabilities_of(logits, recipe.training.loss)
         predictions += [
             _prediction(name, row, kept.classes)

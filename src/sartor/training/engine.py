@@ -16,6 +16,8 @@ from torch.nn.parameter import is_lazy
 
 from .settings import TrainingSettings
 
+_BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_tile")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
@@ -54,9 +56,22 @@ def chosen_threads(wish: int | None) -> int:
     return wish or torch.get_num_threads()
 
 
-def chosen_precision(wish: str) -> str:
-    """For "auto", as long as nothing was measured: float32."""
-    return "float32" if wish == "auto" else wish
+def chosen_precision(wish: str, device: str) -> str:
+    """For "auto", as long as nothing was measured: bfloat16 where the device multiplies it."""
+    if wish != "auto":
+        return wish
+    return "bfloat16" if multiplies_bfloat16(device) else "float32"
+
+
+def multiplies_bfloat16(device: str) -> bool:
+    """Whether the device has instructions for products of bfloat16, not conversions alone."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device != "cpu":
+        return False
+    # PyTorch has no public name for these yet, so they may be gone in another version.
+    found = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in _BFLOAT16_INSTRUCTIONS)
+    return any(asked() for asked in found if asked is not None)
 
 
 def chosen_engine(wish: str) -> str:

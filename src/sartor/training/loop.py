@@ -21,6 +21,7 @@ from .optim import Optimizer
 from .schedule import learning_rate
 from .settings import TrainingSettings
 from .state import Checkpoint, Progress, Sums, copied, snapshot
+from .views import mean_logits
 
 _SECONDS_BETWEEN_STEP_EVENTS = 0.1
 _CHECKPOINT_SHARE = 0.01
@@ -173,11 +174,16 @@ def logits_of(
     model.eval()
     try:
         for images, labels in feed.in_order(_evaluation_batch(feed)):
-            with torch.inference_mode(), precision(settings):
-                logits = model(images)
-            yield logits.float(), labels
+            yield answers(model, images, settings), labels
     finally:
         model.train(was_training)
+
+
+@torch.inference_mode()
+def answers(model: nn.Module, images: Tensor, settings: TrainingSettings) -> Tensor:
+    """Logits float32 (B, K) of a batch, by a model in evaluation mode."""
+    with precision(settings):
+        return mean_logits(model, images, settings.tta)
 
 
 def precision(settings: TrainingSettings) -> AbstractContextManager[object]:

@@ -16,6 +16,7 @@ MEMORY_FORMATS = ("auto", "contiguous", "channels-last")
 ENGINES = ("auto", "plain")
 MONITORS = ("val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_loss")
 SAMPLERS = ("every", "balanced")
+VIEWS = ("none", "flip", "shift")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,9 @@ class TrainingSettings:
     grad_accum_steps: Annotated[int, Range(1, 100_000)] = 1
     """Batches whose gradients make one step; but for batch statistics and dropout the same step as
     one batch that many times larger."""
+    tta: Annotated[str, OneOf("test-time augmentation", VIEWS)] = "none"
+    """What is averaged over in every judgement and prediction: none, the picture alone; flip, also
+    mirrored; shift, also moved by a pixel along the diagonals. Each view takes its time again."""
     patience: Annotated[int | None, Range(1, 1_000_000)] = None
     """Stop after so many epochs without a better validation figure."""
     monitor: Annotated[str, OneOf("figure to monitor", MONITORS)] = "val_accuracy"
@@ -87,8 +91,8 @@ class TrainingSettings:
     device: Annotated[str, OneOf("device", DEVICES)] = "auto"
     """auto (cuda, else mps, else cpu), cpu, cuda or mps."""
     amp_dtype: Annotated[str, OneOf("precision", PRECISIONS)] = "float32"
-    """Arithmetic of the forward pass: float32, bfloat16, or auto (bfloat16 where it is measured to
-    be clearly faster)."""
+    """Arithmetic of the forward pass: float32, bfloat16, or auto (bfloat16 where it is faster: as
+    measured, or if nothing is measured, where the device has instructions for it)."""
     memory_format: Annotated[str, OneOf("memory format", MEMORY_FORMATS)] = "auto"
     """Layout of images: contiguous, channels-last, or auto (channels-last for convolutions)."""
     threads: Annotated[int | None, Range(1, 1_024)] = None

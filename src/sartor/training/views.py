@@ -1,0 +1,41 @@
+"""Test-time augmentation: a picture is judged by the mean of what the network says of its views."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def mean_logits(model: nn.Module, images: Tensor, tta: str) -> Tensor:
+    """Logits float32 (B, K) of images float (B, C, H, W): the mean over their views.
+
+    `tta` is none; flip: also mirrored, left and right; shift: also moved by a pixel along each of
+    the four diagonals, the pixels at the edge again.
+    """
+    return torch.stack([model(view).float() for view in views_of(images, tta)]).mean(0)
+
+
+def views_of(images: Tensor, tta: str) -> Iterator[Tensor]:
+    """The images as they are, then changed as `mean_logits` says."""
+    yield images
+    if tta == "flip":
+        yield images.flip(3)
+    elif tta == "shift":
+        yield from _shifted(images)
+
+
+def _shifted(images: Tensor) -> Iterator[Tensor]:
+    height, width = images.shape[2:]
+    padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
+    layout = torch.channels_last if _is_channels_last(images) else torch.contiguous_format
+    for down in (0, 2):
+        for right in (0, 2):
+            view = padded[:, :, down : down + height, right : right + width]
+            yield view.contiguous(memory_format=layout)
+
+
+def _is_channels_last(images: Tensor) -> bool:
+    return images.is_contiguous(memory_format=torch.channels_last)

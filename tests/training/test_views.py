@@ -1,0 +1,72 @@
+"""Views of a picture: which they are, and that judging and predicting take the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import sartor
+from sartor.training.views import mean_logits, views_of
+
+
+def pictures(count: int = 4) -> torch.Tensor:
+    return torch.rand(count, 2, 5, 6, generator=torch.Generator().manual_seed(0))
+
+
+def test_flip_sees_the_picture_and_its_mirror_image() -> None:
+    images = pictures()
+    plain, mirrored = views_of(images, "flip")
+    assert torch.equal(plain, images)
+    assert np.array_equal(mirrored.numpy(), images.numpy()[..., ::-1])
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_shift_moves_by_a_pixel_along_each_diagonal(layout: torch.memory_format) -> None:
+    images = pictures().contiguous(memory_format=layout)
+    plain, *moved = views_of(images, "shift")
+    assert torch.equal(plain, images)
+    padded = np.pad(images.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
+    expected = [padded[:, :, y : y + 5, x : x + 6] for y in (0, 2) for x in (0, 2)]
+    assert all(
+        np.array_equal(one.numpy(), other) for one, other in zip(moved, expected, strict=True)
+    )
+    assert all(one.is_contiguous(memory_format=layout) for one in moved)
+
+
+@pytest.mark.parametrize(("tta", "count"), [("none", 1), ("flip", 2), ("shift", 5)])
+def test_logits_are_the_mean_over_the_views(tta: str, count: int) -> None:
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(60, 3), torch.nn.Tanh())
+    each = [model(view) for view in views_of(pictures(), tta)]
+    assert len(each) == count
+    torch.testing.assert_close(mean_logits(model, pictures(), tta), sum(each) / count)
+
+
+@pytest.mark.parametrize("tta", ["none", "flip", "shift"])
+def test_a_prediction_is_what_evaluation_says(tta: str, tmp_path: Path) -> None:
+    data = sartor.load("digits")
+    run = sartor.fit(
+        data, tta=tta, epochs=1, out=tmp_path / "run", check=False, report=False, threads=1
+    )
+    run.evaluate("test")
+    saved = np.load(run.folder.predictions_path("test"))
+    images = data.images[saved["indices"][:8]]
+    predicted = run.predict([Image.fromarray(image[0]) for image in images])
+    shares = torch.from_numpy(saved["logits"][:8]).softmax(1)
+    given = torch.tensor([list(one.probabilities.values()) for one in predicted])
+    torch.testing.assert_close(given, shares, rtol=1e-5, atol=1e-6, check_dtype=False)
+
+
+def test_tta_changes_what_is_judged_and_not_what_is_trained(tmp_path: Path) -> None:
+    runs = [
+        sartor.fit(
+            "digits", tta=tta, epochs=2, out=tmp_path / tta, check=False, report=False, threads=1
+        )
+        for tta in ("none", "flip")
+    ]
+    assert runs[0].weights_sha256 == runs[1].weights_sha256
+    assert runs[0].history[-1]["train_loss"] == runs[1].history[-1]["train_loss"]
+    assert runs[0].history[-1]["val_loss"] != runs[1].history[-1]["val_loss"]
