@@ -66,7 +66,7 @@ def chosen_precision(wish: str, device: str) -> str:
 def multiplies_bfloat16(device: str) -> bool:
     """Whether the device has instructions for products of bfloat16, not conversions alone."""
     if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device != "cpu":
         return False
     # PyTorch has no public name for these yet, so they may be gone in another version.
