@@ -15,7 +15,7 @@ from torch import nn
 
 import sartor
 from sartor import api
-from sartor.data.batches import Ahead
+from sartor.data.ahead import Ahead
 from sartor.data.dataset import Dataset
 from sartor.data.preprocess import as_picture
 from sartor.errors import (

@@ -14,9 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from .data.ahead import prepared_ahead
 from .data.augment import vocabulary
 from .data.augment.pipeline import augmentation_of
-from .data.batches import Batch, Batches, Feed, prepared_ahead
+from .data.batches import Batch, Batches, Feed
 from .data.dataset import Dataset, Int64Array, UInt8Array
 from .data.description import channel_statistics
 from .data.preprocess import Preprocess

@@ -14,8 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from sartor.data.ahead import Ahead
 from sartor.data.augment.pipeline import augmentation_of
-from sartor.data.batches import Ahead, Batch, Batches, Feed
+from sartor.data.batches import Batch, Batches, Feed
 from sartor.data.order import balanced_order, epoch_order
 
 COUNT = 53
@@ -38,7 +39,13 @@ def feed_of(indices: object = None, count: int = COUNT) -> Feed:
 
 def batches_of(**changes: object) -> Batches:
     plain = Batches(feed=feed_of(), batch_size=8, shuffle=True, drop_last=False, seed=5)
-    return replace(plain, **changes, _orders={})  # type: ignore[arg-type]
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def grouped(batches: Batches, together: int) -> Batches:
+    """The same, drawing so many batches at once."""
+    vars(batches)["together"] = together
+    return batches
 
 
 def shown(batch: Batch) -> list[int]:
@@ -54,7 +61,7 @@ def epoch_of(batches: Batches | Ahead, epoch: int) -> list[list[int]]:
 
 PLACES = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 6)), max_size=40)
 REFERENCE = {
-    (epoch, position): batches_of().batch(epoch, position)
+    (epoch, position): grouped(batches_of(), 1).batch(epoch, position)
     for epoch in range(10)
     for position in range(7)
 }
@@ -67,16 +74,20 @@ def assert_same_bits(batch: Batch, place: tuple[int, int]) -> None:
 
 class TestPurity:
     @settings(deadline=None, max_examples=50)
-    @given(PLACES)
-    def test_no_order_of_calls_matters(self, places: list[tuple[int, int]]) -> None:
-        batches = batches_of()
+    @given(PLACES, st.integers(1, 8))
+    def test_no_order_of_calls_matters(
+        self, places: list[tuple[int, int]], together: int
+    ) -> None:
+        batches = grouped(batches_of(), together)
         for place in places:
             assert_same_bits(batches.batch(*place), place)
 
     @settings(deadline=None, max_examples=25)
-    @given(PLACES, st.integers(1, 4))
-    def test_no_worker_matters(self, places: list[tuple[int, int]], workers: int) -> None:
-        ahead = Ahead(batches_of(), workers)
+    @given(PLACES, st.integers(1, 4), st.integers(1, 8))
+    def test_no_worker_matters(
+        self, places: list[tuple[int, int]], workers: int, together: int
+    ) -> None:
+        ahead = Ahead(grouped(batches_of(), together), workers)
         try:
             for place in places:
                 assert_same_bits(ahead.batch(*place), place)
@@ -85,7 +96,7 @@ class TestPurity:
 
     def test_no_thread_matters(self) -> None:
         places = [place for _ in range(10) for place in REFERENCE]
-        batches = batches_of()
+        batches = grouped(batches_of(), 2)
         with often_switching(), ThreadPoolExecutor(8) as pool:
             for place, batch in zip(
                 places, pool.map(lambda p: batches.batch(*p), places), strict=True
@@ -216,12 +227,29 @@ def channels_last(feed: Feed) -> Feed:
 class TestAhead:
     def test_prepares_batches_before_they_are_asked_for(self) -> None:
         made: list[int] = []
-        ahead = Ahead(batches_of(feed=recording(feed_of(), made)), workers=2)
+        ahead = Ahead(grouped(batches_of(feed=recording(feed_of(), made)), 1), workers=2)
         ahead.batch(0, 5)
         # Four more, across the end of the epoch, which has seven.
         assert sorted(ahead._coming) == [(0, 6), (1, 0), (1, 1), (1, 2)]
-        assert [len(task.result().labels) for task in ahead._coming.values()] == [5, 8, 8, 8]
+        coming = [task.result() for task in ahead._coming.values()]
+        assert [len(batch.labels) for group in coming for batch in group.values()] == [5, 8, 8, 8]
         assert sum(made) == 8 + 5 + 3 * 8
+        ahead.close()
+
+    def test_prepares_groups_of_batches(self) -> None:
+        made: list[int] = []
+        ahead = Ahead(grouped(batches_of(feed=recording(feed_of(), made)), 3), workers=1)
+        ahead.batch(0, 4)
+        assert sorted(ahead._coming) == [(0, 1), (0, 2)]
+        coming = [sorted(task.result()) for _, task in sorted(ahead._coming.items())]
+        assert coming == [[3, 5], [6]]
+        assert made == [8, 8, 8, 5]
+        ahead.close()
+
+    def test_a_batch_handed_out_may_be_changed(self) -> None:
+        ahead = Ahead(batches_of(), workers=1)
+        ahead.batch(0, 0).images.zero_()
+        assert_same_bits(ahead.batch(0, 0), (0, 0))
         ahead.close()
 
     def test_a_fault_in_a_thread_comes_out_where_the_batch_is_asked_for(self) -> None:
@@ -248,7 +276,7 @@ class TestAhead:
         ahead = Ahead(batches_of(), workers=2)
         for epoch in range(3):
             epoch_of(ahead, epoch)
-            assert len(ahead._coming) <= 4
+            assert len(ahead._coming) <= 3
         ahead.close()
 
 
@@ -270,6 +298,7 @@ def test_no_more_than_a_few_orders_are_remembered() -> None:
     for epoch in range(50):
         batches.batch(epoch, 0)
     assert len(batches._orders) <= 3
+    assert len(batches._drawn) == 1
 
 
 @pytest.fixture(autouse=True)
@@ -311,7 +340,7 @@ class TestAugmented:
             seed=5,
             augmentation=augmentation,
         )
-        return replace(plain, **changes, _orders={})  # type: ignore[arg-type]
+        return replace(plain, **changes)  # type: ignore[arg-type]
 
     @staticmethod
     def epoch(batches: Batches | Ahead, epoch: int) -> Batch:
@@ -319,10 +348,11 @@ class TestAugmented:
         images, labels = zip(*parts, strict=True)
         return Batch(torch.cat(images), torch.cat(labels))
 
+    @pytest.mark.parametrize("together", [1, 2, 50])
     @pytest.mark.parametrize("batch_size", [1, 7, 50])
-    def test_no_size_of_batch_matters(self, batch_size: int) -> None:
-        expected = self.epoch(self.batches(), 2)
-        epoch = self.epoch(self.batches(batch_size=batch_size), 2)
+    def test_no_size_of_batch_matters(self, batch_size: int, together: int) -> None:
+        expected = self.epoch(grouped(self.batches(), 1), 2)
+        epoch = self.epoch(grouped(self.batches(batch_size=batch_size), together), 2)
         assert torch.equal(epoch.images, expected.images)
         assert torch.equal(epoch.labels, expected.labels)
 

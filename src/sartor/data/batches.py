@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -13,9 +11,15 @@ import torch
 from torch import Tensor
 
 from .augment import mixing
+from .augment.chance import Chance
 from .augment.pipeline import Augmentation
 from .dataset import Int64Array
 from .order import balanced_order, epoch_order
+
+_BYTES_TOGETHER = 1 << 19
+"""Neighbouring batches are gathered and changed together up to this size, which fits a core's
+cache: a hundred calls of PyTorch for each small batch would take longer than their work."""
+_BYTES_TOGETHER_ON_DEVICE = 1 << 24
 
 
 class Batch(NamedTuple):
@@ -47,11 +51,14 @@ class Feed:
 
     def take(self, rows: Tensor | slice) -> Batch:
         """The batch of the dataset's images at `rows`."""
-        if isinstance(rows, slice):
-            images, labels = self.images[rows], self.labels[rows]
-        else:
-            images, labels = self.images.index_select(0, rows), self.labels.index_select(0, rows)
+        images, labels = self.bytes_at(rows)
         return Batch(self.floats(images), labels)
+
+    def bytes_at(self, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """The images at `rows` as they are, uint8 (B, C, H, W), and their labels (B,)."""
+        if isinstance(rows, slice):
+            return self.images[rows], self.labels[rows]
+        return self.images.index_select(0, rows), self.labels.index_select(0, rows)
 
     def floats(self, images: Tensor) -> Tensor:
         """Images uint8 (B, C, H, W) as the model takes them."""
@@ -79,6 +86,27 @@ class Feed:
         return torch.from_numpy(indices).to(self.images.device)
 
 
+class Drawn(NamedTuple):
+    """Samples of an epoch as bytes: changed as augmentation says, but not mixed yet."""
+
+    images: Tensor
+    """uint8 (B, C, H, W)."""
+    labels: Tensor
+    """int64 (B,)."""
+    partners: Drawn | None = None
+    """What each is mixed with, where pictures are mixed."""
+    chance: Chance | None = None
+    """How they are mixed."""
+
+    def part(self, start: int, stop: int) -> Drawn:
+        """Some of the samples."""
+        images, labels = self.images[start:stop], self.labels[start:stop]
+        if self.partners is None or self.chance is None:
+            return Drawn(images, labels)
+        chance = Chance(self.chance.words[:, start:stop], self.chance.epoch)
+        return Drawn(images, labels, self.partners.part(start, stop), chance)
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Batches:
     """The training batches of every epoch: `batch(epoch, position)` is a pure function."""
@@ -93,8 +121,9 @@ class Batches:
     balance: Int64Array | None = None
     """Classes of the feed's images, int64 (M,), to give out each class equally often; None gives
     out each image once."""
-    # A cache, not a state: each value follows from its key, the epoch.
-    _orders: dict[int, Tensor | slice] = field(default_factory=dict, repr=False)
+    # Caches, not states: each value follows from its key.
+    _orders: dict[int, Tensor | slice] = field(default_factory=dict, init=False, repr=False)
+    _drawn: dict[tuple[int, int], Drawn] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -103,31 +132,74 @@ class Batches:
 
     def batch(self, epoch: int, position: int) -> Batch:
         """Batch `position` of `epoch`, both counted from 0."""
-        start = position * self.batch_size
-        rows = _part(self._order(epoch), start, min(start + self.batch_size, len(self.feed)))
-        return self.samples(rows, epoch)
+        group, place = divmod(position, self.together)
+        drawn = self._drawn.get((epoch, group))
+        if drawn is None:
+            # The one before it would most likely not be asked for again.
+            self._drawn.clear()
+            drawn = self._drawn[epoch, group] = self._group(epoch, group)
+        return self._finished(drawn, place)
+
+    @cached_property
+    def together(self) -> int:
+        """How many neighbouring batches, a group, are drawn at once."""
+        images = self.feed.images
+        limit = _BYTES_TOGETHER if images.device.type == "cpu" else _BYTES_TOGETHER_ON_DEVICE
+        return max(1, limit // (self.batch_size * images.shape[1:].numel()))
+
+    def group(self, epoch: int, group: int) -> list[Batch]:
+        """The batches `group` * `together` and following of `epoch`."""
+        drawn = self._group(epoch, group)
+        count = min(self.together, len(self) - group * self.together)
+        return [self._finished(drawn, place) for place in range(count)]
 
     def samples(self, rows: Tensor | slice, epoch: int) -> Batch:
         """The dataset's images at `rows` as training sees them in `epoch`."""
-        if self.augmentation is None:
-            return self.feed.take(rows)
-        return self._augmented(self.augmentation, _as_tensor(rows, self.feed.images.device), epoch)
+        return self._mixed(self._draw(rows, epoch))
 
     def plain(self) -> Batches:
         """The same batches without augmentation."""
         return replace(self, augmentation=None)
 
-    def _augmented(self, augmentation: Augmentation, rows: Tensor, epoch: int) -> Batch:
-        feed, mixes = self.feed, augmentation.mixing
-        if mixes is not None:
-            chance = augmentation.chance(rows, epoch, mixing.DRAWS)
-            rows = torch.cat([rows, mixes.partners(chance, self._members)])
-        labels = feed.labels.index_select(0, rows)
-        images = augmentation.images(feed.images.index_select(0, rows), rows, epoch)
-        if mixes is None:
-            return Batch(feed.floats(images), labels)
-        mixed = mixes.blend(feed.normalize(images), labels, chance)
+    def _group(self, epoch: int, group: int) -> Drawn:
+        size = self.together * self.batch_size
+        start = group * size
+        return self._draw(
+            _part(self._order(epoch), start, min(start + size, len(self.feed))), epoch
+        )
+
+    def _finished(self, drawn: Drawn, place: int) -> Batch:
+        start = place * self.batch_size
+        return self._mixed(drawn.part(start, start + self.batch_size))
+
+    def _mixed(self, drawn: Drawn) -> Batch:
+        feed = self.feed
+        if drawn.partners is None or drawn.chance is None:
+            return Batch(feed.floats(drawn.images), drawn.labels)
+        assert self.augmentation is not None, "who mixes augments"
+        assert self.augmentation.mixing is not None, "it found the partners"
+        images = (feed.normalize(drawn.images), feed.normalize(drawn.partners.images))
+        labels = (drawn.labels, drawn.partners.labels)
+        mixed = self.augmentation.mixing.blend(images, labels, drawn.chance)
         return Batch(feed.laid_out(mixed.images), mixed.labels)
+
+    def _draw(self, rows: Tensor | slice, epoch: int) -> Drawn:
+        augmentation = self.augmentation
+        if augmentation is None:
+            return Drawn(*self.feed.bytes_at(rows))
+        rows = _as_tensor(rows, self.feed.images.device)
+        drawn = self._changed(augmentation, rows, epoch)
+        if augmentation.mixing is None:
+            return drawn
+        chance = augmentation.chance(rows, epoch, mixing.DRAWS)
+        partners = augmentation.mixing.partners(chance, self._members)
+        return drawn._replace(
+            partners=self._changed(augmentation, partners, epoch), chance=chance
+        )
+
+    def _changed(self, augmentation: Augmentation, rows: Tensor, epoch: int) -> Drawn:
+        images, labels = self.feed.bytes_at(rows)
+        return Drawn(augmentation.images(images, rows, epoch), labels)
 
     @cached_property
     def _members(self) -> Tensor:
@@ -162,51 +234,3 @@ def _part(rows: Tensor | slice, start: int, stop: int) -> Tensor | slice:
 
 def _as_tensor(rows: Tensor | slice, device: torch.device) -> Tensor:
     return torch.arange(rows.start, rows.stop, device=device) if isinstance(rows, slice) else rows
-
-
-class Ahead:
-    """The same batches, prepared by threads before they are asked for.
-
-    Since a batch is a pure function of its place, it matters to no bit which thread made it when.
-    """
-
-    def __init__(self, batches: Batches, workers: int) -> None:
-        self._batches = batches
-        # One core each: an operation split among cores would wait for those that the step holds.
-        self._pool = ThreadPoolExecutor(
-            workers, "sartor-batch", initializer=torch.set_num_threads, initargs=(1,)
-        )
-        self._coming: dict[tuple[int, int], Future[Batch]] = {}
-        self._depth = 2 * workers
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def batch(self, epoch: int, position: int) -> Batch:
-        """As `Batches.batch`."""
-        for ahead in range(self._depth + 1):
-            place = (epoch + (position + ahead) // len(self), (position + ahead) % len(self))
-            if place not in self._coming:
-                self._coming[place] = self._pool.submit(self._batches.batch, *place)
-        batch = self._coming.pop((epoch, position)).result()
-        self._coming = {
-            place: task for place, task in self._coming.items() if place > (epoch, position)
-        }
-        return batch
-
-    def close(self) -> None:
-        """End the threads."""
-        self._pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def prepared_ahead(batches: Batches, workers: int) -> Iterator[Batches | Ahead]:
-    """The batches, made by `workers` threads ahead of their use; by none, when they are needed."""
-    if not workers:
-        yield batches
-        return
-    ahead = Ahead(batches, workers)
-    try:
-        yield ahead
-    finally:
-        ahead.close()

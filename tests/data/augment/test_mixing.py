@@ -34,7 +34,7 @@ def test_blend(shape: tuple[int, int, int, int], way: str) -> None:
     mixing, chance = WAYS[way], chance_of(count)
     images = torch.randn(2 * count, *shape[1:], generator=torch.Generator().manual_seed(1))
     labels = torch.arange(2 * count) * 3 % 4
-    mixed = mixing.blend(images.clone(), labels, chance)
+    mixed = mixing.blend(images.clone().chunk(2), labels.chunk(2), chance)
     for k in range(count):
         level = int(chance.whole(1, LEVELS)[k])
         blended = way == "mixup" or (way == "either" and chance.whole(2, 2)[k] == 1)

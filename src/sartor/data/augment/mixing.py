@@ -43,9 +43,11 @@ class Mixing:
         """The index of the other picture for each: (B,), any of members int64 (M,)."""
         return members.index_select(0, chance.whole(0, len(members)))
 
-    def blend(self, images: Tensor, labels: Tensor, chance: Chance) -> Mixed:
-        """The first half of each mixed with the second: floats (2B, C, H, W), int64 (2B,)."""
-        (one, other), (label, other_label) = images.chunk(2), labels.chunk(2)
+    def blend(
+        self, images: tuple[Tensor, Tensor], labels: tuple[Tensor, Tensor], chance: Chance
+    ) -> Mixed:
+        """The first of both mixed with the second: floats (B, C, H, W), int64 (B,)."""
+        (one, other), (label, other_label) = images, labels
         shares, weights = self._shares(one, chance)
         # Two products and a sum, each rounded for itself: the same bits wherever in a batch.
         mixed = (one * weights).add_(other * (1 - weights))

@@ -54,11 +54,13 @@ def luma(images: Tensor) -> Tensor:
 
 def boxes(images: Tensor, top: Tensor, left: Tensor, bottom: Tensor, right: Tensor) -> Tensor:
     """bool (B, 1, H, W): true inside; bottom and right are the first outside."""
-    rows = torch.arange(images.shape[2], device=images.device)
-    columns = torch.arange(images.shape[3], device=images.device)
-    inside_rows = (rows >= top.unsqueeze(1)) & (rows < bottom.unsqueeze(1))
-    inside_columns = (columns >= left.unsqueeze(1)) & (columns < right.unsqueeze(1))
-    return inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
+    count, _, height, width = images.shape
+    stripes = _between(left, right, width)
+    # Each row is the stripe of its image or all outside, which is copied as a whole.
+    stripes = torch.cat([torch.zeros_like(stripes[:1]), stripes])
+    numbers = torch.arange(1, count + 1, device=images.device).unsqueeze(1)
+    which = _between(top, bottom, height).to(torch.int64).mul_(numbers)
+    return stripes.index_select(0, which.view(-1)).view(count, 1, height, width)
 
 
 def _erased(step: Erase, fill: Tensor, images: Tensor, chance: Chance) -> Tensor:
@@ -72,5 +74,14 @@ def _erased(step: Erase, fill: Tensor, images: Tensor, chance: Chance) -> Tensor
     return _painted(images, boxes(images, top, left, top + high, left + wide), fill)
 
 
+def _between(first: Tensor, end: Tensor, size: int) -> Tensor:
+    """bool (B, size): the places from `first` on and before `end`, each (B,)."""
+    places = torch.arange(size, device=first.device, dtype=first.dtype)
+    return (places >= first.unsqueeze(1)) & (places < end.unsqueeze(1))
+
+
 def _painted(images: Tensor, where: Tensor, fill: Tensor) -> Tensor:
-    return torch.where(where, fill.view(1, -1, 1, 1), images)
+    """The images with bytes of `fill`, one a channel, at the places `where`, bool."""
+    # Arithmetic of bytes is several times faster than torch.where.
+    masks = where.view(torch.uint8).neg()
+    return ((images ^ fill.view(1, -1, 1, 1)) & masks) ^ images
