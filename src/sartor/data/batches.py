@@ -16,7 +16,7 @@ from .augment.pipeline import Augmentation
 from .dataset import Int64Array
 from .order import balanced_order, epoch_order
 
-_BYTES_TOGETHER = 1 << 19
+_BYTES_TOGETHER = 1 << 20
 """Neighbouring batches are gathered and changed together up to this size, which fits a core's
 cache: a hundred calls of PyTorch for each small batch would take longer than their work."""
 _BYTES_TOGETHER_ON_DEVICE = 1 << 24
