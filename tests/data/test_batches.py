@@ -75,9 +75,7 @@ def assert_same_bits(batch: Batch, place: tuple[int, int]) -> None:
 class TestPurity:
     @settings(deadline=None, max_examples=50)
     @given(PLACES, st.integers(1, 8))
-    def test_no_order_of_calls_matters(
-        self, places: list[tuple[int, int]], together: int
-    ) -> None:
+    def test_no_order_of_calls_matters(self, places: list[tuple[int, int]], together: int) -> None:
         batches = grouped(batches_of(), together)
         for place in places:
             assert_same_bits(batches.batch(*place), place)

@@ -193,9 +193,7 @@ class Batches:
             return drawn
         chance = augmentation.chance(rows, epoch, mixing.DRAWS)
         partners = augmentation.mixing.partners(chance, self._members)
-        return drawn._replace(
-            partners=self._changed(augmentation, partners, epoch), chance=chance
-        )
+        return drawn._replace(partners=self._changed(augmentation, partners, epoch), chance=chance)
 
     def _changed(self, augmentation: Augmentation, rows: Tensor, epoch: int) -> Drawn:
         images, labels = self.feed.bytes_at(rows)
