@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import torch
@@ -66,15 +67,16 @@ def train(job: Job, progress: Progress, stop_asked: Callable[[], bool]) -> Itera
         yield from watch.checkpoint()
     while progress.epoch < settings.last_epoch and not progress.stopped_early:
         job.model.train()
+        watch.start()
         while progress.position < steps_per_epoch:
-            watch.start_step()
             seed_random_numbers(settings.seed, progress.step)
             lr = learning_rate(settings, progress.step, steps_per_epoch)
             batch = job.batches.batch(progress.epoch, progress.position)
             outcome = update(job, batch, lr)
             progress.step += 1
             progress.position += 1
-            yield from watch.after_step(outcome)
+            if watch.has_to_speak(outcome):
+                yield from watch.speak()
             if stop_asked():
                 yield from watch.checkpoint()
                 yield Ended(reason="interrupted")
@@ -107,7 +109,7 @@ def update(job: Job, batch: Batch, lr: float) -> Outcome:
             logits = job.model(images)
         loss = job.objective.sum(logits, labels)
         # Divided by the weight of the whole update, so that parts of unequal size count right.
-        torch.autograd.backward(loss / weight)
+        torch.autograd.backward(loss, _inverse(weight, loss.device))
         losses.append(loss.detach())
         answers.append(logits.detach())
     if job.settings.clip_grad is not None:
@@ -116,6 +118,16 @@ def update(job: Job, batch: Batch, lr: float) -> Outcome:
     if len(losses) == 1:
         return Outcome(losses[0], weight, answers[0], batch.labels)
     return Outcome(torch.stack(losses).sum(), weight, torch.cat(answers), batch.labels)
+
+
+def _inverse(weight: Tensor | int, device: torch.device) -> Tensor:
+    """1 / weight: the slope of loss / weight over the loss, without an operation of its own."""
+    return weight.reciprocal() if isinstance(weight, Tensor) else _inverse_of(weight, device)
+
+
+@lru_cache(maxsize=16)
+def _inverse_of(count: int, device: torch.device) -> Tensor:
+    return torch.tensor(1 / count, device=device)
 
 
 def count_correct(logits: Tensor, labels: Tensor) -> int:
@@ -200,7 +212,7 @@ def seed_random_numbers(seed: int, step: int) -> None:
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
     mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
     torch.default_generator.manual_seed(mixed >> 1)
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.manual_seed(mixed >> 1)
 
 
@@ -212,28 +224,42 @@ class _Watch:
         self._progress = progress
         self._waiting: list[Outcome] = []
         self._began = time.perf_counter() - progress.seconds
-        self._said = 0.0
-        self._saved = time.perf_counter()
-        self._saving_took = 0.0
+        self._steps_per_epoch = len(job.batches)
+        self._next_event = 0.0
+        self._next_checkpoint = 0.0
         self._best: Checkpoint | None = None
 
-    def start_step(self) -> None:
-        self._step_began = time.perf_counter()
+    def start(self) -> None:
+        """The next step begins now."""
+        self._clock = time.perf_counter()
 
-    def after_step(self, outcome: Outcome) -> Iterator[Event]:
+    def has_to_speak(self, outcome: Outcome) -> bool:
+        """Note a step; whether something is to be said or kept, which most steps need not wait for.
+
+        Figures are added up many steps at once: a few calls instead of a few a step, and a GPU is
+        not waited for.
+        """
         self._waiting.append(outcome)
-        now = time.perf_counter()
-        speak = now - self._said >= _SECONDS_BETWEEN_STEP_EVENTS
-        if speak or self._progress.position == len(self._job.batches):
-            # Many steps at once: a few calls instead of a few a step, and a GPU need not wait.
-            self._add_up()
-            now = time.perf_counter()
-        self._progress.sums.seconds += now - self._step_began
-        if speak:
-            self._said = now
+        self._take_time()
+        return (
+            self._clock >= min(self._next_event, self._next_checkpoint)
+            or self._progress.position == self._steps_per_epoch
+        )
+
+    def speak(self) -> Iterator[Event]:
+        self._add_up()
+        self._take_time()
+        if self._clock >= self._next_event:
+            self._next_event = self._clock + _SECONDS_BETWEEN_STEP_EVENTS
             yield self._step_event()
-        if now - self._saved >= self._saving_took / _CHECKPOINT_SHARE:
+        if self._clock >= self._next_checkpoint:
             yield from self.checkpoint()
+        self.start()
+
+    def _take_time(self) -> None:
+        now = time.perf_counter()
+        self._progress.sums.seconds += now - self._clock
+        self._clock = now
 
     def after_epoch(self, validation: Validation | None) -> Iterator[Event]:
         progress, settings = self._progress, self._job.settings
@@ -264,8 +290,8 @@ class _Watch:
         self._refuse_broken(last)
         yield CheckpointDue(last=last, best=self._best)
         self._best = None
-        self._saved = time.perf_counter()
-        self._saving_took = self._saved - began
+        saved = time.perf_counter()
+        self._next_checkpoint = saved + (saved - began) / _CHECKPOINT_SHARE
 
     def _add_up(self) -> None:
         if not self._waiting:
