@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import long_run
 import machine
+from long_run import LongRun
+from step_cost import StepCost
+
+OVERHEAD_US = 25
+OVERHEAD = 0.03
+"""What a step of the loop may cost beyond a bare one, in microseconds and as a share."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +42,10 @@ class Round:
     train_images: int
     """Images an epoch trains on; the same for both."""
     loop_seconds: float
+    train_seconds: float
+    """From the call of `sartor.fit` until it returns, without check and report."""
     fit_seconds: float
-    """From the call of `sartor.fit` until it returns."""
+    """Of all its epochs with check and report: what a user waits for."""
     history_seconds: float
     """`seconds` of the history's last row: from the images that lie ready to the last epoch's end,
     without the last checkpoint."""
@@ -45,8 +54,8 @@ class Round:
 
     @property
     def ratio(self) -> float:
-        """How many times as fast sartor is, everything included."""
-        return self.loop_seconds / self.fit_seconds
+        """How many times as fast sartor is."""
+        return self.loop_seconds / self.train_seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +78,12 @@ class Result:
     lowest: float
     highest: float
     loop_seconds: float
+    train_seconds: float
     fit_seconds: float
+    """Of all epochs of a round, with check and report."""
     history_seconds: float
     loop_images_per_second: float
-    fit_images_per_second: float
+    train_images_per_second: float
     images_per_second: float
     """Of the training steps alone."""
 
@@ -85,7 +96,7 @@ def result_of(case: Case, rounds: Sequence[Round]) -> Result:
     """Medians over the rounds, and the lowest and highest ratio."""
     ratios = [pair.ratio for pair in rounds]
     loop_seconds = statistics.median(pair.loop_seconds for pair in rounds)
-    fit_seconds = statistics.median(pair.fit_seconds for pair in rounds)
+    train_seconds = statistics.median(pair.train_seconds for pair in rounds)
     return Result(
         case=case,
         rounds=len(rounds),
@@ -93,10 +104,11 @@ def result_of(case: Case, rounds: Sequence[Round]) -> Result:
         lowest=min(ratios),
         highest=max(ratios),
         loop_seconds=loop_seconds,
-        fit_seconds=fit_seconds,
+        train_seconds=train_seconds,
+        fit_seconds=statistics.median(pair.fit_seconds for pair in rounds),
         history_seconds=statistics.median(pair.history_seconds for pair in rounds),
         loop_images_per_second=rounds[0].train_images / loop_seconds,
-        fit_images_per_second=rounds[0].train_images / fit_seconds,
+        train_images_per_second=rounds[0].train_images / train_seconds,
         images_per_second=statistics.median(pair.images_per_second for pair in rounds),
     )
 
@@ -116,21 +128,39 @@ def time_table(results: Sequence[Result]) -> list[str]:
     """Seconds an epoch and images a second, medians, in Markdown."""
     head = (
         "| training | epochs a round: loop, sartor | loop, s | sartor, s | its `seconds` "
-        "| loop, images/s | sartor, images/s | its `images_per_second` |"
+        "| loop, images/s | sartor, images/s | its `images_per_second` | whole `sartor.fit`, s |"
     )
     rows = [
-        f"| {r.case.name} | 1, {r.case.sartor_epochs} | {r.loop_seconds:.2f} | {r.fit_seconds:.3f} "
-        f"| {r.history_seconds:.3f} | {r.loop_images_per_second:,.0f} "
-        f"| {r.fit_images_per_second:,.0f} | {r.images_per_second:,.0f} |"
+        f"| {r.case.name} | 1, {r.case.sartor_epochs} | {r.loop_seconds:.2f} "
+        f"| {r.train_seconds:.3f} | {r.history_seconds:.3f} | {r.loop_images_per_second:,.0f} "
+        f"| {r.train_images_per_second:,.0f} | {r.images_per_second:,.0f} | {r.fit_seconds:.2f} |"
         for r in results
     ]
-    return [head, "|---|--:|--:|--:|--:|--:|--:|--:|", *rows]
+    return [head, "|---|--:|--:|--:|--:|--:|--:|--:|--:|", *rows]
+
+
+def step_table(steps: Sequence[StepCost]) -> list[str]:
+    """What a step costs beside a bare one, in Markdown."""
+    head = (
+        "| training | bare step, µs | step of the loop, µs | overhead, µs | overhead | reached "
+        "| operations a step | of the machine's peak |"
+    )
+    rows = [
+        f"| {s.name} | {s.bare_us:,.0f} | {s.loop_us:,.0f} | {s.overhead_us:,.1f} "
+        f"| {100 * s.overhead:.1f} % | {'yes' if within_limits(s) else 'no'} "
+        f"| {s.operations / 1e6:,.0f} million | {100 * s.peak_share:.1f} % |"
+        for s in steps
+    ]
+    return [head, "|---|--:|--:|--:|--:|---|--:|--:|", *rows]
+
+
+def within_limits(step: StepCost) -> bool:
+    """Whether the loop adds as little as it is to."""
+    return step.overhead_us <= OVERHEAD_US and step.overhead <= OVERHEAD
 
 
 def limit_table(limits: Sequence[Limit]) -> list[str]:
     """Waiting times, in Markdown."""
-    if not limits:
-        return []
     head = "| waiting for | median, s | lowest to highest | target, s | reached |"
     rows = []
     for one in limits:
@@ -143,27 +173,52 @@ def limit_table(limits: Sequence[Limit]) -> list[str]:
     return [head, "|---|--:|--:|--:|---|", *rows]
 
 
-def raw_results(
-    described: Mapping[str, str], rounds: Mapping[str, Sequence[Round]], limits: Sequence[Limit]
-) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """All that was measured."""
+
+    described: Mapping[str, str]
+    """The machine."""
+    results: Sequence[Result]
+    steps: Sequence[StepCost]
+    long_run: LongRun
+    limits: Sequence[Limit]
+
+    def tables(self) -> list[list[str]]:
+        """In the order of the page, in Markdown."""
+        return [
+            ratio_table(self.results),
+            time_table(self.results),
+            step_table(self.steps),
+            long_run.table(self.long_run),
+            limit_table(self.limits),
+        ]
+
+
+def raw_results(found: Found, rounds: Mapping[str, Sequence[Round]]) -> dict[str, Any]:
     """Every single result, for JSON."""
     return {
-        "machine": dict(described),
+        "machine": dict(found.described),
         "rounds": {name: [asdict(pair) for pair in pairs] for name, pairs in rounds.items()},
-        "limits": [asdict(one) for one in limits],
+        "steps": [asdict(one) for one in found.steps],
+        "long_run": asdict(found.long_run),
+        "limits": [asdict(one) for one in found.limits],
     }
 
 
-def document(
-    described: Mapping[str, str], results: Sequence[Result], limits: Sequence[Limit]
-) -> str:
+def document(found: Found) -> str:
     """docs/benchmarks.md."""
+    ratios, times, steps, long, limits = map("\n".join, found.tables())
     return _PAGE.format(
-        ratios="\n".join(ratio_table(results)),
-        rounds=results[0].rounds,
-        times="\n".join(time_table(results)),
-        limits="\n".join(limit_table(limits)),
-        machine="\n".join(machine.markdown_of(described)),
+        ratios=ratios,
+        rounds=found.results[0].rounds,
+        times=times,
+        steps=steps,
+        long=long,
+        overhead_us=OVERHEAD_US,
+        overhead=f"{100 * OVERHEAD:.0f}",
+        limits=limits,
+        machine="\n".join(machine.markdown_of(found.described)),
     )
 
 
@@ -179,9 +234,9 @@ Written by `benchmarks/bench.py` (`make bench`); every single result is in
 
 Rounds: {rounds}, after one that warms up. In a round the loop trains one epoch, then sartor one or
 more, and the ratio compares their times of an epoch. Time of the loop: its epoch alone. Time of
-sartor: all of `sartor.fit`, from the call until it returns, with the fingerprint of the data, the
-checkpoints on the disk and the history, divided by its epochs. Both have the same hyper-parameters,
-the images in memory and all the cores.
+sartor: `sartor.fit(..., check=False, report=False)`, from the call until it returns, with the
+fingerprint of the data, the checkpoints on the disk and the history, divided by its epochs. Both
+have the same hyper-parameters, the images in memory and all the cores.
 
 The loop is [tutorial.py](../benchmarks/tutorial.py): a `Dataset` that makes a Pillow picture and a
 tensor of every sample, a `DataLoader` without workers, networks and optimizers of `torch` with
@@ -194,7 +249,29 @@ Seconds an epoch and images a second, medians over the rounds:
 {times}
 
 `seconds` and `images_per_second` are those of the run's history: the first leaves out the last
-checkpoint, the second counts the training steps alone.
+checkpoint, the second counts the training steps alone. The last column is what a user waits for:
+all epochs of a round with the check of the data before and the report after them, which the loop
+does not have.
+
+## What a step costs
+
+{steps}
+
+A bare step is forward, loss, backward and update on one batch that lies ready, and nothing else; a
+step of the loop has its batch drawn and made floats, its seed, learning rate, figures, events and
+the state for a checkpoint. Medians over {rounds} rounds of an epoch each, after one that warms up;
+the overhead is the median of the differences within a round, and is to be at most {overhead_us} µs
+and {overhead} %. Operations are those of convolutions and linear layers (`sartor summary`), forward
+and back; the peak is that of a product of two matrices of 2048 x 2048 in single precision, by
+PyTorch's BLAS or by oneDNN, whichever is faster.
+
+## A long training
+
+{long}
+
+One `sartor.fit` in a fresh process ([long_run.py](../benchmarks/long_run.py)). Memory is the
+resident set. Log and checkpoints are everything between the loop's copy of its state and the files
+on the disk.
 
 ## Waiting times
 

@@ -12,6 +12,8 @@ from sartor.data.dataset import Dataset
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
+from long_run import LongRun
+
 TRAIN, TEST = 600, 200
 
 
@@ -32,3 +34,17 @@ def first_images(dataset: Dataset) -> Dataset:
 def small_sets(mnist: Dataset, fashion_mnist: Dataset) -> dict[str, Dataset]:
     """Both named sets, reduced."""
     return {"mnist": first_images(mnist), "fashion-mnist": first_images(fashion_mnist)}
+
+
+@pytest.fixture
+def some_long_run() -> LongRun:
+    return LongRun(
+        recipe="some-recipe",
+        epochs=100,
+        memory={10: 100, 50: 150, 100: 110},
+        first_us=200,
+        last_us=202,
+        seconds=10,
+        keeping=0.015,
+        checkpoints=7,
+    )

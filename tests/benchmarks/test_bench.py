@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import bench
 import pytest
 import tutorial
-from bench_page import Case, Limit, Result, Round, document, result_of
+from bench_page import Case, Found, Limit, Result, Round, document, result_of
+from long_run import LongRun
+from step_cost import StepCost
 
 import sartor
 from sartor.data.dataset import Dataset
@@ -23,7 +26,8 @@ def rounds() -> list[Round]:
         Round(
             train_images=100,
             loop_seconds=seconds,
-            fit_seconds=1.0,
+            train_seconds=1.0,
+            fit_seconds=3.5,
             history_seconds=0.5,
             images_per_second=300,
         )
@@ -59,8 +63,8 @@ def test_a_pair_is_timed_and_leaves_nothing_behind(
     pair = bench.measure_pair(case, dataset, bench.samples_of(dataset))
     took = time.perf_counter() - began
     assert pair.train_images == 600
-    assert 0 < pair.history_seconds < pair.fit_seconds
-    assert pair.loop_seconds + case.sartor_epochs * pair.fit_seconds < took
+    assert 0 < pair.history_seconds < pair.train_seconds
+    assert pair.loop_seconds + case.sartor_epochs * pair.train_seconds + pair.fit_seconds < took
     assert not list(tmp_path.iterdir())
 
 
@@ -68,14 +72,34 @@ def test_results_are_medians_with_their_range() -> None:
     found = result(target=3)
     assert (found.ratio, found.lowest, found.highest) == (4, 2, 8)
     assert found.loop_images_per_second == 25
+    assert (found.train_images_per_second, found.fit_seconds) == (100, 3.5)
     assert found.reached
     assert not result(target=4.1).reached
 
 
-def test_the_page_says_what_was_reached() -> None:
+def test_the_page_says_what_was_reached(some_long_run: LongRun) -> None:
     limit = Limit(what="a start", limit=1, seconds=(0.5, 3.0, 2.0))
-    text = document({"processor": "abacus"}, [result(target=5)], [limit])
+    step = StepCost(
+        name="some-recipe",
+        bare_us=1000,
+        loop_us=1026,
+        overhead_us=26,
+        overhead=0.026,
+        operations=3_000_000,
+        peak_share=0.25,
+    )
+    found = Found(
+        described={"processor": "abacus"},
+        results=[result(target=5)],
+        steps=[step, replace(step, overhead_us=25)],
+        long_run=some_long_run,
+        limits=[limit],
+    )
+    text = document(found)
     assert "| some-recipe | 4.00 | 2.00 to 8.00 | 5 | no |" in text
+    assert "| some-recipe | 1,000 | 1,026 | 26.0 | 2.6 % | no | 3 million | 25.0 % |" in text
+    assert "| some-recipe | 1,000 | 1,026 | 25.0 | 2.6 % | yes |" in text
+    assert "| 100, 150, 110 | +10.00 % | 2 % | no |" in text
     assert "| a start | 2.00 | 0.50 to 3.00 (3 times) | 1 | no |" in text
     assert "| processor | abacus |" in text
     assert "Rounds: 3," in text
