@@ -1,4 +1,4 @@
-"""Optimizers: the update rules of `torch.optim`, called through its functional form.
+"""Optimizers: the update rules of `torch.optim`, called without its classes.
 
 Same arithmetic, fewer costs: no import of the compiler (a second at the first step), no hooks and
 parameter groups between the loop and the kernel, and a state that is nothing but named tensors.
@@ -6,16 +6,50 @@ parameter groups between the loop and the kernel, and a state that is nothing bu
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
-from torch.optim.adam import adam
 from torch.optim.rmsprop import rmsprop
-from torch.optim.sgd import sgd
 
 from .settings import TrainingSettings
 
 _EPSILON = 1e-8
 _RMSPROP_DECAY = 0.99
+
+
+@dataclass(frozen=True, eq=False)
+class _Alike:
+    """Parameters of one type on one device, which a kernel updates together, and their state."""
+
+    names: list[str]
+    parameters: list[Tensor]
+    averages: dict[str, list[Tensor]]
+    counts: Tensor
+    """Updates of each parameter, (P,), on its device: the fused kernels want them so."""
+    steps: list[Tensor]
+    """The same numbers, each as a view."""
+
+    def used(self) -> _Alike:
+        """Those that have a gradient."""
+        chosen = [k for k, parameter in enumerate(self.parameters) if parameter.grad is not None]
+        if len(chosen) == len(self.parameters):
+            return self
+        return _Alike(
+            [self.names[k] for k in chosen],
+            [self.parameters[k] for k in chosen],
+            {kind: [kept[k] for k in chosen] for kind, kept in self.averages.items()},
+            self.counts,
+            [self.steps[k] for k in chosen],
+        )
+
+    def count(self) -> None:
+        """One update more."""
+        if len(self.steps) == len(self.counts):
+            self.counts.add_(1)
+        else:
+            torch._foreach_add_(self.steps, 1)
 
 
 class Optimizer:
@@ -24,25 +58,17 @@ class Optimizer:
     def __init__(self, model: nn.Module, settings: TrainingSettings) -> None:
         named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.parameters: list[Tensor] = list(named.values())
-        self._names = list(named)
         self._settings = settings
-        self._averages = {
-            kind: [
-                torch.zeros_like(p, memory_format=torch.preserve_format) for p in self.parameters
-            ]
-            for kind in _averages_kept(settings)
-        }
-        # One counter a parameter, a float on its device: the fused kernels want it so.
-        self._steps = [torch.zeros((), device=p.device) for p in self.parameters]
+        self._groups = list(_groups(named, settings))
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """The state by name; a copy of it, loaded, makes an equal optimizer."""
-        columns = {**self._averages, "steps": self._steps}
         return {
             f"{kind}.{name}": tensor
-            for kind, tensors in columns.items()
-            for name, tensor in zip(self._names, tensors, strict=True)
+            for group in self._groups
+            for kind, tensors in {**group.averages, "steps": group.steps}.items()
+            for name, tensor in zip(group.names, tensors, strict=True)
         }
 
     @torch.no_grad()
@@ -63,87 +89,61 @@ class Optimizer:
     @torch.no_grad()
     def step(self, lr: float) -> None:
         """One update from the gradients; a parameter without a gradient stays as it is."""
-        used = [
-            index for index, parameter in enumerate(self.parameters) if parameter.grad is not None
-        ]
-        gradients = [g for index in used if (g := self.parameters[index].grad) is not None]
-        parameters = [self.parameters[index] for index in used]
-        averages = {kind: [kept[index] for index in used] for kind, kept in self._averages.items()}
-        steps = [self._steps[index] for index in used]
-        if self._settings.opt == "sgd":
-            self._sgd(parameters, gradients, averages, lr)
-        elif self._settings.opt == "rmsprop":
-            self._rmsprop(parameters, gradients, averages, steps, lr)
-        else:
-            self._adam(parameters, gradients, averages, steps, lr)
+        update = {"sgd": self._sgd, "rmsprop": self._rmsprop}.get(self._settings.opt, self._adam)
+        for group in self._groups:
+            used = group.used()
+            gradients = [g for p in used.parameters if (g := p.grad) is not None]
+            if gradients:
+                update(used, gradients, lr)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
         for parameter in self.parameters:
             parameter.grad = None
 
-    def _sgd(
-        self,
-        parameters: list[Tensor],
-        gradients: list[Tensor],
-        averages: dict[str, list[Tensor]],
-        lr: float,
-    ) -> None:
-        sgd(
-            parameters,
+    def _sgd(self, used: _Alike, gradients: list[Tensor], lr: float) -> None:
+        torch._fused_sgd_(
+            used.parameters,
             gradients,
-            list(averages.get("momentum", [])) or [None] * len(parameters),
-            fused=True,
+            used.averages.get("momentum", []),
             weight_decay=self._settings.weight_decay,
             momentum=self._settings.momentum,
             lr=lr,
             dampening=0.0,
             nesterov=self._settings.nesterov,
             maximize=False,
+            # The average begins at zero and not at the first gradient; without damping, the same.
+            is_first_step=False,
         )
 
-    def _adam(
-        self,
-        parameters: list[Tensor],
-        gradients: list[Tensor],
-        averages: dict[str, list[Tensor]],
-        steps: list[Tensor],
-        lr: float,
-    ) -> None:
+    def _adam(self, used: _Alike, gradients: list[Tensor], lr: float) -> None:
+        used.count()
         beta1, beta2 = self._settings.betas
-        adam(
-            parameters,
+        decoupled = self._settings.opt == "adamw"
+        (torch._fused_adamw_ if decoupled else torch._fused_adam_)(
+            used.parameters,
             gradients,
-            averages["mean"],
-            averages["square"],
+            used.averages["mean"],
+            used.averages["square"],
             [],
-            steps,
-            fused=True,
-            decoupled_weight_decay=self._settings.opt == "adamw",
+            used.steps,
             amsgrad=False,
+            lr=lr,
             beta1=beta1,
             beta2=beta2,
-            lr=lr,
             weight_decay=self._settings.weight_decay,
             eps=_EPSILON,
             maximize=False,
         )
 
-    def _rmsprop(
-        self,
-        parameters: list[Tensor],
-        gradients: list[Tensor],
-        averages: dict[str, list[Tensor]],
-        steps: list[Tensor],
-        lr: float,
-    ) -> None:
+    def _rmsprop(self, used: _Alike, gradients: list[Tensor], lr: float) -> None:
         rmsprop(
-            parameters,
+            used.parameters,
             gradients,
-            averages["square"],
+            used.averages["square"],
             [],
-            averages.get("momentum", []),
-            steps,
+            used.averages.get("momentum", []),
+            used.steps,
             lr=lr,
             alpha=_RMSPROP_DECAY,
             eps=_EPSILON,
@@ -151,6 +151,18 @@ class Optimizer:
             momentum=self._settings.momentum,
             centered=False,
         )
+
+
+def _groups(named: Mapping[str, Tensor], settings: TrainingSettings) -> Iterator[_Alike]:
+    for dtype, device in dict.fromkeys((p.dtype, p.device) for p in named.values()):
+        alike = {name: p for name, p in named.items() if (p.dtype, p.device) == (dtype, device)}
+        parameters = list(alike.values())
+        averages = {
+            kind: [torch.zeros_like(p, memory_format=torch.preserve_format) for p in parameters]
+            for kind in _averages_kept(settings)
+        }
+        counts = torch.zeros(len(alike), device=device)
+        yield _Alike(list(alike), parameters, averages, counts, list(counts.unbind()))
 
 
 def _averages_kept(settings: TrainingSettings) -> tuple[str, ...]:
