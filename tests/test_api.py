@@ -16,6 +16,7 @@ from torch import nn
 import sartor
 from sartor import api
 from sartor.data.ahead import Ahead
+from sartor.data.batches import Batch, Batches
 from sartor.data.dataset import Dataset
 from sartor.data.preprocess import as_picture
 from sartor.errors import (
@@ -29,6 +30,7 @@ from sartor.errors import (
 )
 from sartor.evaluation.predictions import Predictions
 from sartor.events import CheckpointDue, Ended, EpochDone, Event, Started
+from sartor.runs.folder import RunFolder
 
 SMALL: dict[str, Any] = {
     "model": "mlp",
@@ -84,6 +86,21 @@ class TestFit:
         helped = sartor.fit(digits, out=tmp_path / "helped", workers=2, **SMALL)
         assert len(made) == helped.result()["steps"]
         assert helped.weights_sha256 == alone.weights_sha256
+
+    def test_a_fault_in_such_a_thread_ends_training_with_its_sentence(
+        self, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = Batches.group
+
+        def failing(batches: Batches, epoch: int, group: int) -> list[Batch]:
+            if epoch == 1:
+                raise DataError("The disk went away.", "Plug it in.")
+            return before(batches, epoch, group)
+
+        monkeypatch.setattr(Batches, "group", failing)
+        with pytest.raises(DataError, match="The disk went away"):
+            sartor.fit(digits, out=tmp_path / "run", workers=1, **SMALL | {"epochs": 3})
+        assert RunFolder(tmp_path / "run").status()["state"] == "failed"
 
     def test_images_that_would_fill_the_memory_are_refused(
         self, digits: Dataset, tmp_path: Path

@@ -70,10 +70,10 @@ class TestResolving:
             if value in (None, "auto", "all", "", (), {})
         }
         # What is open for good: the usual reading, all images as they are, no clipping, no early
-        # stopping.
+        # stopping. And who prepares batches, which changes no bit: each start decides anew.
         reading = {"format", "image_column", "label_column", "group_column", "split_column"}
         data = {*reading, "image_root", "exclude", "limit_per_class"}
-        assert open_ones == {*data, "augment", "clip_grad", "patience"}
+        assert open_ones == {*data, "augment", "clip_grad", "patience", "workers"}
         assert recipe.preprocess.image_size == (9, 9)
         assert recipe.preprocess.channels == 1
         assert recipe.training.batch_size == 20
@@ -367,12 +367,12 @@ class TestAugmentation:
 class TestMemory:
     def test_images_as_they_are_need_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Prepared pictures are trained from the disk where they are larger than memory."""
-        monkeypatch.setattr(assembly, "_memory", lambda: 10)
+        monkeypatch.setattr(assembly, "total_memory", lambda: 10)
         job, _ = assembled()
         assert len(job.batches) == 1
 
     def test_images_to_be_resized_must_fit(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(assembly, "_memory", lambda: 10)
+        monkeypatch.setattr(assembly, "total_memory", lambda: 10)
         with pytest.raises(RecipeError, match="this machine has"):
             assembled(image_size=9)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,12 +13,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from .data.ahead import prepared_ahead
+from .data.ahead import chosen_workers, prepared_ahead
 from .data.augment import vocabulary
 from .data.augment.pipeline import augmentation_of
 from .data.batches import Batch, Batches, Feed
 from .data.dataset import Dataset, Int64Array, UInt8Array
 from .data.description import channel_statistics
+from .data.mapped import ReadAhead, read_ahead, total_memory
 from .data.preprocess import Preprocess
 from .data.split import Split, chosen_duplicates
 from .device import choose_device
@@ -115,6 +115,7 @@ class Material:
     labels: Tensor
     """int64 (N,)."""
     preprocess: Preprocess
+    read_ahead: ReadAhead | None = None
 
     def feed(self, indices: Int64Array, settings: TrainingSettings) -> Feed:
         """Batches of these images."""
@@ -124,15 +125,19 @@ class Material:
             indices=indices,
             normalize=self.preprocess.normalizer(settings.device),
             memory_format=engine.torch_memory_format(settings.memory_format),
+            read_ahead=self.read_ahead,
         )
 
 
 def prepare_material(recipe: Recipe, dataset: Dataset, split: Split) -> tuple[Material, Recipe]:
-    """The images at the input's size on the device, and the recipe with their mean and spread."""
+    """The images at the input's size on the device, and the recipe with their mean and spread.
+
+    Images of a mapped file stay there where they are trained as they are, on the processor.
+    """
     geometry = Preprocess.from_settings(recipe.preprocess)
     if dataset.shape != geometry.input_shape:
         _refuse_to_resize_twice(dataset, geometry)
-        _refuse_too_large(len(dataset), geometry, _memory(), "this machine")
+        _refuse_too_large(len(dataset), geometry, total_memory(), "this machine")
     if recipe.training.device.startswith("cuda"):
         free, _ = torch.cuda.mem_get_info(recipe.training.device)
         _refuse_too_large(len(dataset), geometry, free, recipe.training.device)
@@ -145,6 +150,7 @@ def prepare_material(recipe: Recipe, dataset: Dataset, split: Split) -> tuple[Ma
         images=_as_tensor(images).to(device),
         labels=_as_tensor(dataset.labels).to(device),
         preprocess=Preprocess.from_settings(recipe.preprocess),
+        read_ahead=read_ahead(images) if device == "cpu" else None,
     )
     return material, recipe
 
@@ -212,7 +218,8 @@ def _model_name(recipe: Recipe, model_file: Path | None) -> str:
 def batches_ahead(job: Job) -> Iterator[Job]:
     """The job with batches made ahead by as many threads as its settings say."""
     assert isinstance(job.batches, Batches), "made by make_job"
-    with prepared_ahead(job.batches, job.settings.workers) as batches:
+    workers = chosen_workers(job.settings.workers, job.batches, job.settings.threads)
+    with prepared_ahead(job.batches, workers) as batches:
         yield replace(job, batches=batches)
 
 
@@ -281,11 +288,6 @@ def _refuse_too_large(count: int, geometry: Preprocess, memory: int, where: str)
             ],
             "Lower --image-size.",
         )
-
-
-def _memory() -> int:
-    """Bytes of main memory; 0 where the system does not tell."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if os.name == "posix" else 0
 
 
 def _with_statistics(recipe: Recipe, images: UInt8Array, split: Split) -> Recipe:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+import time
+from _thread import interrupt_main
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import enumerate as enumerate_threads
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sartor.data.ahead import Ahead
+from sartor.data.ahead import Ahead, prepared_ahead
 from sartor.data.augment.pipeline import augmentation_of
 from sartor.data.batches import Batch, Batches, Feed
 from sartor.data.order import balanced_order, epoch_order
@@ -256,6 +259,29 @@ class TestAhead:
             ahead.batch(0, 0)
         ahead.close()
 
+    def test_an_interruption_waits_for_one_group_at_most(self) -> None:
+        made: list[int] = []
+
+        def normalize(images: Tensor) -> Tensor:
+            made.append(1)
+            if len(made) == 2:
+                interrupt_main()
+            time.sleep(0.1)
+            return halved(images)
+
+        batches = grouped(batches_of(feed=replace(feed_of(), normalize=normalize)), 1)
+
+        def train() -> None:
+            with prepared_ahead(batches, 1) as ahead:
+                for position in range(len(ahead)):
+                    ahead.batch(0, position)
+                    time.sleep(0.15)
+
+        with pytest.raises(KeyboardInterrupt):
+            train()
+        assert len(made) <= 4
+        assert not [thread for thread in enumerate_threads() if "sartor-batch" in thread.name]
+
     def test_takes_one_core_a_thread_and_leaves_the_others_to_training(self) -> None:
         threads: list[int] = []
 
@@ -378,6 +404,17 @@ class TestAugmented:
         one, other = self.epoch(batches, 0), self.epoch(batches, 1)
         assert (one.images != other.images).flatten(1).any(1).float().mean() > 0.9
         assert torch.equal(batches.feed.images, before)
+
+    def test_alternating_flips_mirror_every_second_epoch(self) -> None:
+        flips = augmentation_of(["flip=alternating"], seed=5, num_classes=4, mean=(0.5,) * 3)
+        batches = self.batches(augmentation=flips, shuffle=False)
+        first, second, third = (self.epoch(grouped(batches, 3), epoch).images for epoch in range(3))
+        assert torch.equal(second, first.flip(3))
+        assert torch.equal(third, first)
+        plain = self.epoch(batches.plain(), 0).images
+        mirrored = (first != plain).flatten(1).any(1)
+        assert 0.2 < mirrored.float().mean() < 0.8
+        assert torch.equal(first[mirrored], plain[mirrored].flip(3))
 
     def test_plain_ones_are_as_without(self) -> None:
         plain = self.batches().plain()

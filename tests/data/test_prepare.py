@@ -433,7 +433,7 @@ from sartor.data.folder import list_folder
 from sartor.data.prepare import prepared
 from sartor.data.settings import PreprocessSettings
 
-decoding._CHUNK_PICTURES, decoding._available_cores = 4, lambda: 1
+decoding._CHUNK_PICTURES, decoding.available_cores = 4, lambda: 1
 chunk = decoding._Decoder.chunk
 
 def slow(*arguments):

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from .batches import Batch, Batches
+from .decoding import available_cores
 
 
 class Ahead:
@@ -68,3 +69,19 @@ def prepared_ahead(batches: Batches, workers: int) -> Iterator[Batches | Ahead]:
         yield ahead
     finally:
         ahead.close()
+
+
+def chosen_workers(wish: int | str, batches: Batches, threads: int | None) -> int:
+    """For "auto": one where the step, which takes `threads` cores, leaves one idle.
+
+    That pays for batches that are augmented; handing over others costs as much as making them. A
+    set that is too large for memory is always read by a thread of its own, for a disk takes time
+    but no core.
+    """
+    if wish != "auto":
+        return int(wish)
+    if batches.feed.read_ahead is not None:
+        return 1
+    if batches.augmentation is None or batches.feed.images.device.type != "cpu":
+        return 0
+    return 1 if available_cores() > (threads or torch.get_num_threads()) else 0

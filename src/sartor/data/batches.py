@@ -14,6 +14,7 @@ from .augment import mixing
 from .augment.chance import Chance
 from .augment.pipeline import Augmentation
 from .dataset import Int64Array
+from .mapped import ReadAhead
 from .order import balanced_order, epoch_order
 
 _BYTES_TOGETHER = 1 << 20
@@ -45,6 +46,8 @@ class Feed:
     normalize: Callable[[Tensor], Tensor]
     """uint8 images -> float32 images."""
     memory_format: torch.memory_format = torch.contiguous_format
+    read_ahead: ReadAhead | None = None
+    """How the images are read where they lie in a file too large for memory."""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -56,6 +59,8 @@ class Feed:
 
     def bytes_at(self, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
         """The images at `rows` as they are, uint8 (B, C, H, W), and their labels (B,)."""
+        if self.read_ahead is not None:
+            self.read_ahead.of_rows(rows if isinstance(rows, slice) else rows.numpy())
         if isinstance(rows, slice):
             return self.images[rows], self.labels[rows]
         return self.images.index_select(0, rows), self.labels.index_select(0, rows)

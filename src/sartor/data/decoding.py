@@ -175,7 +175,7 @@ def _decoded(decoder: _Decoder, indices: Int64Array) -> Generator[_Chunk, None, 
     """Chunks in order, decoded by threads: Pillow lets go of Python's lock while it decodes."""
     size = max(1, min(_CHUNK_PICTURES, _CHUNK_BYTES // int(np.prod(decoder.geometry.input_shape))))
     parts = (indices[start : start + size] for start in range(0, len(indices), size))
-    workers = _available_cores()
+    workers = available_cores()
     waiting: deque[Future[_Chunk]] = deque()
     with quiet_decoding(), _stoppable(workers) as (pool, stop):
         for part in parts:
@@ -227,7 +227,7 @@ class Pace:
         )
 
 
-def _available_cores() -> int:
+def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -101,8 +101,9 @@ class TrainingSettings:
     """auto: where training takes long enough to repay it, measure which memory format, number of
     threads and, with --amp-dtype auto, precision are fastest here; what is set is kept. plain:
     measure nothing."""
-    workers: Annotated[int, Range(0, 1_024)] = 0
-    """Threads that prepare batches ahead of the step that needs them."""
+    workers: Annotated[int | Literal["auto"], Range(0, 1_024)] = "auto"
+    """Threads that prepare batches ahead of the step that needs them; auto: one where a core would
+    be idle or a disk is waited for. They change no bit."""
 
     @property
     def last_epoch(self) -> int:
