@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+PEERS_VENV ?= .venv-peers
+PEERS_READY := $(PEERS_VENV)/ready
 
-.PHONY: demo test check bench reproduce clean
+.PHONY: demo test check bench bench-peers reproduce clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -21,11 +23,15 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/bench.py
 
+# Flags such as PEERS="--only fashion-cnn" or PEERS="--rounds 1 --append".
+bench-peers: $(PEERS_READY)
+	$(PEERS_VENV)/bin/python benchmarks/bench_peers.py $(PEERS)
+
 reproduce: $(READY)
 	$(BIN)/python benchmarks/reproduce.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .coverage*
+	rm -rf $(VENV) $(PEERS_VENV) .mypy_cache .ruff_cache .pytest_cache .coverage*
 
 # The environment: exact versions from the lock, then this package, editable.
 $(READY): requirements.lock pyproject.toml
@@ -33,3 +39,10 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $(READY)
+
+# The tools that sartor is measured against, and sartor beside them: a full build of torch, 7 GB.
+$(PEERS_READY): benchmarks/peers/requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(PEERS_VENV)
+	$(PEERS_VENV)/bin/python -m pip install -qq --disable-pip-version-check -r benchmarks/peers/requirements.txt
+	$(PEERS_VENV)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $(PEERS_READY)

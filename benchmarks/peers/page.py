@@ -1,0 +1,268 @@
+"""docs/peers.md: tables of what was measured, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import machine
+
+from .contenders import CONTENDERS
+from .disturbance import ALLOWED_OTHERS
+from .goals import GOALS, Goal
+from .peak import training_flops
+from .results import Results, Spread, epoch_seconds, step_seconds
+from .tasks import TASKS, Task
+
+NO_FIGURE = "-"
+
+
+def document(results: Results) -> str:
+    """All of the page."""
+    return _PAGE.format(
+        goals="\n".join(goal_table(results)),
+        batches=_sections(results, "batches", batches_table),
+        defaults=_sections(results, "defaults", defaults_table),
+        starts="\n".join(start_table(results)),
+        peak=results.peak() / 1e9,
+        rounds=len(results.rounds),
+        dates=_dates(results),
+        others=max(results.figures("others"), default=0.0),
+        allowed=ALLOWED_OTHERS,
+        machine="\n".join(machine.markdown_of(results.machine)),
+    )
+
+
+def goal_table(results: Results) -> list[str]:
+    """What sartor is to reach, and what it does."""
+    rows = [_goal_cells(results, goal) for goal in GOALS]
+    return table(
+        ["training", "against", "goal", "as documented", "reached", "training alone", "batches"],
+        rows,
+        left=2,
+    )
+
+
+def batches_table(results: Results, task: Task) -> list[str]:
+    """Microseconds a step, from ready batches."""
+    bare = [step_seconds(task, row) for row in results.rows(task.key, "bare")]
+    rows = []
+    for name in results.contenders(task.key):
+        found = [step_seconds(task, row) for row in results.rows(task.key, name)]
+        spread = Spread.of(found)
+        beyond = spread.median - Spread.of(bare).median if bare and name != "bare" else None
+        rows.append(
+            [
+                CONTENDERS[name].title,
+                f"{spread.median * 1e6:,.0f}",
+                f"{spread.lowest * 1e6:,.0f} to {spread.highest * 1e6:,.0f}",
+                NO_FIGURE if beyond is None else f"{beyond * 1e6:+,.0f}",
+                *_comparisons(results, task, name),
+                *_throughput(results, task, name),
+                *_learnt(results, task, name, judged=name != "bare"),
+            ]
+        )
+    head = ["contender", "µs a step", "lowest to highest", "beyond the bare step, µs"]
+    return table([*head, *_COMPARED, *_THROUGHPUT, *_LEARNT], rows)
+
+
+def defaults_table(results: Results, task: Task) -> list[str]:
+    """Seconds an epoch, of whole trainings."""
+    rows = []
+    for name in results.contenders(task.key):
+        found = results.rows(task.key, name)
+        spread = Spread.of([epoch_seconds(task, row) for row in found])
+        rows.append(
+            [
+                CONTENDERS[name].title,
+                f"{found[0]['epochs']}",
+                f"{spread.median:.3f}",
+                f"{spread.lowest:.3f} to {spread.highest:.3f}",
+                f"{spread.median / task.steps * 1e6:,.0f}",
+                *_comparisons(results, task, name),
+                *_throughput(results, task, name),
+                *_learnt(results, task, name, judged=True),
+            ]
+        )
+    head = ["contender", "epochs", "s an epoch", "lowest to highest", "µs a step"]
+    return table([*head, *_COMPARED, *_THROUGHPUT, *_LEARNT], rows)
+
+
+def start_table(results: Results) -> list[str]:
+    """What is left out of the other tables: imports, and the first steps of all."""
+    keys = [task.key for task in TASKS]
+    rows = []
+    for name, contender in CONTENDERS.items():
+        starts = results.start_seconds(name)
+        if starts:
+            cells = [_median_of(results, key, name, "first_seconds") for key in keys]
+            rows.append([contender.title, f"{Spread.of(starts).median:.1f}", *cells])
+    return table(["contender", "until imported, s", *keys], rows)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """In Markdown; the first columns flush left."""
+    rule = ["---" if number < left else "--:" for number in range(len(head))]
+    return [f"| {' | '.join(cells)} |" for cells in (head, rule, *rows)]
+
+
+_COMPARED = ["times as fast as the loop", "sartor is faster by"]
+_THROUGHPUT = ["images/s", "of peak"]
+_LEARNT = ["loss", "accuracy"]
+
+
+def _comparisons(results: Results, task: Task, name: str) -> list[str]:
+    """Against the loop and against sartor: medians of the rounds' ratios."""
+    return [
+        _ratio(results, task, "loop", name),
+        _ratio(results, task, name, "sartor"),
+    ]
+
+
+def _ratio(results: Results, task: Task, over: str, under: str) -> str:
+    if over == under:
+        return NO_FIGURE
+    found = _ratios(results, task, over, under)
+    return f"{Spread.of(found).median:.2f}" if found else NO_FIGURE
+
+
+def _ratios(results: Results, task: Task, over: str, under: str) -> list[float]:
+    return results.ratios(task.key, over, under, lambda row: epoch_seconds(task, row))
+
+
+def _throughput(results: Results, task: Task, name: str) -> list[str]:
+    seconds = Spread.of([epoch_seconds(task, row) for row in results.rows(task.key, name)]).median
+    speed = task.train_images / seconds
+    return [f"{speed:,.0f}", f"{speed * training_flops(task.name) / results.peak():.1%}"]
+
+
+def _learnt(results: Results, task: Task, name: str, *, judged: bool) -> list[str]:
+    """What the judge says of the weights; the bare step learns nothing."""
+    if not judged:
+        return [NO_FIGURE, NO_FIGURE]
+    found = results.rows(task.key, name)
+    loss, accuracy = (Spread.of([row[key] for row in found]) for key in ("loss", "accuracy"))
+    return [f"{loss.median:.4f}", f"{accuracy.median:.2%}"]
+
+
+def _median_of(results: Results, key: str, name: str, figure: str) -> str:
+    found = [row[figure] for row in results.rows(key, name)]
+    return f"{Spread.of(found).median:.2f}" if found else NO_FIGURE
+
+
+def _goal_cells(results: Results, goal: Goal) -> list[str]:
+    """The goal is reached where sartor as documented reaches it."""
+    cells, reached = [], "not measured"
+    for table_name, name in (
+        ("defaults", "sartor"),
+        ("defaults", "sartor-alone"),
+        ("batches", "sartor"),
+    ):
+        task = next(t for t in TASKS if (t.table, t.name) == (table_name, goal.training))
+        found = _ratios(results, task, goal.against, name)
+        cells.append(_with_range(found))
+        if found and (table_name, name) == ("defaults", "sartor"):
+            reached = "yes" if Spread.of(found).median >= goal.ratio else "no"
+    title = CONTENDERS[goal.against].title
+    return [goal.training, title, f"{goal.ratio:g}", cells[0], reached, cells[1], cells[2]]
+
+
+def _with_range(found: Sequence[float]) -> str:
+    if not found:
+        return NO_FIGURE
+    spread = Spread.of(found)
+    return f"{spread.median:.2f} ({spread.lowest:.2f} to {spread.highest:.2f})"
+
+
+def _sections(
+    results: Results, table_name: str, lines: Callable[[Results, Task], list[str]]
+) -> str:
+    parts = []
+    for task in TASKS:
+        if task.table == table_name and results.contenders(task.key):
+            parts += [f"### {task.name}", "", _of_task(task), "", *lines(results, task), ""]
+    return "\n".join(parts).rstrip()
+
+
+def _of_task(task: Task) -> str:
+    training = task.training
+    judged = f", {task.val_images:,} judged after each" if task.val_images else ""
+    order = "a new order every epoch" if task.shuffle else "the set's order"
+    return (
+        f"{task.train_images:,} images of {task.source} an epoch, {order}{judged}; batches of "
+        f"{training.batch_size}, {task.steps:,} steps; {training.optimizer.__name__}, learning "
+        f"rate {training.learning_rate:g}; {training_flops(task.name) / 1e6:,.2f} million "
+        "operations an image."
+    )
+
+
+def _dates(results: Results) -> str:
+    dates = [one["date"] for one in results.rounds]
+    return f"from {dates[0]} to {dates[-1]}" if dates else "never"
+
+
+_PAGE = """\
+# sartor beside other tools
+
+Written by `benchmarks/bench_peers.py` (`make bench-peers`); every single result is in
+[peers.json](peers.json).
+
+All contenders run in one environment (`benchmarks/peers/requirements.txt`): the same Python, the
+same build of torch, which for sartor and for the loop is the one that Lightning, fastai, skorch and
+Keras use. All start from the same weights, those of sartor's recipe with seed 0, and train with the
+same hyper-parameters on the same images. In each round every contender has a fresh process, held to
+the same two cores; they train one after the other, task by task, and only one works at a time; each
+round begins with another contender. Figures are medians over the rounds; a ratio is the median of
+the rounds' ratios.
+
+Loss and accuracy are those of the final weights on the images that were trained on, worked out by
+one judge (`judge.py`) for all: who trained something else would show here. Of peak: operations of
+the network (forward and back, counted by torch's `FlopCounterMode`) times images a second, over the
+best that float32 products of two 2048 x 2048 matrices reach here: {peak:,.0f} GFLOP/s, the better
+of `mm` and oneDNN.
+
+## Goals
+
+{goals}
+
+How many times as fast as the other sartor is; lowest to highest of the rounds in brackets. As
+documented: a whole `sartor.fit` with its check of the data and its report, which the others do not
+make, over the walk-through's epochs. Training alone: without these two. Batches: a step of the
+first kind of table below.
+
+## Equal batches in memory
+
+What a tool adds to a step. Each gets the same images as batches of floats that lie ready, in the
+same order, in the cheapest way that its documentation offers; nothing is judged, shown or logged.
+sartor has no such entrance: it gets the bytes and makes its batches of them in every step. Time of
+a step: what the epochs after the first add to a training, over their steps, so that what comes once
+for a training is left out. The bare step goes through one batch again and again with PyTorch's
+modules and optimizer, at a learning rate of 0, and reads no loss.
+
+{batches}
+
+## As documented
+
+What a newcomer gets: each tool as its own introduction has it, with progress bar, logger and
+checkpoints where these are on by default; what is printed goes into a file. The loop is
+[tutorial.py](../benchmarks/tutorial.py) on torchvision's data sets. Lightning and fastai get the
+same sets in PyTorch's loaders; skorch and Keras arrays of floats; sartor its own data set. Time of
+an epoch: all of the training, from the call until it returns, over its epochs; the data were loaded
+before, and 20 steps trained with all shapes that occur, so that what is compiled lies ready. sartor
+trains as many epochs as the walk-through, the others fewer; "training alone" as many as they.
+
+{defaults}
+
+## First steps
+
+Seconds until the tool is imported in a fresh process, and of the first short training of 20 steps,
+with all that comes once: compiling, loading of what is loaded late.
+
+{starts}
+
+## Measured on
+
+Rounds: {rounds}, {dates}. While something was measured, other programs took at most {others:.1%} of
+the processor (a measurement with more than {allowed:.0%} is made up to twice again).
+
+{machine}
+"""
