@@ -56,10 +56,11 @@ def resolve(
     if not recipe.model.model.startswith(IN_MEMORY):
         kwargs, more = resolve_kwargs(_model_name(recipe, model_file), kwargs)
         problems += more
+    device = choose_device(training.device)
+    problems += filter(None, [engine.problem(training.engine, device)])
     if problems:
         raise RecipeError(problems, "Correct the recipe or the flags.")
     size = preprocess.image_size or dataset.shape[1:]
-    device = choose_device(training.device)
     return recipe.with_settings(
         {
             "fingerprint": dataset.fingerprint,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sartor.training import engine
+from sartor.training import engine, kernels
 from sartor.training.settings import TrainingSettings
 
 
@@ -45,6 +45,20 @@ def test_tuned_leaves_threads_and_random_numbers_as_they_were(fails: bool) -> No
         use()
     assert torch.get_num_threads() == 1
     assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.skipif(not kernels.available(), reason="this build of PyTorch has no oneDNN")
+@pytest.mark.parametrize(
+    ("name", "inside"), [("plain", nn.Linear), ("onednn", kernels.OneDnnLinear)]
+)
+def test_tuned_leaves_the_kernels_of_a_model_as_they_were(name: str, inside: type) -> None:
+    settings = TrainingSettings(threads=1, device="cpu", engine=name, batch_size=100)
+    model = nn.Sequential(nn.Linear(300, 200), nn.Linear(2, 2))
+    names = list(model.state_dict())
+    with engine.tuned(settings, model):
+        assert [type(layer) for layer in model] == [inside, nn.Linear]
+        assert list(model.state_dict()) == names
+    assert [type(layer) for layer in model] == [nn.Linear, nn.Linear]
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels-last"])

@@ -17,7 +17,7 @@ from sartor.data.dataset import Dataset
 from sartor.data.split import Split
 from sartor.models import registry
 from sartor.recipe import Recipe
-from sartor.training import engine, tuning
+from sartor.training import engine, kernels, tuning
 from sartor.training.engine import Engine
 from sartor.training.loop import Job, seed_random_numbers, update
 from sartor.training.optim import Optimizer
@@ -52,7 +52,7 @@ class TestChoices:
     conv, dense = nn.Sequential(nn.Conv2d(1, 2, 3)), nn.Linear(2, 2)
 
     def test_are_all_pairs_of_what_is_open_the_default_first(self) -> None:
-        found = tuning.choices(USUAL, OPEN, self.conv)
+        found = tuning.choices(USUAL, OPEN, self.conv, 64)
         assert found[0] == USUAL
         assert {(one.memory_format, one.amp_dtype) for one in found} == {
             (layout, precision)
@@ -65,12 +65,20 @@ class TestChoices:
     @pytest.mark.parametrize("name", sorted(OPEN))
     def test_what_is_given_is_kept(self, name: str) -> None:
         for model in (self.conv, self.dense):
-            found = tuning.choices(USUAL, OPEN - {name}, model)
+            found = tuning.choices(USUAL, OPEN - {name}, model, 64)
             assert {getattr(one, name) for one in found} == {getattr(USUAL, name)}
         assert bool(tuning.fewer_threads(USUAL, OPEN - {name})) == (name != "threads")
 
+    @pytest.mark.skipif(not kernels.available(), reason="this build of PyTorch has no oneDNN")
+    def test_onednn_for_large_linear_layers_in_single_precision(self) -> None:
+        large = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(1000, 100))
+        for batch_size, kinds in ((10, {"plain"}), (1000, {"plain", "onednn"})):
+            found = tuning.choices(USUAL, OPEN, large, batch_size)
+            assert {one.engine for one in found if one.amp_dtype == "float32"} == kinds
+            assert {one.engine for one in found if one.amp_dtype == "bfloat16"} == {"plain"}
+
     def test_the_layout_matters_to_convolutions_alone(self) -> None:
-        found = tuning.choices(USUAL, OPEN, self.dense)
+        found = tuning.choices(USUAL, OPEN, self.dense, 64)
         assert {one.memory_format for one in found} == {"channels-last"}
 
     @pytest.mark.parametrize(
@@ -221,7 +229,7 @@ class Step(NamedTuple):
 def a_step(job: Job) -> Step:
     """One update with its own random numbers."""
     before = copy.deepcopy(job.model.state_dict())
-    with engine.tuned(job.settings):
+    with engine.tuned(job.settings, job.model):
         job.model.train()
         seed_random_numbers(0, 0)
         outcome = update(job, job.batches.batch(0, 0), 0.1)
@@ -236,9 +244,9 @@ def a_step(job: Job) -> Step:
 
 
 def every_engine() -> list[Engine]:
-    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(2, 2))
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(1000, 1000))
     usual = replace(USUAL, memory_format="contiguous")
-    engines = tuning.choices(usual, OPEN, network)
+    engines = tuning.choices(usual, OPEN, network, 64)
     return [*engines[1:], *(replace(usual, threads=n) for n in tuning.fewer_threads(usual, OPEN))]
 
 
@@ -246,7 +254,11 @@ def every_engine() -> list[Engine]:
     "one", every_engine(), ids=lambda one: "-".join(map(str, vars(one).values()))
 )
 @pytest.mark.parametrize("model", registry.names())
-def test_every_engine_computes_what_the_plain_one_does(model: str, one: Engine) -> None:
+def test_every_engine_computes_what_the_plain_one_does(
+    model: str, one: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Small layers, too, though they would not pay.
+    monkeypatch.setattr(kernels, "FEWEST_PRODUCTS", 1)
     plain = a_step(job_with(model, replace(USUAL, memory_format="contiguous")))
     other = a_step(job_with(model, one))
     apart, wide = LOGITS_DIFFER[one.amp_dtype], GRADIENTS_DIFFER[one.amp_dtype]
@@ -288,7 +300,7 @@ def test_a_race_on_copies_leaves_model_optimizer_and_random_numbers(
         return replace(job, model=model, optimizer=Optimizer(model, settings), settings=settings)
 
     usual = Engine.of(job.settings)
-    tuning.measure(tuning.choices(usual, OPEN, job.model), [1], job_of, 0.05)
+    tuning.measure(tuning.choices(usual, OPEN, job.model, 10), [1], job_of, 0.05)
     assert tuning.seconds_a_step(job_of(usual)) > 0
     assert torch.equal(torch.rand(3), expected)
     for old, new in zip(before, (job.model.state_dict(), job.optimizer.tensors), strict=True):

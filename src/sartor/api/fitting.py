@@ -296,7 +296,7 @@ def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink) -> None:
     try:
         with (
             stop_requests() as request,
-            engine.tuned(job.settings),
+            engine.tuned(job.settings, job.model),
             assembly.batches_ahead(job) as job,
         ):
             for event in _explained(train(job, progress, request.asked), progress):

@@ -58,7 +58,7 @@ def predictions_of(run: Run, split: str, *, checkpoint: str = "best") -> Predict
     network = with_weights(run._bare_network(len(kept.classes)), kept, run.path)
     material, _ = assembly.prepare_material(recipe, dataset, parts)
     feed = material.feed(indices, recipe.training)
-    with engine.tuned(recipe.training):
+    with engine.tuned(recipe.training, network):
         logits = torch.cat([logits for logits, _ in logits_of(network, feed, recipe.training)])
     predictions = Predictions(
         logits=logits.cpu().numpy(),

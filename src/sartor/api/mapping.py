@@ -63,9 +63,10 @@ def embed(
         indices = np.sort(indices[epoch_order(len(indices), seed, 0)[:limit]])
     recipe = run.recipe
     material, _ = assembly.prepare_material(recipe, dataset, parts)
-    with engine.tuned(recipe.training):
+    network = run.network(checkpoint)
+    with engine.tuned(recipe.training, network):
         feed = material.feed(indices, recipe.training)
-        features, _ = features_of(run.network(checkpoint), feed, recipe.training)
+        features, _ = features_of(network, feed, recipe.training)
     labels = dataset.labels[indices]
     return Embedding(
         points=lay_out(features, method, seed),

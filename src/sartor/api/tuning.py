@@ -32,7 +32,7 @@ from ..training.tuning import Measurement, Timing
 FORMAT = 1
 _FEWEST_STEPS = 800
 """In fewer steps, turns of all engines would be a larger part of the training than `_SHARE`."""
-_SHORTEST_SECONDS = 10.0
+_SHORTEST_SECONDS = 4.0
 _SHARE = 0.05
 _MOST_SECONDS = 2.0
 _MOST_BYTES = 2**31
@@ -62,7 +62,7 @@ def tune(wanted: Recipe, job: Job, recipe: Recipe, material: assembly.Material) 
     if wanted.training.engine != "auto" or steps < _FEWEST_STEPS:
         return None
     default = Engine.of(job.settings)
-    engines = tuning.choices(default, free, job.model)
+    engines = tuning.choices(default, free, job.model, _batch_size(job))
     threads = tuning.fewer_threads(default, free)
     if len(engines) + len(threads) < 2 or _copies_bytes(job, len(engines)) > _MOST_BYTES:
         return None
@@ -123,6 +123,11 @@ def _shown(one: Engine, names: Sequence[str]) -> str:
     threads = f"{one.threads} thread{'s' if one.threads > 1 else ''}"
     shown = {**asdict(one), "threads": threads}
     return ", ".join(shown[name] for name in names)
+
+
+def _batch_size(job: Job) -> int:
+    assert job.settings.batch_size != "all", "resolved to a number"
+    return job.settings.batch_size
 
 
 def _open_settings(wanted: Recipe) -> set[str]:

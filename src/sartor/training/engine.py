@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from . import kernels
 from .settings import TrainingSettings
 
 _BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_tile")
@@ -79,6 +80,15 @@ def chosen_engine(wish: str) -> str:
     return "plain" if wish == "auto" else wish
 
 
+def problem(engine: str, device: str) -> str | None:
+    """Why an engine cannot work on a device of this machine."""
+    if engine == "onednn" and device != "cpu":
+        return f"engine onednn computes on the processor alone, not on {device}"
+    if engine == "onednn" and not kernels.available():
+        return "engine onednn needs a build of PyTorch with oneDNN, which this is not"
+    return None
+
+
 def torch_memory_format(name: str) -> torch.memory_format:
     """The constant of PyTorch's for a resolved memory format."""
     return torch.channels_last if name == "channels-last" else torch.contiguous_format
@@ -99,15 +109,27 @@ def laid_out(model: nn.Module, memory_format: str) -> nn.Module:
 
 
 @contextmanager
-def tuned(settings: TrainingSettings) -> Iterator[None]:
-    """Use the machine as the resolved settings say; afterwards all is as it was."""
+def tuned(settings: TrainingSettings, model: nn.Module | None = None) -> Iterator[None]:
+    """Use the machine as the resolved settings say; afterwards all is as it was, the model too."""
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads or threads)
     try:
-        with torch.random.fork_rng(devices=_used_gpus(settings)):
+        with torch.random.fork_rng(devices=_used_gpus(settings)), _kernels(settings, model):
             yield
     finally:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def _kernels(settings: TrainingSettings, model: nn.Module | None) -> Iterator[None]:
+    if model is None or settings.engine != "onednn" or settings.batch_size == "all":
+        yield
+        return
+    kernels.apply_to(model, settings.batch_size)
+    try:
+        yield
+    finally:
+        kernels.remove_from(model)
 
 
 def _used_gpus(settings: TrainingSettings) -> list[int]:

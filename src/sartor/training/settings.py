@@ -13,7 +13,7 @@ LOSSES = ("cross-entropy", "mse", "bce")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bfloat16")
 MEMORY_FORMATS = ("auto", "contiguous", "channels-last")
-ENGINES = ("auto", "plain")
+ENGINES = ("auto", "plain", "onednn")
 MONITORS = ("val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_loss")
 SAMPLERS = ("every", "balanced")
 VIEWS = ("none", "flip", "shift")
@@ -99,8 +99,8 @@ class TrainingSettings:
     """Processor threads; default: all cores. Kept in the run: the order of sums depends on it."""
     engine: Annotated[str, OneOf("engine", ENGINES)] = "auto"
     """auto: where training takes long enough to repay it, measure which memory format, number of
-    threads and, with --amp-dtype auto, precision are fastest here; what is set is kept. plain:
-    measure nothing."""
+    threads, kernels and, with --amp-dtype auto, precision are fastest here; what is set is kept.
+    plain: measure nothing. onednn: large linear layers by oneDNN, on the processor."""
     workers: Annotated[int | Literal["auto"], Range(0, 1_024)] = "auto"
     """Threads that prepare batches ahead of the step that needs them; auto: one where a core would
     be idle or a disk is waited for. They change no bit."""

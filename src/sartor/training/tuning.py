@@ -19,7 +19,7 @@ from torch import nn
 
 from ..device import synchronize
 from ..models.custom import reason_of
-from . import engine
+from . import engine, kernels
 from .engine import Engine
 from .loop import Job, Outcome, seed_random_numbers, update
 from .schedule import learning_rate
@@ -62,19 +62,24 @@ class Measurement:
     """What measuring took."""
 
 
-def choices(default: Engine, free: Iterable[str], model: nn.Module) -> list[Engine]:
+def choices(
+    default: Engine, free: Iterable[str], model: nn.Module, batch_size: int
+) -> list[Engine]:
     """Engines with as many threads as the default, the default first; `free` names what may vary.
 
     The number of threads is looked at afterwards, for the fastest of these.
     """
     free = set(free)
+    kinds = ["plain", "onednn"] if kernels.suit(model, batch_size) else ["plain"]
     formats = [default.memory_format]
     if "memory_format" in free and engine.has_convolutions(model):
         formats = ["channels-last", "contiguous"]
     precisions = ["float32", "bfloat16"] if "amp_dtype" in free else [default.amp_dtype]
     engines = [
-        replace(default, memory_format=layout, amp_dtype=precision)
-        for layout, precision in itertools.product(formats, precisions)
+        replace(default, memory_format=layout, amp_dtype=precision, engine=kind)
+        for layout, precision, kind in itertools.product(formats, precisions, kinds)
+        # Its kernels are those of single precision.
+        if kind == "plain" or precision == "float32"
     ]
     return sorted(engines, key=lambda one: one != default)
 
@@ -192,7 +197,7 @@ class _Contestant:
         self._step = 0
         self.seconds: list[float] = []
         """Of a step, one number a round."""
-        with engine.tuned(self._job.settings):
+        with engine.tuned(self._job.settings, self._job.model):
             self.loss = self._update()
         if expected_loss is not None and not math.isclose(
             self.loss, expected_loss, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE
@@ -202,7 +207,7 @@ class _Contestant:
     def turn(self, steps: int) -> float:
         """Make some steps; seconds of each."""
         device = self._job.settings.device
-        with engine.tuned(self._job.settings):
+        with engine.tuned(self._job.settings, self._job.model):
             # Not timed: threads that were asleep, and caches that others filled.
             self._update()
             synchronize(device)
