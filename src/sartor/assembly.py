@@ -33,6 +33,7 @@ from .training.objective import Objective, balanced_weights, effective_weights
 from .training.optim import Optimizer
 from .training.schedule import chosen_epochs
 from .training.settings import TrainingSettings
+from .training.steps import step_of
 
 IN_MEMORY = "in-memory:"
 """Begins the name of a model that exists as a Python object alone."""
@@ -57,7 +58,7 @@ def resolve(
         kwargs, more = resolve_kwargs(_model_name(recipe, model_file), kwargs)
         problems += more
     device = choose_device(training.device)
-    problems += filter(None, [engine.problem(training.engine, device)])
+    problems += engine.problems(training, device)
     if problems:
         raise RecipeError(problems, "Correct the recipe or the flags.")
     size = preprocess.image_size or dataset.shape[1:]
@@ -179,7 +180,7 @@ def make_job(recipe: Recipe, material: Material, model: nn.Module) -> Job:
     training, split = recipe.training, material.split
     assert training.batch_size != "all", "resolved to a number"
     train_labels = material.dataset.labels[split.train]
-    return Job(
+    job = Job(
         model=model,
         batches=Batches(
             feed=material.feed(split.train, training),
@@ -202,6 +203,7 @@ def make_job(recipe: Recipe, material: Material, model: nn.Module) -> Job:
         settings=training,
         classes=material.dataset.classes,
     )
+    return replace(job, step=step_of(job))
 
 
 def first_batch(job: Job) -> Batch:

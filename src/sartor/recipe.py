@@ -176,6 +176,8 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
         yield "nesterov needs opt sgd and a momentum above 0"
     if training.momentum and training.opt not in ("sgd", "rmsprop"):
         yield f"momentum has no effect on {training.opt}, which has betas instead"
+    if training.amp_dtype == "float16" and training.opt == "rmsprop":
+        yield "amp_dtype float16 works with sgd, adam and adamw: rmsprop cannot leave out a step"
     if len(training.betas) != 2:
         yield f"betas must be two numbers, not {len(training.betas)}"
     if training.smoothing and training.loss != "cross-entropy":

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
 
 import sartor
 from sartor.api import tuning as api_tuning
@@ -209,3 +213,43 @@ def test_the_line_fits_a_terminal(precision: str, layout: str, speed: float) -> 
         line = api_tuning._line(tuning.fastest(timings), measured, before)
         assert len(line) <= 80
         assert line.startswith("engine: ")
+
+
+class Watched(nn.Module):
+    """A network that notes how it is computed; its copies note it in the same list."""
+
+    seen: ClassVar[list[tuple[int, bool, torch.dtype]]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3))
+        self.head = nn.Linear(4 * 36, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.convs(images)
+        layout = features.is_contiguous(memory_format=torch.channels_last)
+        self.seen.append((torch.get_num_threads(), layout, features.dtype))
+        return self.head(features.flatten(1))
+
+
+@pytest.mark.parametrize("layout", ["channels-last", "contiguous"])
+def test_judging_and_predicting_compute_as_training_did(tmp_path: Path, layout: str) -> None:
+    run = sartor.fit(
+        "digits",
+        model=Watched(),
+        out=tmp_path / "run",
+        epochs=1,
+        threads=3,
+        memory_format=layout,
+        amp_dtype="bfloat16",
+        check=False,
+        report=False,
+    )
+    before = torch.get_num_threads()
+    expected = (3, layout == "channels-last", torch.bfloat16)
+    picture = Image.fromarray(np.zeros((8, 8), np.uint8))
+    for use in (lambda: run.evaluate("test"), lambda: run.predict([picture, picture])):
+        Watched.seen.clear()
+        use()
+        assert set(Watched.seen) == {expected}
+        assert torch.get_num_threads() == before

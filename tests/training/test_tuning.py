@@ -21,7 +21,7 @@ from sartor.training import engine, kernels, tuning
 from sartor.training.engine import Engine
 from sartor.training.loop import Job, seed_random_numbers, update
 from sartor.training.optim import Optimizer
-from sartor.training.tuning import Timing
+from sartor.training.tuning import Measurement, Timing
 
 MakeJob = Callable[..., Job]
 USUAL = Engine(memory_format="channels-last", amp_dtype="float32", threads=2, engine="plain")
@@ -76,6 +76,11 @@ class TestChoices:
             found = tuning.choices(USUAL, OPEN, large, batch_size)
             assert {one.engine for one in found if one.amp_dtype == "float32"} == kinds
             assert {one.engine for one in found if one.amp_dtype == "bfloat16"} == {"plain"}
+
+    def test_a_graph_on_cuda_alone(self) -> None:
+        for device, graph in (("cuda", True), ("cpu", False), ("mps", False)):
+            found = tuning.choices(USUAL, OPEN, self.conv, 64, device)
+            assert any(one.engine == "graph" for one in found) == graph
 
     def test_the_layout_matters_to_convolutions_alone(self) -> None:
         found = tuning.choices(USUAL, OPEN, self.dense, 64)
@@ -191,6 +196,32 @@ class TestRace:
         assert torch.get_num_threads() == 1, "as it was before"
 
 
+class TestWithCompiled:
+    measured = Measurement(
+        timings=(timing(1.0), timing(1.6, amp_dtype="bfloat16")), left_out=(), seconds=1.0
+    )
+
+    def raced(self, monkeypatch: pytest.MonkeyPatch, *results: Timing) -> Measurement:
+        def race(engines: list[Engine], _job_of: Any, _seconds: float) -> Measurement:
+            assert [one.engine for one in engines] == ["plain", "plain", "compiled"]
+            assert engines[-1].amp_dtype == "bfloat16"
+            return Measurement(timings=results, left_out=(), seconds=2.0)
+
+        monkeypatch.setattr(tuning, "race", race)
+        return tuning.with_compiled(self.measured, lambda _: None, 1.0)  # type: ignore[arg-type, return-value]
+
+    def test_adds_the_choice_compiled(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        compiled = timing(2.0, amp_dtype="bfloat16", engine="compiled")
+        found = self.raced(monkeypatch, *self.measured.timings, compiled)
+        assert found.timings == (*self.measured.timings, compiled)
+        assert tuning.fastest(found.timings) == compiled
+        assert found.seconds == 3.0
+
+    def test_where_it_fails_nothing_is_added(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = self.raced(monkeypatch, *self.measured.timings)
+        assert found.timings == self.measured.timings
+
+
 # ------------------------------------------------------------------------------ the same arithmetic
 
 SIZE, CLASSES, IMAGES = 12, 5, 16
@@ -232,7 +263,7 @@ def a_step(job: Job) -> Step:
     with engine.tuned(job.settings, job.model):
         job.model.train()
         seed_random_numbers(0, 0)
-        outcome = update(job, job.batches.batch(0, 0), 0.1)
+        outcome = (job.step or update)(job, job.batches.batch(0, 0), 0.1)
     gradients = {
         name: parameter.grad
         for name, parameter in job.model.named_parameters()
@@ -259,6 +290,20 @@ def test_every_engine_computes_what_the_plain_one_does(
 ) -> None:
     # Small layers, too, though they would not pay.
     monkeypatch.setattr(kernels, "FEWEST_PRODUCTS", 1)
+    assert_alike(model, one)
+
+
+@pytest.mark.skipif(
+    engine.problem("compiled", "cpu") is not None, reason="there is no compiler of C++ here"
+)
+@pytest.mark.parametrize("model", sorted(set(registry.names()) - {"resnet14", "resnet20"}))
+def test_so_does_the_compiled_one(model: str) -> None:
+    """Of the residual networks the smallest, whose blocks are those of the others."""
+    assert_alike(model, replace(USUAL, engine="compiled"))
+
+
+def assert_alike(model: str, one: Engine) -> None:
+    """The same loss, logits, gradients and step, but for rounding."""
     plain = a_step(job_with(model, replace(USUAL, memory_format="contiguous")))
     other = a_step(job_with(model, one))
     apart, wide = LOGITS_DIFFER[one.amp_dtype], GRADIENTS_DIFFER[one.amp_dtype]

@@ -15,6 +15,7 @@ from PIL import Image
 from ..data.preprocess import Preprocess, find_pictures, read_picture
 from ..errors import PictureError
 from ..evaluation.predictions import probabilities_of
+from ..training import engine
 from ..training.loop import answers
 from .run import Run, as_run, load_checkpoint, with_weights
 
@@ -89,9 +90,13 @@ def predict_readable(
     normalize = preprocess.normalizer(recipe.training.device)
     predictions: list[Prediction] = []
     faults: list[PictureError] = []
+    layout = engine.torch_memory_format(recipe.training.memory_format)
     for names, images in prepared_pictures(pictures, preprocess, invert, faults):
-        batch = normalize(torch.from_numpy(images).to(recipe.training.device))
-        logits = answers(network, batch, recipe.training).cpu().numpy()
+        # As in training and judging: the same threads, layout, kernels and precision.
+        with engine.tuned(recipe.training, network):
+            batch = normalize(torch.from_numpy(images).to(recipe.training.device))
+            batch = batch.contiguous(memory_format=layout)
+            logits = answers(network, batch, recipe.training).cpu().numpy()
         probabilities = probabilities_of(logits, recipe.training.loss)
         predictions += [
             _prediction(name, row, kept.classes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from ..files import explain_os_errors, make_folder, sha256_of, write_json
 from ..recipe import Recipe
 from ..runs.environment import processor
 from ..training import tuning
-from ..training.engine import Engine
+from ..training.engine import Engine, problem
 from ..training.loop import Job
 from ..training.tuning import Measurement, Timing
 
@@ -36,6 +36,8 @@ _SHORTEST_SECONDS = 4.0
 _SHARE = 0.05
 _MOST_SECONDS = 2.0
 _MOST_BYTES = 2**31
+_LONG_SECONDS = 600.0
+"""So long must a training be for compiling, which takes up to a minute, to be tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,7 @@ def tune(wanted: Recipe, job: Job, recipe: Recipe, material: assembly.Material) 
     if wanted.training.engine != "auto" or steps < _FEWEST_STEPS:
         return None
     default = Engine.of(job.settings)
-    engines = tuning.choices(default, free, job.model, _batch_size(job))
+    engines = tuning.choices(default, free, job.model, _batch_size(job), job.settings.device)
     threads = tuning.fewer_threads(default, free)
     if len(engines) + len(threads) < 2 or _copies_bytes(job, len(engines)) > _MOST_BYTES:
         return None
@@ -78,17 +80,32 @@ def tune(wanted: Recipe, job: Job, recipe: Recipe, material: assembly.Material) 
             expected = steps * kept["seconds_a_step"]
             if expected < _SHORTEST_SECONDS:
                 return None
-            before = "measured" in kept
-            if not before:
-                seconds = min(_MOST_SECONDS, _SHARE * expected)
-                kept["measured"] = asdict(tuning.measure(engines, threads, job_of, seconds))
+            seconds = min(_MOST_SECONDS, _SHARE * expected)
+            measured, before = _measured(
+                kept, "measured", lambda: tuning.measure(engines, threads, job_of, seconds)
+            )
+            if expected >= _LONG_SECONDS and problem("compiled", job.settings.device) is None:
+                known = measured
+                measured, before = _measured(
+                    kept, "compiled", lambda: tuning.with_compiled(known, job_of, seconds)
+                )
     except FileError:
         # What cannot be kept would be chosen anew, perhaps differently, by the next training.
         return None
     except Exception:  # whatever a network of the user's own may leave with
         # Where it cannot be copied, nothing is measured; of a failing step, training will tell.
         return None
-    return _tuning(_measurement(kept["measured"]), facts, before)
+    return _tuning(measured, facts, before)
+
+
+def _measured(
+    kept: dict[str, Any], name: str, measure: Callable[[], Measurement]
+) -> tuple[Measurement, bool]:
+    """What is kept under a name, measured now where it is not; whether it was there."""
+    before = name in kept
+    if not before:
+        kept[name] = asdict(measure())
+    return _measurement(kept[name]), before
 
 
 def _tuning(measured: Measurement, facts: dict[str, Any], before: bool) -> Tuning:
@@ -219,7 +236,9 @@ def _kept(facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         kept = json.loads(path.read_bytes())
-        _measurement(kept["measured"]) if "measured" in kept else float(kept["seconds_a_step"])
+        for name in {"measured", "compiled"}.intersection(kept):
+            _measurement(kept[name])
+        float(kept["seconds_a_step"])
     except (OSError, ValueError, TypeError, KeyError):
         return {}
     return dict(kept)

@@ -6,6 +6,8 @@ depend on which threads of the process are older than the wish.
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from . import kernels
 from .settings import TrainingSettings
 
 _BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_tile")
+_COMPILERS = ("g++", "clang++", "c++", "cl")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +83,32 @@ def chosen_engine(wish: str) -> str:
     return "plain" if wish == "auto" else wish
 
 
+def problems(settings: TrainingSettings, device: str) -> list[str]:
+    """Why the settings cannot be used on a device of this machine."""
+    found = [problem(settings.engine, device)]
+    if settings.amp_dtype == "float16" and device != "cuda":
+        found.append(f"amp_dtype float16 is for cuda; on {device}, use bfloat16")
+    return [sentence for sentence in found if sentence]
+
+
 def problem(engine: str, device: str) -> str | None:
     """Why an engine cannot work on a device of this machine."""
     if engine == "onednn" and device != "cpu":
         return f"engine onednn computes on the processor alone, not on {device}"
     if engine == "onednn" and not kernels.available():
         return "engine onednn needs a build of PyTorch with oneDNN, which this is not"
+    if engine == "graph" and device != "cuda":
+        return f"engine graph is a CUDA graph, and the device is {device}"
+    if engine == "compiled" and device == "mps":
+        return "engine compiled is for cpu and cuda"
+    if engine == "compiled" and device == "cpu" and not _has_compiler():
+        return "engine compiled needs a compiler of C++, such as g++, which is not here"
     return None
+
+
+def _has_compiler() -> bool:
+    names = (os.environ.get("CXX", ""), *_COMPILERS)
+    return any(name and shutil.which(name) for name in names)
 
 
 def torch_memory_format(name: str) -> torch.memory_format:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import torch
@@ -49,6 +50,8 @@ class Job:
     settings: TrainingSettings
     """Resolved: no "auto" left."""
     classes: tuple[str, ...]
+    step: Step | None = None
+    """What makes an update where that is not `update` itself; see `steps`."""
 
     @property
     def num_classes(self) -> int:
@@ -62,6 +65,7 @@ def train(job: Job, progress: Progress, stop_asked: Callable[[], bool]) -> Itera
         TrainingError: the loss or a weight is not finite any more.
     """
     settings, steps_per_epoch = job.settings, len(job.batches)
+    make_step = job.step or update
     watch = _Watch(job, progress)
     if progress.step == 0:
         yield from watch.checkpoint()
@@ -72,7 +76,7 @@ def train(job: Job, progress: Progress, stop_asked: Callable[[], bool]) -> Itera
             seed_random_numbers(settings.seed, progress.step)
             lr = learning_rate(settings, progress.step, steps_per_epoch)
             batch = job.batches.batch(progress.epoch, progress.position)
-            outcome = update(job, batch, lr)
+            outcome = make_step(job, batch, lr)
             progress.step += 1
             progress.position += 1
             if watch.has_to_speak(outcome):
@@ -99,7 +103,10 @@ class Outcome(NamedTuple):
     """int64 (B,), or of mixed pictures float32 (B, K)."""
 
 
-def update(job: Job, batch: Batch, lr: float) -> Outcome:
+Step = Callable[[Job, Batch, float], Outcome]
+
+
+def update(job: Job, batch: Batch, lr: float | Tensor) -> Outcome:
     """One update of the weights."""
     job.optimizer.zero_grad()
     weight = job.objective.weight(batch.labels)
@@ -109,9 +116,10 @@ def update(job: Job, batch: Batch, lr: float) -> Outcome:
             logits = job.model(images)
         loss = job.objective.sum(logits, labels)
         # Divided by the weight of the whole update, so that parts of unequal size count right.
-        torch.autograd.backward(loss, _inverse(weight, loss.device))
+        torch.autograd.backward(loss, job.optimizer.scaled(_inverse(weight, loss.device)))
         losses.append(loss.detach())
         answers.append(logits.detach())
+    job.optimizer.unscale()
     if job.settings.clip_grad is not None:
         nn.utils.clip_grad_norm_(job.optimizer.parameters, job.settings.clip_grad)
     job.optimizer.step(lr)
@@ -125,7 +133,7 @@ def _inverse(weight: Tensor | int, device: torch.device) -> Tensor:
     return weight.reciprocal() if isinstance(weight, Tensor) else _inverse_of(weight, device)
 
 
-@lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=16)
 def _inverse_of(count: int, device: torch.device) -> Tensor:
     return torch.tensor(1 / count, device=device)
 
@@ -153,12 +161,14 @@ def validate(job: Job) -> Validation | None:
     """Judge the present weights on the validation split, where there is one."""
     if job.val is None:
         return None
-    loss, objective = 0.0, job.objective.plain()
-    truths, answers = [], []
+    objective = job.objective.plain()
+    losses, truths, answers = [], [], []
     for logits, labels in logits_of(job.model, job.val, job.settings):
-        loss += float(objective.sum(logits, labels))
+        losses.append(objective.sum(logits, labels))
         truths.append(labels)
         answers.append(logits.argmax(1))
+    # Read all at once, for reading waits for the device; added up one by one, in double precision.
+    loss = functools.reduce(operator.add, torch.stack(losses).tolist(), 0.0)
     counts, correct, predicted = _tallies(truths, answers, job.num_classes)
     return Validation(
         loss=loss / len(job.val),
@@ -202,7 +212,7 @@ def precision(settings: TrainingSettings) -> AbstractContextManager[object]:
     """The arithmetic of the forward pass."""
     if settings.amp_dtype in ("float32", "auto"):
         return nullcontext()
-    return torch.autocast(settings.device, dtype=torch.bfloat16)
+    return torch.autocast(settings.device, dtype=getattr(torch, settings.amp_dtype))
 
 
 def seed_random_numbers(seed: int, step: int) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.rmsprop import rmsprop
 
+from .scaling import GradientScale
 from .settings import TrainingSettings
 
 _EPSILON = 1e-8
@@ -60,16 +61,20 @@ class Optimizer:
         self.parameters: list[Tensor] = list(named.values())
         self._settings = settings
         self._groups = list(_groups(named, settings))
+        self._scaling: GradientScale | None = None
+        if settings.amp_dtype == "float16" and self.parameters:
+            self._scaling = GradientScale(self.parameters[0].device)
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """The state by name; a copy of it, loaded, makes an equal optimizer."""
-        return {
+        own = {
             f"{kind}.{name}": tensor
             for group in self._groups
             for kind, tensors in {**group.averages, "steps": group.steps}.items()
             for name, tensor in zip(group.names, tensors, strict=True)
         }
+        return own | (self._scaling.tensors if self._scaling else {})
 
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor]) -> None:
@@ -87,8 +92,11 @@ class Optimizer:
             tensor.copy_(tensors[name])
 
     @torch.no_grad()
-    def step(self, lr: float) -> None:
-        """One update from the gradients; a parameter without a gradient stays as it is."""
+    def step(self, lr: float | Tensor) -> None:
+        """One update from the gradients; a parameter without a gradient stays as it is.
+
+        A CUDA graph needs the learning rate as a float32 tensor on the device.
+        """
         update = {"sgd": self._sgd, "rmsprop": self._rmsprop}.get(self._settings.opt, self._adam)
         for group in self._groups:
             used = group.used()
@@ -96,12 +104,26 @@ class Optimizer:
             if gradients:
                 update(used, gradients, lr)
 
+    def scaled(self, slope: Tensor) -> Tensor:
+        """What goes back from the loss; for float16, larger by a scale."""
+        return slope * self._scaling.scale if self._scaling else slope
+
+    @torch.no_grad()
+    def unscale(self) -> None:
+        """Take the scale out of the gradients; `step` does nothing where they overflowed."""
+        if self._scaling:
+            self._scaling.unscale([g for p in self.parameters if (g := p.grad) is not None])
+
     def zero_grad(self) -> None:
         """Forget the gradients."""
         for parameter in self.parameters:
             parameter.grad = None
 
-    def _sgd(self, used: _Alike, gradients: list[Tensor], lr: float) -> None:
+    @property
+    def _overflow(self) -> Tensor | None:
+        return self._scaling.overflow if self._scaling else None
+
+    def _sgd(self, used: _Alike, gradients: list[Tensor], lr: float | Tensor) -> None:
         torch._fused_sgd_(
             used.parameters,
             gradients,
@@ -114,9 +136,10 @@ class Optimizer:
             maximize=False,
             # The average begins at zero and not at the first gradient; without damping, the same.
             is_first_step=False,
+            found_inf=self._overflow,
         )
 
-    def _adam(self, used: _Alike, gradients: list[Tensor], lr: float) -> None:
+    def _adam(self, used: _Alike, gradients: list[Tensor], lr: float | Tensor) -> None:
         used.count()
         beta1, beta2 = self._settings.betas
         decoupled = self._settings.opt == "adamw"
@@ -134,9 +157,12 @@ class Optimizer:
             weight_decay=self._settings.weight_decay,
             eps=_EPSILON,
             maximize=False,
+            found_inf=self._overflow,
         )
+        if self._overflow is not None:
+            torch._foreach_sub_(used.steps, [self._overflow] * len(used.steps))
 
-    def _rmsprop(self, used: _Alike, gradients: list[Tensor], lr: float) -> None:
+    def _rmsprop(self, used: _Alike, gradients: list[Tensor], lr: float | Tensor) -> None:
         rmsprop(
             used.parameters,
             gradients,
@@ -144,12 +170,13 @@ class Optimizer:
             [],
             used.averages.get("momentum", []),
             used.steps,
-            lr=lr,
+            lr=lr,  # type: ignore[arg-type]  # a tensor works too
             alpha=_RMSPROP_DECAY,
             eps=_EPSILON,
             weight_decay=self._settings.weight_decay,
             momentum=self._settings.momentum,
             centered=False,
+            capturable=isinstance(lr, Tensor) and lr.is_cuda,
         )
 
 

@@ -11,9 +11,9 @@ OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 SCHEDULES = ("constant", "cosine", "onecycle", "step")
 LOSSES = ("cross-entropy", "mse", "bce")
 DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 MEMORY_FORMATS = ("auto", "contiguous", "channels-last")
-ENGINES = ("auto", "plain", "onednn")
+ENGINES = ("auto", "plain", "onednn", "compiled", "graph")
 MONITORS = ("val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_loss")
 SAMPLERS = ("every", "balanced")
 VIEWS = ("none", "flip", "shift")
@@ -91,8 +91,9 @@ class TrainingSettings:
     device: Annotated[str, OneOf("device", DEVICES)] = "auto"
     """auto (cuda, else mps, else cpu), cpu, cuda or mps."""
     amp_dtype: Annotated[str, OneOf("precision", PRECISIONS)] = "float32"
-    """Arithmetic of the forward pass: float32, bfloat16, or auto (bfloat16 where it is faster: as
-    measured, or if nothing is measured, where the device has instructions for it)."""
+    """Arithmetic of the forward pass: float32, bfloat16, float16 (on cuda, gradients scaled), or
+    auto (bfloat16 where it is faster: as measured, or if nothing is measured, where the device has
+    instructions for it)."""
     memory_format: Annotated[str, OneOf("memory format", MEMORY_FORMATS)] = "auto"
     """Layout of images: contiguous, channels-last, or auto (channels-last for convolutions)."""
     threads: Annotated[int | None, Range(1, 1_024)] = None
@@ -100,7 +101,8 @@ class TrainingSettings:
     engine: Annotated[str, OneOf("engine", ENGINES)] = "auto"
     """auto: where training takes long enough to repay it, measure which memory format, number of
     threads, kernels and, with --amp-dtype auto, precision are fastest here; what is set is kept.
-    plain: measure nothing. onednn: large linear layers by oneDNN, on the processor."""
+    plain: measure nothing. onednn: large linear layers by oneDNN, on the processor. compiled: by
+    torch.compile, whose dropout draws other numbers. graph: the step as one CUDA graph."""
     workers: Annotated[int | Literal["auto"], Range(0, 1_024)] = "auto"
     """Threads that prepare batches ahead of the step that needs them; auto: one where a core would
     be idle or a disk is waited for. They change no bit."""

@@ -13,10 +13,13 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 
 from torch import nn
 
+from ..data.ahead import chosen_workers, prepared_ahead
+from ..data.batches import Batches
 from ..device import synchronize
 from ..models.custom import reason_of
 from . import engine, kernels
@@ -30,6 +33,7 @@ FEWEST_ROUNDS = 3
 MOST_ROUNDS = 60
 _SECONDS_A_TURN = 0.01
 _HOPELESS = 0.75
+_STEPS_TO_RECORD = 4
 # Wide, for some networks draw other random numbers in another layout; the contract of the tests is
 # narrow.
 _TOLERANCE = 0.1
@@ -63,14 +67,18 @@ class Measurement:
 
 
 def choices(
-    default: Engine, free: Iterable[str], model: nn.Module, batch_size: int
+    default: Engine, free: Iterable[str], model: nn.Module, batch_size: int, device: str = "cpu"
 ) -> list[Engine]:
     """Engines with as many threads as the default, the default first; `free` names what may vary.
 
     The number of threads is looked at afterwards, for the fastest of these.
     """
     free = set(free)
-    kinds = ["plain", "onednn"] if kernels.suit(model, batch_size) else ["plain"]
+    kinds = ["plain"]
+    if device == "cuda":
+        kinds.append("graph")
+    elif device == "cpu" and kernels.suit(model, batch_size):
+        kinds.append("onednn")
     formats = [default.memory_format]
     if "memory_format" in free and engine.has_convolutions(model):
         formats = ["channels-last", "contiguous"]
@@ -78,8 +86,8 @@ def choices(
     engines = [
         replace(default, memory_format=layout, amp_dtype=precision, engine=kind)
         for layout, precision, kind in itertools.product(formats, precisions, kinds)
-        # Its kernels are those of single precision.
-        if kind == "plain" or precision == "float32"
+        # The kernels of oneDNN that it takes are those of single precision.
+        if kind != "onednn" or precision == "float32"
     ]
     return sorted(engines, key=lambda one: one != default)
 
@@ -149,6 +157,18 @@ def race(engines: Sequence[Engine], job_of: JobOf, seconds: float) -> Measuremen
     )
 
 
+def with_compiled(measured: Measurement, job_of: JobOf, seconds: float) -> Measurement:
+    """The same with the choice compiled, raced against the choice and the default."""
+    default, best = measured.timings[0].engine, fastest(measured.timings).engine
+    contestants = dict.fromkeys([default, best, replace(best, engine="compiled")])
+    more = race(list(contestants), job_of, seconds)
+    return Measurement(
+        timings=(*measured.timings, *more.timings[len(contestants) - 1 :]),
+        left_out=measured.left_out + more.left_out,
+        seconds=measured.seconds + more.seconds,
+    )
+
+
 def fastest(timings: Sequence[Timing]) -> Timing:
     """The choice: the default (the first), unless another is clearly faster.
 
@@ -199,6 +219,10 @@ class _Contestant:
         """Of a step, one number a round."""
         with engine.tuned(self._job.settings, self._job.model):
             self.loss = self._update()
+            if self._job.step is not None:
+                # Until all is recorded that is going to be.
+                for _ in range(_STEPS_TO_RECORD):
+                    self._make_step()
         if expected_loss is not None and not math.isclose(
             self.loss, expected_loss, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE
         ):
@@ -206,8 +230,9 @@ class _Contestant:
 
     def turn(self, steps: int) -> float:
         """Make some steps; seconds of each."""
-        device = self._job.settings.device
-        with engine.tuned(self._job.settings, self._job.model):
+        settings = self._job.settings
+        device = settings.device
+        with engine.tuned(settings, self._job.model), self._batches_ahead():
             # Not timed: threads that were asleep, and caches that others filled.
             self._update()
             synchronize(device)
@@ -230,6 +255,21 @@ class _Contestant:
             rounds=len(self.seconds),
         )
 
+    @contextmanager
+    def _batches_ahead(self) -> Iterator[None]:
+        """Batches as the training gets them: where a core is idle, from a thread of its own."""
+        batches, settings = self._job.batches, self._job.settings
+        if not isinstance(batches, Batches):
+            yield
+            return
+        workers = chosen_workers(settings.workers, batches, settings.threads)
+        with prepared_ahead(batches, workers) as ahead:
+            self._job = replace(self._job, batches=ahead)
+            try:
+                yield
+            finally:
+                self._job = replace(self._job, batches=batches)
+
     def _update(self) -> float:
         outcome = self._make_step()
         return float(outcome.loss) / float(outcome.weight)
@@ -240,4 +280,5 @@ class _Contestant:
         # The last batch of an epoch may be smaller.
         batch = job.batches.batch(0, self._step % max(1, steps_per_epoch - 1))
         self._step += 1
-        return update(job, batch, learning_rate(job.settings, 0, steps_per_epoch))
+        lr = learning_rate(job.settings, 0, steps_per_epoch)
+        return (job.step or update)(job, batch, lr)
