@@ -32,7 +32,8 @@ class Rerun:
     def __init__(self, step: Callable[[], None], job: Job) -> None:
         self._step = step
         kept = copy.deepcopy((job.model.state_dict(), job.optimizer.tensors))
-        step()
+        with torch.random.fork_rng(devices=[]):
+            step()
         job.model.load_state_dict(kept[0])
         job.optimizer.load(kept[1])
 
@@ -56,6 +57,12 @@ def assert_close(found: Any, expected: Any) -> None:
     for one, other in zip(found[1], expected[1], strict=True):
         assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
         assert one["train_accuracy"] == other["train_accuracy"]
+
+
+def without_idle_bias(network: Any) -> nn.Module:
+    """Normalization takes a bias away again; its slope is all rounding, which Adam enlarges."""
+    network.conv.bias.requires_grad_(False)
+    return network  # type: ignore[no-any-return]
 
 
 OPTIMIZERS = [
@@ -88,8 +95,10 @@ class TestRecorded:
     ) -> None:
         """With a schedule, dropout, batch statistics, and an odd batch at the end of an epoch."""
         settings = {"batch_size": 8, "epochs": 4, "sched": "cosine", "lr": 0.01}
-        plain = make_job(everything(), **settings | optimizer | more)
-        job = make_job(everything(), **settings | optimizer | more)
+        plain, job = (
+            make_job(without_idle_bias(everything()), **settings | optimizer | more)
+            for _ in range(2)
+        )
         made = []
 
         def record(step: Callable[[], None]) -> Rerun:
@@ -125,8 +134,10 @@ class TestRecorded:
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
     def test_on_a_gpu(self, make_job: MakeJob, everything: Callable[[], nn.Module]) -> None:
         settings = {"batch_size": 8, "epochs": 6, "device": "cuda", "sched": "cosine"}
-        plain = trained(make_job(everything(), engine="plain", **settings))
-        assert_close(trained(make_job(everything(), engine="graph", **settings)), plain)
+        plain = trained(make_job(without_idle_bias(everything()), engine="plain", **settings))
+        assert_close(
+            trained(make_job(without_idle_bias(everything()), engine="graph", **settings)), plain
+        )
 
 
 @COMPILER

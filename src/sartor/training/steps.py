@@ -6,7 +6,8 @@ Both are made for batches of one size; the odd batch at the end of an epoch take
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
 
@@ -24,24 +25,44 @@ _WARM_UP_STEPS = 3
 def step_of(job: Job) -> Step | None:
     """What makes the steps of a job where that is not `update` itself."""
     if job.settings.engine == "compiled":
-        return compiled(job)
+        return Compiled(job)
     if job.settings.engine == "graph":
         return Graphed(job, CudaRecording)
     return None
 
 
-def compiled(job: Job) -> Step:
-    """`update` with the forward and backward pass compiled by `torch.compile`."""
-    # Random numbers are drawn as they are without it.
-    network = torch.compile(job.model, dynamic=False, options={"fallback_random": True})
-    assert isinstance(network, nn.Module), "of a module, torch.compile makes a module"
-    twin = replace(job, model=network)
-    usual = usual_size(job)
+class Compiled:
+    """`update` with the forward and backward pass compiled by `torch.compile`, at the first step.
 
-    def step(plain: Job, batch: Batch, lr: float) -> Outcome:
-        return update(twin if len(batch.labels) == usual else plain, batch, lr)
+    Random numbers are drawn as they are without it, but for those of our own dropout.
+    """
 
-    return step
+    def __init__(self, job: Job) -> None:
+        with _deprecations_unsaid():
+            network = torch.compile(job.model, dynamic=False, options={"fallback_random": True})
+        assert isinstance(network, nn.Module), "of a module, torch.compile makes a module"
+        self._twin = replace(job, model=network)
+        self._usual = usual_size(job)
+        self._ready = False
+
+    def __call__(self, job: Job, batch: Batch, lr: float) -> Outcome:
+        """As `update`."""
+        if len(batch.labels) != self._usual:
+            return update(job, batch, lr)
+        if self._ready:
+            return update(self._twin, batch, lr)
+        with _deprecations_unsaid():
+            outcome = update(self._twin, batch, lr)
+        self._ready = True
+        return outcome
+
+
+@contextmanager
+def _deprecations_unsaid() -> Iterator[None]:
+    """The compiler imports parts of PyTorch that warn of themselves."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
 
 
 def usual_size(job: Job) -> int:
