@@ -2,6 +2,8 @@
 
     python benchmarks/bench.py                          all of it; writes docs/benchmarks.md
     python benchmarks/bench.py --only mnist-mlp         one training; writes nothing
+    python benchmarks/bench.py --only mnist-mlp --save part.json
+    python benchmarks/bench.py --page *.json            the page from parts that were measured apart
 
 In each round the loop trains, then sartor, with the same hyper-parameters on the same images lying
 in memory; a round gives one ratio of the times of an epoch. The first round only warms up. Timed of
@@ -15,6 +17,7 @@ long training looked at as `long_run.py` does.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
@@ -24,6 +27,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import long_run
 import machine
@@ -36,65 +40,99 @@ from bench_page import (
     Limit,
     Round,
     document,
-    ratio_table,
-    raw_results,
-    result_of,
-    step_table,
 )
+from long_run import LongRun
 from step_cost import StepCost, cost_of, job_of, measure_pairs, peak_operations
 
 import sartor
 from sartor.files import write_json, write_text
+from sartor.training import kernels
 from sartor.training.engine import chosen_threads
 
+# What `--engine auto` chooses here for a longer training; two epochs would not repay measuring.
+FAST = {"engine": "onednn" if kernels.available() else "plain"}
+PLAIN = {"engine": "plain"}
+OTHERS = "others"
+"""The long training and the waiting times."""
 CASES = (
-    Case(name="fashion-cnn", source="fashion-mnist", target=3, sartor_epochs=2),
+    Case(name="fashion-cnn", source="fashion-mnist", target=3, sartor_epochs=2, settings=PLAIN),
     Case(
         name="mnist-mlp",
         source="mnist",
         target=4,
         sartor_epochs=2,
         pooled=True,
-        settings={"val_fraction": 1 / 7},
+        settings={"val_fraction": 1 / 7, **FAST},
     ),
-    Case(name="mnist-logistic", source="mnist", target=20, sartor_epochs=5),
-    Case(name="fashion-mlp", source="fashion-mnist", target=12, sartor_epochs=5),
+    Case(name="mnist-logistic", source="mnist", target=20, sartor_epochs=5, settings=PLAIN),
+    Case(name="fashion-mlp", source="fashion-mnist", target=12, sartor_epochs=5, settings=FAST),
 )
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Measure, print, write."""
     given = parsed_arguments(words)
-    described = machine.describe(machine.command_of("bench"))
-    torch.set_num_threads(chosen_threads(None))
-    cases = [case for case in CASES if given.only in (None, case.name)]
-    datasets = {case.name: dataset_of(case) for case in cases}
-    rounds = measure_rounds(cases, datasets, given.rounds)
-    results = list(map(result_of, cases, rounds.values()))
-    steps = measure_steps(cases, datasets, given.rounds)
-    if given.only:
-        print("\n".join([*ratio_table(results), "", *step_table(steps)]))
-        return 0
-    found = Found(
-        described=described,
-        results=results,
-        steps=steps,
-        long_run=long_run.measure(),
-        limits=[measure_help(10), measure_first_step(5)],
-    )
-    print("\n\n".join("\n".join(table) for table in found.tables()))
-    if not given.no_write:
-        write_json(machine.DOCS / "benchmarks.json", raw_results(found, rounds))
+    if given.page:
+        found = joined([json.loads(part.read_bytes()) for part in given.page])
+    else:
+        found = measure(given.only, given.rounds)
+    print("\n\n".join("\n".join(table) for table in found.tables() if len(table) > 2))
+    if given.save:
+        write_json(given.save, found.to_json())
+    elif not (given.only or given.no_write):
+        write_json(machine.DOCS / "benchmarks.json", found.to_json())
         write_text(machine.DOCS / "benchmarks.md", document(found))
     return 0
+
+
+def measure(only: str | None, count: int) -> Found:
+    """All of it, or of one training what its rounds say, or what is not of the four trainings."""
+    described = machine.describe(machine.command_of("bench"))
+    torch.set_num_threads(chosen_threads(None))
+    cases = [case for case in CASES if only in (None, case.name)]
+    datasets = {case.name: dataset_of(case) for case in cases}
+    others = only in (None, OTHERS)
+    return Found(
+        described=described,
+        cases=cases,
+        rounds=measure_rounds(cases, datasets, count),
+        steps=measure_steps(cases, datasets, count),
+        long_runs=[long_run.measure()] if others else [],
+        limits=[measure_help(10), measure_first_step(5)] if others else [],
+    )
+
+
+def joined(parts: Sequence[Mapping[str, Any]]) -> Found:
+    """What was measured in parts; the machine is that of the first."""
+    dates = [part["machine"]["date"] for part in parts]
+    rounds = {name: pairs for part in parts for name, pairs in part["rounds"].items()}
+    return Found(
+        described={
+            **parts[0]["machine"],
+            "date": " to ".join(dict.fromkeys((min(dates), max(dates)))),
+            "command": "; ".join(part["machine"]["command"].split(" --save")[0] for part in parts),
+        },
+        cases=[case for case in CASES if case.name in rounds],
+        rounds={name: [Round(**pair) for pair in pairs] for name, pairs in rounds.items()},
+        steps=[StepCost(**one) for part in parts for one in part["steps"]],
+        long_runs=[LongRun.from_json(one) for part in parts for one in part["long_runs"]],
+        limits=[
+            Limit(**{**one, "seconds": tuple(one["seconds"])})
+            for part in parts
+            for one in part["limits"]
+        ],
+    )
 
 
 def parsed_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     """The flags."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    names = [*(case.name for case in CASES), OTHERS]
     parser.add_argument("--rounds", type=int, default=5, help="after the one that warms up")
-    parser.add_argument("--only", choices=[case.name for case in CASES], help="one training")
+    parser.add_argument("--only", choices=names, help="one training, or what is none of them")
     parser.add_argument("--no-write", action="store_true", help="leave the documents as they are")
+    parser.add_argument("--save", type=Path, help="write what was measured into this file")
+    parser.add_argument("--page", type=Path, nargs="+", help="make the page of files so written")
     given = parser.parse_args(words)
     if given.rounds < 1:
         parser.error("--rounds must be at least 1")

@@ -127,16 +127,18 @@ def ratio_table(results: Sequence[Result]) -> list[str]:
 def time_table(results: Sequence[Result]) -> list[str]:
     """Seconds an epoch and images a second, medians, in Markdown."""
     head = (
-        "| training | epochs a round: loop, sartor | loop, s | sartor, s | its `seconds` "
-        "| loop, images/s | sartor, images/s | its `images_per_second` | whole `sartor.fit`, s |"
+        "| training | its engine | epochs a round: loop, sartor | loop, s | sartor, s "
+        "| its `seconds` | loop, images/s | sartor, images/s "
+        "| its `images_per_second` | whole `sartor.fit`, s |"
     )
     rows = [
-        f"| {r.case.name} | 1, {r.case.sartor_epochs} | {r.loop_seconds:.2f} "
+        f"| {r.case.name} | {r.case.settings['engine']} | 1, {r.case.sartor_epochs} "
+        f"| {r.loop_seconds:.2f} "
         f"| {r.train_seconds:.3f} | {r.history_seconds:.3f} | {r.loop_images_per_second:,.0f} "
         f"| {r.train_images_per_second:,.0f} | {r.images_per_second:,.0f} | {r.fit_seconds:.2f} |"
         for r in results
     ]
-    return [head, "|---|--:|--:|--:|--:|--:|--:|--:|--:|", *rows]
+    return [head, "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|", *rows]
 
 
 def step_table(steps: Sequence[StepCost]) -> list[str]:
@@ -175,35 +177,39 @@ def limit_table(limits: Sequence[Limit]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """All that was measured."""
+    """All that was measured, or a part of it."""
 
     described: Mapping[str, str]
     """The machine."""
-    results: Sequence[Result]
+    cases: Sequence[Case]
+    rounds: Mapping[str, Sequence[Round]]
+    """By the case's name."""
     steps: Sequence[StepCost]
-    long_run: LongRun
+    long_runs: Sequence[LongRun]
     limits: Sequence[Limit]
 
     def tables(self) -> list[list[str]]:
         """In the order of the page, in Markdown."""
+        results = [result_of(case, self.rounds[case.name]) for case in self.cases]
         return [
-            ratio_table(self.results),
-            time_table(self.results),
+            ratio_table(results),
+            time_table(results),
             step_table(self.steps),
-            long_run.table(self.long_run),
+            long_run.table(self.long_runs),
             limit_table(self.limits),
         ]
 
-
-def raw_results(found: Found, rounds: Mapping[str, Sequence[Round]]) -> dict[str, Any]:
-    """Every single result, for JSON."""
-    return {
-        "machine": dict(found.described),
-        "rounds": {name: [asdict(pair) for pair in pairs] for name, pairs in rounds.items()},
-        "steps": [asdict(one) for one in found.steps],
-        "long_run": asdict(found.long_run),
-        "limits": [asdict(one) for one in found.limits],
-    }
+    def to_json(self) -> dict[str, Any]:
+        """Every single result."""
+        return {
+            "machine": dict(self.described),
+            "rounds": {
+                name: [asdict(pair) for pair in pairs] for name, pairs in self.rounds.items()
+            },
+            "steps": [asdict(one) for one in self.steps],
+            "long_runs": [asdict(one) for one in self.long_runs],
+            "limits": [asdict(one) for one in self.limits],
+        }
 
 
 def document(found: Found) -> str:
@@ -211,7 +217,7 @@ def document(found: Found) -> str:
     ratios, times, steps, long, limits = map("\n".join, found.tables())
     return _PAGE.format(
         ratios=ratios,
-        rounds=found.results[0].rounds,
+        rounds=min(map(len, found.rounds.values())),
         times=times,
         steps=steps,
         long=long,
@@ -251,7 +257,8 @@ Seconds an epoch and images a second, medians over the rounds:
 `seconds` and `images_per_second` are those of the run's history: the first leaves out the last
 checkpoint, the second counts the training steps alone. The last column is what a user waits for:
 all epochs of a round with the check of the data before and the report after them, which the loop
-does not have.
+does not have. The engine is named, since `--engine auto` measures only where training is long
+enough to repay it.
 
 ## What a step costs
 

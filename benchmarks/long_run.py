@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,6 +58,12 @@ class LongRun:
     """Share of it that log and checkpoints took, in memory and on the disk."""
     checkpoints: int
 
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> LongRun:
+        """From what `asdict` gave; JSON has no keys but text."""
+        memory = {int(epoch): mib for epoch, mib in found["memory"].items()}
+        return cls(**{**found, "memory": memory})
+
     @property
     def memory_growth(self) -> float:
         """From the first of the epochs looked at to the last, as a share."""
@@ -91,9 +97,7 @@ def measure(recipe: str = RECIPE, epochs: int = EPOCHS) -> LongRun:
     answer = subprocess.run(
         [sys.executable, __file__, *words], check=True, stdout=subprocess.PIPE, text=True
     )
-    found: dict[str, Any] = json.loads(answer.stdout)
-    memory = {int(epoch): value for epoch, value in found.pop("memory").items()}
-    return LongRun(memory=memory, **found)
+    return LongRun.from_json(json.loads(answer.stdout))
 
 
 def train(recipe: str, epochs: int) -> LongRun:
@@ -170,34 +174,29 @@ def resident_mib() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def table(found: LongRun) -> list[str]:
+def table(found: Sequence[LongRun]) -> list[str]:
     """In Markdown."""
-    memory = ", ".join(f"{value:,.0f}" for value in found.memory.values())
-    epochs = ", ".join(map(str, found.memory))
-    rows = [
-        (f"memory after epochs {epochs}, MiB", memory, found.memory_growth, GROWTH),
-        (
-            "a training step in the first and the last tenth of the epochs, µs",
-            f"{found.first_us:,.1f}, {found.last_us:,.1f}",
-            found.pace_growth,
-            GROWTH,
-        ),
-        (
-            f"log and {found.checkpoints} checkpoints, s",
-            f"{found.keeping * found.seconds:.2f} of {found.seconds:.1f}",
-            found.keeping,
-            SHARE,
-        ),
-    ]
     return [
-        f"| {found.recipe}, {found.epochs} epochs | value | growth or share | at most | reached |",
-        "|---|--:|--:|--:|---|",
-        *(
-            f"| {what} | {value} | {100 * share:+.2f} % | {100 * limit:g} % "
-            f"| {'yes' if share <= limit else 'no'} |"
-            for what, value, share, limit in rows
-        ),
+        "| training | what | value | growth or share | at most | reached |",
+        "|---|---|--:|--:|--:|---|",
+        *(row for one in found for row in _rows(one)),
     ]
+
+
+def _rows(found: LongRun) -> Iterator[str]:
+    memory = ", ".join(f"{value:,.0f}" for value in found.memory.values())
+    pace = f"{found.first_us:,.1f}, {found.last_us:,.1f}"
+    kept = f"{found.keeping * found.seconds:.2f} of {found.seconds:.1f}"
+    epochs = ", ".join(map(str, found.memory))
+    for what, value, share, limit in (
+        (f"memory after epochs {epochs}, MiB", memory, found.memory_growth, GROWTH),
+        ("a step in the first and the last tenth, µs", pace, found.pace_growth, GROWTH),
+        (f"log and {found.checkpoints} checkpoints, s", kept, found.keeping, SHARE),
+    ):
+        yield (
+            f"| {found.recipe}, {found.epochs} epochs | {what} | {value} | {100 * share:+.2f} % "
+            f"| {100 * limit:g} % | {'yes' if share <= limit else 'no'} |"
+        )
 
 
 def _parse(words: Sequence[str] | None) -> argparse.Namespace:

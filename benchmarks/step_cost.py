@@ -86,7 +86,7 @@ def measure_pairs(job: Job, rounds: int) -> list[Pair]:
 
 def prepared(job: Job) -> AbstractContextManager[None]:
     """The machine used as the job's settings say."""
-    return engine.tuned(job.settings)
+    return engine.tuned(job.settings, job.model)
 
 
 def cost_of(name: str, job: Job, pairs: Sequence[Pair], peak: float) -> StepCost:

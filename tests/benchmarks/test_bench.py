@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -36,8 +37,14 @@ def rounds() -> list[Round]:
 
 
 def result(target: float) -> Result:
-    case = Case(name="some-recipe", source="mnist", target=target, sartor_epochs=2)
-    return result_of(case, rounds())
+    return result_of(some_case(target), rounds())
+
+
+def some_case(target: float) -> Case:
+    settings = {"engine": "some-engine"}
+    return Case(
+        name="some-recipe", source="mnist", target=target, sartor_epochs=2, settings=settings
+    )
 
 
 @pytest.mark.usefixtures("mnist", "fashion_mnist")
@@ -90,9 +97,10 @@ def test_the_page_says_what_was_reached(some_long_run: LongRun) -> None:
     )
     found = Found(
         described={"processor": "abacus"},
-        results=[result(target=5)],
+        cases=[some_case(target=5)],
+        rounds={"some-recipe": rounds()},
         steps=[step, replace(step, overhead_us=25)],
-        long_run=some_long_run,
+        long_runs=[some_long_run],
         limits=[limit],
     )
     text = document(found)
@@ -109,3 +117,26 @@ def test_the_page_says_what_was_reached(some_long_run: LongRun) -> None:
 def test_starts_are_timed(tmp_path: Path) -> None:
     assert 0 < bench.seconds_to_first_step(tmp_path / "run") < 60
     assert 0 < min(bench.measure_help(1).seconds) < 10
+
+
+def test_parts_measured_apart_make_the_page_of_all(some_long_run: LongRun) -> None:
+    names = ["fashion-cnn", "mnist-mlp"]
+    cases = [case for case in bench.CASES if case.name in names]
+    limits = [Limit(what="a start", limit=1, seconds=(0.5, 3.0))]
+    described = {"processor": "abacus", "date": "today", "command": "count"}
+    whole = Found(
+        described=described,
+        cases=cases,
+        rounds={name: rounds() for name in names},
+        steps=[],
+        long_runs=[some_long_run],
+        limits=limits,
+    )
+    parts = [
+        replace(whole, cases=[], rounds={"mnist-mlp": rounds()}, limits=[], long_runs=[]),
+        replace(whole, cases=[], rounds={"fashion-cnn": rounds()}),
+    ]
+    found = bench.joined([json.loads(json.dumps(part.to_json())) for part in parts])
+    assert replace(found, described=described, rounds=dict(whole.rounds)) == whole
+    assert found.rounds == whole.rounds
+    assert found.described == {**described, "command": "count; count"}

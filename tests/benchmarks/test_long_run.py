@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import long_run
 import pytest
 from long_run import LongRun
@@ -24,14 +27,18 @@ def test_memory_pace_and_keeping_are_measured() -> None:
 
 
 def test_the_table_says_what_was_reached(some_long_run: LongRun) -> None:
-    _, _, memory, pace, keeping = long_run.table(some_long_run)
-    assert memory.startswith("| memory after epochs 10, 50, 100, MiB |")
+    _, _, memory, pace, keeping = long_run.table([some_long_run])
+    assert memory.startswith("| some-recipe, 100 epochs | memory after epochs 10, 50, 100, MiB |")
     assert memory.endswith("| 100, 150, 110 | +10.00 % | 2 % | no |")
     assert pace.endswith("| 200.0, 202.0 | +1.00 % | 2 % | yes |")
-    assert keeping == "| log and 7 checkpoints, s | 0.15 of 10.0 | +1.50 % | 1 % | no |"
+    assert "| log and 7 checkpoints, s | 0.15 of 10.0 | +1.50 % | 1 % | no |" in keeping
 
 
 def test_too_few_epochs_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         long_run.main(["--epochs", "2"])
     assert "at least 3" in capsys.readouterr().err
+
+
+def test_it_survives_json(some_long_run: LongRun) -> None:
+    assert LongRun.from_json(json.loads(json.dumps(asdict(some_long_run)))) == some_long_run
