@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import sartor
 from sartor.api import tuning as api_tuning
-from sartor.training import tuning
+from sartor.training import kernels, tuning
 from sartor.training.engine import Engine
 from sartor.training.tuning import Measurement, Timing
 
@@ -117,6 +117,31 @@ def test_a_resumed_run_keeps_it(measured: list[list[Engine]], tmp_path: Path) ->
     resumed = sartor.resume(begun, epochs=2, report=False)
     assert len(measured) == races
     assert resumed.weights_sha256 == whole.weights_sha256
+
+
+@pytest.mark.skipif(not kernels.available(), reason="this build of PyTorch has no oneDNN")
+def test_a_resumed_run_keeps_its_kernels(tmp_path: Path) -> None:
+    """And so does another training: the same bits, other than those of the plain engine."""
+    settings: dict[str, Any] = {
+        "model": "mlp",
+        "model_kwargs": {"hidden": (1024, 64), "dropout": 0.2},
+        "engine": "onednn",
+        "sched": "constant",
+        "threads": 1,
+        "check": False,
+        "report": False,
+    }
+    whole = sartor.fit("digits", out=tmp_path / "whole", epochs=2, **settings)
+    again = sartor.fit("digits", out=tmp_path / "again", epochs=2, **settings)
+    begun = sartor.fit("digits", out=tmp_path / "begun", epochs=1, **settings)
+    resumed = sartor.resume(begun, epochs=2, report=False)
+    plain = sartor.fit("digits", out=tmp_path / "plain", epochs=2, **settings | {"engine": "plain"})
+    assert whole.weights_sha256 == again.weights_sha256 == resumed.weights_sha256
+    assert whole.weights_sha256 != plain.weights_sha256, "it was another kernel"
+    for one, other in zip(whole.history, plain.history, strict=True):
+        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
+    kinds = {type(module) for module in resumed.network().modules()}
+    assert kernels.OneDnnLinear not in kinds, "only while it computes"
 
 
 def test_what_was_asked_for_is_never_replaced(measured: list[list[Engine]], tmp_path: Path) -> None:
