@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -210,6 +211,68 @@ def test_a_cache_that_cannot_be_written_leaves_the_usual(
     run = sartor.fit("digits", out=tmp_path / "run", **SMALL)
     assert run.recipe.training.memory_format == "channels-last"
     assert measured == []
+
+
+class Unique(nn.Module):
+    """A network that refuses to be copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(64, 10)
+
+    def __deepcopy__(self, _: Any) -> Unique:
+        raise TypeError("there is but one of me.")
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(images.flatten(1))
+
+
+@pytest.mark.usefixtures("measured")
+def test_what_cannot_be_copied_is_trained_as_usual_and_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tuning, "choices", lambda default, *_: [default, default])
+    settings = {"epochs": 1, "threads": 1, "check": False, "report": False}
+    run = sartor.fit("digits", model=Unique(), out=tmp_path / "run", **settings)
+    document = run.folder.engine()
+    assert document is not None
+    assert document["line"] == (
+        "engine: the usual, for none could be measured: there is but one of me"
+    )
+    assert document["chosen"]["engine"] == run.recipe.training.engine == "plain"
+
+
+@pytest.mark.parametrize(("seconds", "tried"), [(599.0, False), (601.0, True)])
+def test_compiling_is_tried_for_long_trainings_alone(
+    measured: list[list[Engine]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    seconds: float,
+    tried: bool,
+) -> None:
+    def with_compiled(found: Measurement, _job_of: Any, _seconds: float) -> Measurement:
+        chosen = replace(found.timings[0].engine, engine="compiled")
+        timing = Timing(engine=chosen, seconds_a_step=0.1, times_as_fast=9.0, rounds=3)
+        return replace(found, timings=(*found.timings, timing))
+
+    steps = 2 * 21
+    monkeypatch.setattr(tuning, "with_compiled", with_compiled)
+    monkeypatch.setattr(tuning, "seconds_a_step", lambda _: seconds / steps)
+    monkeypatch.setattr(api_tuning, "problem", lambda *_: None)
+    found: list[Any] = []
+    really = api_tuning.tune
+
+    def tune(*given: Any) -> Any:
+        found.append(really(*given))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sartor.api.fitting.tune", tune)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            sartor.fit("digits", out=tmp_path / "run", **SMALL)
+    assert [one.engine.engine == "compiled" for one in found] == [tried, tried]
+    assert [one.document["measured_before"] for one in found] == [False, True]
+    assert len(measured) == 1
 
 
 @pytest.mark.usefixtures("measured")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from .. import assembly
 from ..data.catalogue import cache_home
 from ..errors import FileError
 from ..files import explain_os_errors, make_folder, sha256_of, write_json
+from ..models.custom import reason_of
 from ..recipe import Recipe
 from ..runs.environment import processor
 from ..training import tuning
@@ -59,43 +61,71 @@ def tune(wanted: Recipe, job: Job, recipe: Recipe, material: assembly.Material) 
     Args:
         wanted: the recipe before it was resolved, which tells what is open.
     """
-    free = _open_settings(wanted)
     steps = len(job.batches) * job.settings.last_epoch
     if wanted.training.engine != "auto" or steps < _FEWEST_STEPS:
         return None
-    default = Engine.of(job.settings)
-    engines = tuning.choices(default, free, job.model, _batch_size(job), job.settings.device)
-    threads = tuning.fewer_threads(default, free)
-    if len(engines) + len(threads) < 2 or _copies_bytes(job, len(engines)) > _MOST_BYTES:
+    contest = _contest(wanted, job, recipe, material)
+    count = len(contest.engines) + len(contest.threads)
+    if count < 2 or _copies_bytes(job, count) > _MOST_BYTES:
         return None
     facts = _facts(wanted, job, recipe)
-
-    def job_of(one: Engine) -> Job:
-        return _trial(one, job, recipe, material)
-
     try:
         with _kept(facts) as kept:
-            if "seconds_a_step" not in kept:
-                kept["seconds_a_step"] = tuning.seconds_a_step(job_of(default))
-            expected = steps * kept["seconds_a_step"]
-            if expected < _SHORTEST_SECONDS:
-                return None
-            seconds = min(_MOST_SECONDS, _SHARE * expected)
-            measured, before = _measured(
-                kept, "measured", lambda: tuning.measure(engines, threads, job_of, seconds)
-            )
-            if expected >= _LONG_SECONDS and problem("compiled", job.settings.device) is None:
-                known = measured
-                measured, before = _measured(
-                    kept, "compiled", lambda: tuning.with_compiled(known, job_of, seconds)
-                )
+            found = _found(kept, contest, steps)
     except FileError:
         # What cannot be kept would be chosen anew, perhaps differently, by the next training.
         return None
-    except Exception:  # whatever a network of the user's own may leave with
-        # Where it cannot be copied, nothing is measured; of a failing step, training will tell.
+    except Exception as error:  # whatever a network of the user's own may leave with
+        return _unmeasured(contest.engines[0], reason_of(error), facts)
+    return None if found is None else _tuning(*found, facts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Contest:
+    """Who races."""
+
+    engines: list[Engine]
+    """The default first."""
+    threads: list[int]
+    compiled: bool
+    """Whether compiling can be tried."""
+    job_of: tuning.JobOf
+
+
+def _contest(wanted: Recipe, job: Job, recipe: Recipe, material: assembly.Material) -> _Contest:
+    free, settings = _open_settings(wanted), job.settings
+    assert settings.batch_size != "all", "resolved to a number"
+    default = Engine.of(settings)
+    return _Contest(
+        engines=tuning.choices(default, free, job.model, settings.batch_size, settings.device),
+        threads=tuning.fewer_threads(default, free),
+        compiled=problem("compiled", settings.device) is None,
+        job_of=lambda one: _trial(one, job, recipe, material),
+    )
+
+
+def _found(kept: dict[str, Any], contest: _Contest, steps: int) -> tuple[Measurement, bool] | None:
+    """What was measured, and whether that was before; None for a training that is too short.
+
+    A function of what is kept and of the number of steps, once all that it asks for is kept.
+    """
+    if "seconds_a_step" not in kept:
+        default = contest.job_of(contest.engines[0])
+        kept["seconds_a_step"] = tuning.seconds_a_step(default)
+    expected = steps * kept["seconds_a_step"]
+    if expected < _SHORTEST_SECONDS:
         return None
-    return _tuning(measured, facts, before)
+    seconds = min(_MOST_SECONDS, _SHARE * expected)
+    measured, before = _measured(
+        kept,
+        "measured",
+        lambda: tuning.measure(contest.engines, contest.threads, contest.job_of, seconds),
+    )
+    if expected < _LONG_SECONDS or not contest.compiled:
+        return measured, before
+    return _measured(
+        kept, "compiled", lambda: tuning.with_compiled(measured, contest.job_of, seconds)
+    )
 
 
 def _measured(
@@ -108,7 +138,7 @@ def _measured(
     return _measurement(kept[name]), before
 
 
-def _tuning(measured: Measurement, facts: dict[str, Any], before: bool) -> Tuning:
+def _tuning(measured: Measurement, before: bool, facts: dict[str, Any]) -> Tuning:
     chosen = tuning.fastest(measured.timings)
     line = _line(chosen, measured, before)
     document = {
@@ -120,6 +150,21 @@ def _tuning(measured: Measurement, facts: dict[str, Any], before: bool) -> Tunin
         "for": facts,
     }
     return Tuning(engine=chosen.engine, line=line, document=document)
+
+
+def _unmeasured(default: Engine, reason: str, facts: dict[str, Any]) -> Tuning:
+    """Nothing could be measured. Of a step that fails, training will tell more."""
+    sentence = f"engine: the usual, for none could be measured: {reason}"
+    line = textwrap.shorten(sentence, 80, placeholder=" ...")
+    document = {
+        "format": FORMAT,
+        "line": line,
+        "chosen": asdict(default),
+        "measured_before": False,
+        "measured": None,
+        "for": facts,
+    }
+    return Tuning(engine=default, line=line, document=document)
 
 
 def _line(chosen: Timing, measured: Measurement, before: bool) -> str:
@@ -140,11 +185,6 @@ def _shown(one: Engine, names: Sequence[str]) -> str:
     threads = f"{one.threads} thread{'s' if one.threads > 1 else ''}"
     shown = {**asdict(one), "threads": threads}
     return ", ".join(shown[name] for name in names)
-
-
-def _batch_size(job: Job) -> int:
-    assert job.settings.batch_size != "all", "resolved to a number"
-    return job.settings.batch_size
 
 
 def _open_settings(wanted: Recipe) -> set[str]:
