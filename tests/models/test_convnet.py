@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from sartor.errors import ModelError
 from sartor.models import convnet
 from sartor.models.registry import build_model
+from sartor.models.resnet import Residual
 from sartor.models.summary import summarize
 
 Shape = tuple[int, int, int]
@@ -51,3 +53,38 @@ def test_widths_and_depth_are_those_asked_for() -> None:
     summary = summarize(built(widths=(16, 32, 48), depth=3), (1, 28, 28))
     outputs = [row.output_shape[1] for row in summary.rows if row.kind == "Conv2d"]
     assert outputs == [16] * 3 + [32] * 3 + [48] * 3
+
+
+def test_the_first_stage_may_keep_the_size() -> None:
+    model, sizes = built(first_stride=1), []
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_forward_hook(lambda _m, _i, out: sizes.append(tuple(out.shape[2:])))
+    with torch.no_grad():
+        model.eval()(torch.zeros(1, 1, 28, 28))
+    assert sizes == [(14, 14), (14, 14), (7, 7), (7, 7)]
+
+
+def test_residual_blocks_take_two_convolutions() -> None:
+    model = built(depth=5, residual=True)
+    blocks = [name for name, module in model.named_children() if isinstance(module, Residual)]
+    assert blocks == ["block1_1", "block1_2", "block2_1", "block2_2"]
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    assert len(convolutions) == 2 * 5
+    with pytest.raises(ModelError, match="depth 4 must be odd"):
+        built(depth=4, residual=True)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 33, 40), (1, 1, 1)])
+def test_a_trained_first_convolution_gives_the_same_shape(shape: Shape) -> None:
+    shapes = []
+    for whitened in (True, False):
+        model = built(shape, whitened=whitened)
+        found: list[torch.Size] = []
+        model.get_submodule("conv1_1").register_forward_pre_hook(
+            lambda _m, given, found=found: found.append(given[0].shape)
+        )
+        model.eval()(torch.zeros(2, *shape))
+        shapes += found
+    assert shapes[0] == shapes[1]
+    assert model.get_submodule("conv").weight.requires_grad

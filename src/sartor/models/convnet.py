@@ -13,8 +13,8 @@ from typing import Annotated
 from torch import nn
 
 from ..settings import Range
-from .resnet import convolution
-from .whitening import PatchWhitening
+from .resnet import Residual, convolution
+from .whitening import STRIDE, PatchWhitening, margins
 
 Widths = Annotated[tuple[int, ...], Range(1, 4096)]
 
@@ -25,29 +25,57 @@ def build(
     num_classes: int,
     widths: Widths = (64, 128),
     depth: Annotated[int, Range(1, 16)] = 2,
+    first_stride: Annotated[int, Range(1, 2)] = 2,
+    residual: bool = False,
     patch: Annotated[int, Range(2, 8)] = 4,
+    whitened: bool = True,
 ) -> nn.Sequential:
-    """A stage for each of `widths`, each of `depth` convolutions, 3x3, of which the first halves.
+    """A stage for each of `widths`, of `depth` convolutions, 3x3: 278,538 parameters on MNIST.
 
-    278,538 parameters on MNIST. `patch` is the side of the patches that are whitened first, in
-    pixels. A map of one pixel is not halved.
+    Every stage halves the map, by pooling after its first convolution, the first one only where
+    `first_stride` is 2; a side of one pixel is not halved. With `residual`, the convolutions after
+    the first of a stage are residual blocks of two, so `depth` is odd. `patch` is the side of the
+    patches that are whitened first, in pixels; without `whitened` a convolution of that size is
+    trained in its place.
     """
+    if residual and depth % 2 == 0:
+        raise ValueError(f"a residual block has two convolutions: depth {depth} must be odd")
     channels, *size = input_shape
-    whitening = PatchWhitening(channels, patch)
-    layers: dict[str, nn.Module] = {"whitening": whitening, "relu": nn.ReLU(inplace=True)}
+    layers = _halved(channels, size, patch, whitened)
     size = [-(-length // 2) for length in size]
-    channels = whitening.out_channels
+    channels = 2 * channels * patch**2
     for stage, width in enumerate(widths, start=1):
-        for number in range(1, depth + 1):
-            name = f"{stage}_{number}"
-            layers[f"conv{name}"] = convolution(channels, width, 3)
-            window = [min(length, 2) for length in size]
-            if number == 1 and max(window) > 1:
-                layers[f"pool{name}"] = nn.MaxPool2d((window[0], window[1]))
-                size = [length // step for length, step in zip(size, window, strict=True)]
-            layers[f"norm{name}"] = nn.BatchNorm2d(width)
-            layers[f"relu{name}"] = nn.ReLU(inplace=True)
-            channels = width
+        window = [min(length, 2 if stage > 1 else first_stride) for length in size]
+        layers |= _convolved(channels, width, f"{stage}_1", window)
+        size = [length // step for length, step in zip(size, window, strict=True)]
+        for number in range(2, depth + 1):
+            if not residual:
+                layers |= _convolved(width, width, f"{stage}_{number}", [1, 1])
+            elif number % 2 == 0:
+                layers[f"block{stage}_{number // 2}"] = Residual(width, width, halve=False)
+        channels = width
     layers |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
     layers["linear"] = nn.Linear(channels, num_classes)
     return nn.Sequential(OrderedDict(layers))
+
+
+def _halved(channels: int, size: list[int], patch: int, whitened: bool) -> dict[str, nn.Module]:
+    """The first convolution, which gives twice as many channels as a patch has numbers."""
+    relu = nn.ReLU(inplace=True)
+    if whitened:
+        return {"whitening": PatchWhitening(channels, patch), "relu": relu}
+    width = 2 * channels * patch**2
+    trained = nn.Conv2d(channels, width, patch, stride=STRIDE, bias=False)
+    nn.init.kaiming_normal_(trained.weight, mode="fan_out", nonlinearity="relu")
+    pad = nn.ZeroPad2d(margins(size[0], size[1], patch))
+    return {"pad": pad, "conv": trained, "norm": nn.BatchNorm2d(width), "relu": relu}
+
+
+def _convolved(channels: int, width: int, name: str, window: list[int]) -> dict[str, nn.Module]:
+    """A convolution, 3x3, what pools its map where a window is larger than a pixel, and ReLU."""
+    layers: dict[str, nn.Module] = {f"conv{name}": convolution(channels, width, 3)}
+    if max(window) > 1:
+        layers[f"pool{name}"] = nn.MaxPool2d((window[0], window[1]))
+    layers[f"norm{name}"] = nn.BatchNorm2d(width)
+    layers[f"relu{name}"] = nn.ReLU(inplace=True)
+    return layers

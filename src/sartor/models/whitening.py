@@ -43,7 +43,9 @@ class PatchWhitening(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """float (B, C, H, W) -> (B, out_channels, H / 2, W / 2), rounded up."""
-        return F.conv2d(F.pad(images, self._margins(images.shape)), self.weight, stride=STRIDE)
+        height, width = images.shape[2:]
+        padded = F.pad(images, margins(height, width, self.window))
+        return F.conv2d(padded, self.weight, stride=STRIDE)
 
     @torch.no_grad()
     def fit(self, images: Tensor, mean: Tensor, std: Tensor) -> None:
@@ -64,13 +66,14 @@ class PatchWhitening(nn.Module):
         filters = filters.reshape(size, *self.weight.shape[1:])
         self.weight.copy_(torch.cat([filters, -filters]))
 
-    def _margins(self, shape: torch.Size) -> tuple[int, int, int, int]:
-        """Zeros left, right, above and below, with which every pixel is in the middle of some."""
-        height, width = (
-            max((-(-length // STRIDE) - 1) * STRIDE + self.window - length, 0)
-            for length in shape[2:]
-        )
-        return width // 2, width - width // 2, height // 2, height - height // 2
+
+def margins(height: int, width: int, window: int) -> tuple[int, int, int, int]:
+    """Zeros left, right, above and below, with which windows at every second pixel halve an image,
+    rounded up."""
+    down, right = (
+        max((-(-length // STRIDE) - 1) * STRIDE + window - length, 0) for length in (height, width)
+    )
+    return right // 2, right - right // 2, down // 2, down - down // 2
 
 
 def _moments(images: Tensor, window: int) -> tuple[Tensor, Tensor, int]:
