@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 PEERS_VENV ?= .venv-peers
 PEERS_READY := $(PEERS_VENV)/ready
 
-.PHONY: demo test check bench bench-peers reproduce clean
+.PHONY: demo test check bench bench-peers accuracy reproduce clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -26,6 +26,9 @@ bench: $(READY)
 # Flags such as PEERS="--only fashion-cnn" or PEERS="--rounds 1 --append".
 bench-peers: $(PEERS_READY)
 	$(PEERS_VENV)/bin/python benchmarks/bench_peers.py $(PEERS)
+
+accuracy: $(READY)
+	$(BIN)/python benchmarks/accuracy.py
 
 reproduce: $(READY)
 	$(BIN)/python benchmarks/reproduce.py

@@ -1,0 +1,225 @@
+"""What `accuracy.py` measures and writes: its results as tables and as docs/recipes.md."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import machine
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """A recipe, or one with other settings, that is to reach an accuracy within a time."""
+
+    recipe: str
+    settings: Settings = field(default_factory=dict)
+    """What differs from the recipe."""
+    accuracy: float
+    """Of the test images, the mean over the seeds."""
+    limit: float
+    """Seconds, the mean over the seeds."""
+    seeds: int
+    """How many, from 0."""
+
+    @property
+    def command(self) -> str:
+        """What a user would type; also the name under which its results are kept."""
+        flags = [
+            f"--{name.replace('_', '-')} {_word(value)}" for name, value in self.settings.items()
+        ]
+        return " ".join([f"sartor fit --recipe {self.recipe}", *flags])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablation:
+    """A recipe with one choice undone."""
+
+    recipe: str
+    name: str
+    """What is undone; "as it is" where nothing is."""
+    settings: Settings
+    """What differs from the recipe."""
+    seeds: int
+
+    @property
+    def command(self) -> str:
+        """The name under which its results are kept."""
+        return f"{self.recipe}: {self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One training."""
+
+    of: str
+    """The `command` of what was trained."""
+    seed: int
+    accuracy: float
+    """Of the test images; of an ablation that of the validation images."""
+    seconds: float
+    loop_accuracy: float | None = None
+    """Of the plain loop, trained before it in the same run."""
+    loop_seconds: float | None = None
+    machine: Mapping[str, str]
+
+
+def goal_table(goals: Sequence[Goal], results: Sequence[Result]) -> list[str]:
+    """Accuracy and seconds over the seeds beside what was wanted, in Markdown."""
+    rows = [_goal_row(goal, found) for goal in goals if (found := of(goal.command, results))]
+    head = (
+        "| command | seeds | test accuracy: mean ± deviation (lowest) | goal "
+        "| seconds: mean (highest) | goal | reached |"
+    )
+    return [head, "|---|--:|--:|--:|--:|--:|---|", *rows]
+
+
+def ablation_table(ablations: Sequence[Ablation], results: Sequence[Result]) -> list[str]:
+    """What each choice brings, in points and seconds, in Markdown; the first is the recipe."""
+    base = of(ablations[0].command, results)
+    if not base:
+        return []
+    head = "| choice undone | seeds | validation accuracy | points | seconds | times as long |"
+    rows = [
+        _ablation_row(one, base, found) for one in ablations if (found := of(one.command, results))
+    ]
+    return [head, "|---|--:|--:|--:|--:|--:|", *rows]
+
+
+def race_lines(race: Goal, results: Sequence[Result]) -> list[str]:
+    """The loop's five epochs beside a training that passes its accuracy."""
+    pairs = [one for one in of(race.command, results) if one.loop_seconds and one.loop_accuracy]
+    if not pairs:
+        return []
+    ratios = [one.loop_seconds / one.seconds for one in pairs if one.loop_seconds]
+    loop = [one.loop_accuracy for one in pairs if one.loop_accuracy]
+    ahead = sum(one.accuracy >= (one.loop_accuracy or 1) for one in pairs)
+    return [
+        f"`{race.command}` passes what the plain loop of fashion-cnn "
+        "([tutorial.py](../benchmarks/tutorial.py)) reaches in five epochs in "
+        f"1/{statistics.median(ratios):.1f} of its time (median of {len(pairs)} pairs, "
+        f"1/{min(ratios):.1f} to 1/{max(ratios):.1f}): loop {_percent(loop)} in "
+        f"{statistics.median(one.loop_seconds or 0 for one in pairs):.1f} s, sartor "
+        f"{_percent([one.accuracy for one in pairs])} in "
+        f"{statistics.median(one.seconds for one in pairs):.2f} s; ahead in {ahead} of "
+        f"{len(pairs)}. Goal: 1/10.",
+    ]
+
+
+def of(command: str, results: Sequence[Result]) -> list[Result]:
+    """The results of one command."""
+    return [one for one in results if one.of == command]
+
+
+def document(
+    goals: Sequence[Goal],
+    ablations: Mapping[str, Sequence[Ablation]],
+    race: Goal,
+    results: Sequence[Result],
+) -> str:
+    """docs/recipes.md."""
+    parts = []
+    for recipe, some in ablations.items():
+        if table := ablation_table(some, results):
+            parts += [f"### {recipe}", "", *table, ""]
+    return _PAGE.format(
+        goals="\n".join(goal_table(goals, results)),
+        race="\n".join(race_lines(race, results)),
+        ablations="\n".join(parts).strip(),
+        machines="\n\n".join("\n".join(machine.markdown_of(one)) for one in _machines(results)),
+    )
+
+
+def _goal_row(goal: Goal, found: Sequence[Result]) -> str:
+    accuracies, seconds = [one.accuracy for one in found], [one.seconds for one in found]
+    mean, time = statistics.fmean(accuracies), statistics.fmean(seconds)
+    reached = mean >= goal.accuracy and time <= goal.limit and len(found) >= goal.seeds
+    return (
+        f"| `{goal.command}` | {len(found)} | {_percent(accuracies)} ({min(accuracies):.2%}) "
+        f"| {goal.accuracy:.1%} | {time:.1f} ({max(seconds):.1f}) | {goal.limit:g} "
+        f"| {'yes' if reached else 'no'} |"
+    )
+
+
+def _ablation_row(one: Ablation, base: Sequence[Result], found: Sequence[Result]) -> str:
+    accuracies = [result.accuracy for result in found]
+    # By seed, since seeds share the split and the order of images.
+    known = {result.seed: result for result in base}
+    pairs = [(result, known[result.seed]) for result in found if result.seed in known]
+    points = [100 * (result.accuracy - other.accuracy) for result, other in pairs]
+    longer = statistics.median(result.seconds / other.seconds for result, other in pairs)
+    seconds = statistics.median(result.seconds for result in found)
+    return (
+        f"| {one.name} | {len(found)} | {_percent(accuracies)} | {statistics.fmean(points):+.2f} "
+        f"| {seconds:.1f} | {longer:.2f} |"
+    )
+
+
+def _percent(values: Sequence[float]) -> str:
+    mean = f"{statistics.fmean(values):.2%}"
+    return f"{mean} ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else mean
+
+
+def _word(value: object) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{name}={_word(one)}" for name, one in value.items())
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _machines(results: Sequence[Result]) -> list[Mapping[str, str]]:
+    """Every machine and version that results come from, the newest description of each."""
+    found = {
+        tuple(one.machine.get(key, "") for key in ("processor", "torch", "sartor")): one.machine
+        for one in results
+    }
+    return list(found.values())
+
+
+_PAGE = """\
+# Recipes that are worth their seconds
+
+Written by `benchmarks/accuracy.py` (`make accuracy`); every single result is in
+[recipes.json](recipes.json).
+
+Test images were looked at once, after every choice was made, and by this table alone. Seconds are
+those of the run's history: all from the data lying ready to the end of the last epoch, measuring
+the engine, validation and checkpoints included.
+
+{goals}
+
+{race}
+
+## What each choice brings
+
+Each row undoes one choice of a recipe, for the same seeds, judged on 10,000 validation images that
+were held out of the 60,000 for training (`val_fraction` 1/6, so every figure here is of 50,000
+images). "Points" is the mean difference to the recipe as it is, seed by seed.
+
+{ablations}
+
+## Why the recipes look like this
+
+- **The network** (`convnet`): the image is halved at once by a convolution that is not trained,
+  whose filters whiten patches of the training images. The largest map then costs nothing on the
+  way back, which is where processors lose most of their time, and the network needs not learn what
+  can be computed. Pooling stands before normalization and ReLU: they have a quarter of the work.
+  Widths are multiples of 16, the lanes of the vector units.
+- **bfloat16 where the processor multiplies it** (`amp_dtype = "auto"`): the weights stay float32.
+- **One cycle of the learning rate**, smoothed labels, AdamW: what few epochs need most is a large
+  step early and none at the end.
+- **Mirrored in every second epoch** (`flip=alternating`) instead of at random, and judged by the
+  mean over both views (`tta`), for garments alone: digits have no mirror images.
+- **Not taken**, for it brought nothing here beyond chance (one seed each, 3 epochs of 50,000
+  images, within 0.3 points): Muon for the convolutions instead of AdamW; SGD with momentum (0.5 to
+  1.3 points worse at the two rates tried); dirac instead of random first weights; maximum instead
+  of mean over the last map. An average of the weights over time (EMA) was level with the last
+  weights of a one-cycle schedule, which ends with a rate of zero (two trainings of 14 epochs).
+
+## Measured on
+
+{machines}
+"""
