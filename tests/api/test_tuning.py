@@ -286,6 +286,21 @@ def test_show_says_it(tmp_path: Path, command: Callable[..., Any]) -> None:
     assert command("show", plain.path, "--json").document["engine"] is None
 
 
+@pytest.mark.parametrize(
+    ("given", "device", "is_open"),
+    [
+        ({}, "cpu", {"memory_format", "threads"}),
+        ({}, "cuda", {"memory_format"}),
+        ({"amp_dtype": "auto"}, "cuda", {"memory_format", "amp_dtype"}),
+        ({"threads": 2, "memory_format": "contiguous"}, "cpu", set()),
+    ],
+)
+def test_what_is_open_is_what_nobody_set_and_matters(
+    given: dict[str, Any], device: str, is_open: set[str]
+) -> None:
+    assert api_tuning._open_settings(sartor.Recipe().with_settings(given), device) == is_open
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("layout", ["channels-last", "contiguous"])
 @pytest.mark.parametrize("speed", [1.0, 1.9, 10.25])

@@ -93,7 +93,8 @@ class _Contest:
 
 
 def _contest(wanted: Recipe, job: Job, recipe: Recipe, material: assembly.Material) -> _Contest:
-    free, settings = _open_settings(wanted), job.settings
+    settings = job.settings
+    free = _open_settings(wanted, settings.device)
     assert settings.batch_size != "all", "resolved to a number"
     default = Engine.of(settings)
     return _Contest(
@@ -187,13 +188,13 @@ def _shown(one: Engine, names: Sequence[str]) -> str:
     return ", ".join(shown[name] for name in names)
 
 
-def _open_settings(wanted: Recipe) -> set[str]:
-    """Settings that their user left to be chosen."""
+def _open_settings(wanted: Recipe, device: str) -> set[str]:
+    """Settings that their user left to be chosen, and that matter on the device."""
     training = wanted.training
     asked = {
         "memory_format": training.memory_format == "auto",
         "amp_dtype": training.amp_dtype == "auto",
-        "threads": training.threads is None and training.device != "cuda",
+        "threads": training.threads is None and device == "cpu",
     }
     return {name for name, is_open in asked.items() if is_open}
 
@@ -220,7 +221,7 @@ def _facts(wanted: Recipe, job: Job, recipe: Recipe) -> dict[str, Any]:
         "device": _device_name(settings.device),
         "cores": _cores(),
         "threads": settings.threads,
-        "open": sorted(_open_settings(wanted)),
+        "open": sorted(_open_settings(wanted, settings.device)),
         "settings": asdict(Engine.of(settings)),
         "model": recipe.model.model,
         "structure": sha256_of(_structure(job).encode()),
