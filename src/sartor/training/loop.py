@@ -398,6 +398,11 @@ def _finite(value: float) -> float | None:
 
 
 def _evaluation_batch(feed: Feed) -> int:
-    """At most four million pixels and 1,000 images, which suits a processor's cache."""
+    """At most four million pixels and 500 images, which suits a processor's cache.
+
+    As measured on two cores with 28x28: 1,000 images at once are 2 % faster for small networks, and
+    a quarter slower for those with large maps. Not measured anew for each run, so that figures can
+    be made again.
+    """
     _, channels, height, width = feed.images.shape
-    return max(1, min(1000, 4_000_000 // (channels * height * width)))
+    return max(1, min(500, 4_000_000 // (channels * height * width)))
