@@ -52,7 +52,14 @@ GOALS = (
 
 RACE = Goal(
     recipe="fashion-fast",
-    settings={"epochs": 1, "model_kwargs": {"widths": [16, 32]}, "limit_per_class": 4500},
+    settings={
+        "epochs": 1,
+        "model_kwargs": {"widths": [16, 32]},
+        "lr": 0.015,
+        "augment": [],
+        "tta": "none",
+        "limit_per_class": 4000,
+    },
     accuracy=0.873,
     limit=0,
     seeds=5,

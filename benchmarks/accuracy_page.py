@@ -29,10 +29,10 @@ class Goal:
     @property
     def command(self) -> str:
         """What a user would type; also the name under which its results are kept."""
-        flags = [
-            f"--{name.replace('_', '-')} {_word(value)}" for name, value in self.settings.items()
-        ]
-        return " ".join([f"sartor fit --recipe {self.recipe}", *flags])
+        words = [f"sartor fit --recipe {self.recipe}"]
+        for name, value in self.settings.items():
+            words += [f"--{name.replace('_', '-')}", _word(value)]
+        return " ".join(word for word in words if word)
 
 
 @dataclass(frozen=True, kw_only=True)
