@@ -51,12 +51,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if given.rounds:
             write_material(material)
         for _ in range(given.rounds):
-            number = len(results.rounds)
-            retries = 0 if given.quick else RETRIES
-            found = measure_round(number, tasks, given.contenders, material, Path(folder), retries)
-            results.rounds.append(found)
-            if not given.quick:
-                results.save(path)
+            measure_round(given, tasks, material, results)
     text = document(results)
     print(text)
     if not given.quick:
@@ -110,22 +105,21 @@ def described(cores: Sequence[int]) -> dict[str, str]:
 
 
 def measure_round(
-    number: int,
-    tasks: Sequence[Task],
-    names: Sequence[str],
-    material: Path,
-    folder: Path,
-    retries: int = RETRIES,
-) -> dict[str, Any]:
+    given: argparse.Namespace, tasks: Sequence[Task], material: Path, results: Results
+) -> None:
     """All contenders in all tasks; who begins changes from round to round."""
-    start = number % len(names)
-    order = [*names[start:], *names[:start]]
+    number = len(results.rounds)
+    start = number % len(given.contenders)
+    order = [*given.contenders[start:], *given.contenders[:start]]
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    peak = peak_flops()
-    with workers(order, material, folder / str(number)) as alive:
-        rows = {task.key: measure_task(task, alive, retries) for task in tasks}
-        starts = {name: alive[name].start_seconds for name in names}
-    return {"date": date, "peak_flops": peak, "start_seconds": starts, "rows": rows}
+    found: dict[str, Any] = {"date": date, "peak_flops": peak_flops(), "rows": {}}
+    with workers(order, material, material.parent / str(number)) as alive:
+        found["start_seconds"] = {name: alive[name].start_seconds for name in given.contenders}
+        results.rounds.append(found)
+        for task in tasks:
+            found["rows"][task.key] = measure_task(task, alive, 0 if given.quick else RETRIES)
+            if not given.quick:
+                results.save(Path(given.results))
 
 
 def measure_task(task: Task, alive: dict[str, Worker], retries: int) -> dict[str, Any]:
@@ -151,7 +145,8 @@ def measure_undisturbed(task: Task, name: str, worker: Worker, retries: int) -> 
 
 def ask_and_say(task: Task, name: str, worker: Worker) -> dict[str, Any]:
     """What it measured; told on stderr, too."""
-    found = worker.ask(order="train", task=asdict(task))
+    order = "predict" if task.table == "predict" else "train"
+    found = worker.ask(order=order, task=asdict(task))
     say(task, name, found)
     return found
 

@@ -35,7 +35,13 @@ class Material:
     labels: Array
     """int64 (N,)."""
     weights: list[Array]
-    """float32, in the order of the network's parameters in `tutorial.py`."""
+    """float32, in the order of the network's parameters in `tutorial.py`: the first, and for
+    predictions those of a run."""
+
+    @property
+    def run_folder(self) -> Path:
+        """Of the run that was trained for predictions."""
+        return self.folder / f"run-{self.task.name}"
 
     def part(self, head: bool) -> tuple[Array, Array]:
         """To train on: images uint8 (N, 28, 28) and labels; with `head`, few of them."""
@@ -92,13 +98,24 @@ def write_material(folder: Path) -> None:
         np.save(folder / f"{source}-labels.npy", dataset.labels)
         write_idx_files(folder / TORCHVISION[source] / "raw", dataset)
     for task in TASKS:
-        np.savez(folder / f"{task.name}.npz", *first_weights(task))
+        if task.table == "predict":
+            run = sartor.fit(
+                task.source,
+                recipe=task.name,
+                epochs=1,
+                device="cpu",
+                out=folder / f"run-{task.name}",
+            )
+            weights = weights_of(run.network())
+        else:
+            weights = first_weights(task)
+        np.savez(_weights_path(folder, task), *weights)
 
 
 def read_material(folder: Path, task: Task) -> Material:
     """What `write_material` wrote, for one task."""
     count = task.train_images + task.val_images
-    with np.load(folder / f"{task.name}.npz") as arrays:
+    with np.load(_weights_path(folder, task)) as arrays:
         weights = [arrays[name] for name in arrays.files]
     return Material(
         task=task,
@@ -107,6 +124,10 @@ def read_material(folder: Path, task: Task) -> Material:
         labels=np.load(folder / f"{task.source}-labels.npy")[:count],
         weights=weights,
     )
+
+
+def _weights_path(folder: Path, task: Task) -> Path:
+    return folder / f"weights-{task.table}-{task.name}.npz"
 
 
 def first_weights(task: Task) -> list[Array]:

@@ -9,8 +9,8 @@ import machine
 from .contenders import CONTENDERS
 from .disturbance import ALLOWED_OTHERS
 from .goals import GOALS, Goal
-from .peak import training_flops
-from .results import Results, Spread, epoch_seconds, step_seconds
+from .peak import prediction_flops, training_flops
+from .results import Results, Row, Spread, epoch_seconds, step_seconds
 from .tasks import TASKS, Task
 
 NO_FIGURE = "-"
@@ -22,9 +22,10 @@ def document(results: Results) -> str:
         goals="\n".join(goal_table(results)),
         batches=_sections(results, "batches", batches_table),
         defaults=_sections(results, "defaults", defaults_table),
+        predict=_sections(results, "predict", predict_table),
+        predict_images=10_000,
         starts="\n".join(start_table(results)),
         peak=results.peak() / 1e9,
-        rounds=len(results.rounds),
         dates=_dates(results),
         others=max(results.figures("others"), default=0.0),
         allowed=ALLOWED_OTHERS,
@@ -87,9 +88,38 @@ def defaults_table(results: Results, task: Task) -> list[str]:
     return table([*head, *_COMPARED, *_THROUGHPUT, *_LEARNT], rows)
 
 
+def predict_table(results: Results, task: Task) -> list[str]:
+    """Images a second, and microseconds of one image."""
+    rows = []
+    for name in results.contenders(task.key):
+        found = results.rows(task.key, name)
+        speed = Spread.of([task.train_images / row["seconds"] for row in found])
+        share = speed.median * prediction_flops(task.name) / results.peak()
+        rows.append(
+            [
+                CONTENDERS[name].title,
+                f"{speed.median:,.0f}",
+                f"{speed.lowest:,.0f} to {speed.highest:,.0f}",
+                f"{share:.1%}",
+                *[_microseconds(found, figure) for figure in ("one_p50", "one_p99")],
+                f"{min(row['agreement'] for row in found):.2%}",
+                f"{Spread.of([row['first_seconds'] for row in found]).median:.2f}",
+            ]
+        )
+    head = [
+        "contender",
+        "images/s",
+        "lowest to highest",
+        "of peak",
+        "one image: p50, µs",
+        "p99, µs",
+    ]
+    return table([*head, "same answers", "first call, s"], rows)
+
+
 def start_table(results: Results) -> list[str]:
     """What is left out of the other tables: imports, and the first steps of all."""
-    keys = [task.key for task in TASKS]
+    keys = [task.key for task in TASKS if task.table != "predict"]
     rows = []
     for name, contender in CONTENDERS.items():
         starts = results.start_seconds(name)
@@ -149,6 +179,11 @@ def _median_of(results: Results, key: str, name: str, figure: str) -> str:
     return f"{Spread.of(found).median:.2f}" if found else NO_FIGURE
 
 
+def _microseconds(found: Sequence[Row], figure: str) -> str:
+    times = [row[figure] for row in found if figure in row]
+    return f"{Spread.of(times).median * 1e6:,.0f}" if times else NO_FIGURE
+
+
 def _goal_cells(results: Results, goal: Goal) -> list[str]:
     """The goal is reached where sartor as documented reaches it."""
     cells, reached = [], "not measured"
@@ -179,12 +214,16 @@ def _sections(
     parts = []
     for task in TASKS:
         if task.table == table_name and results.contenders(task.key):
-            parts += [f"### {task.name}", "", _of_task(task), "", *lines(results, task), ""]
+            count = len(results.rows(task.key, results.contenders(task.key)[0]))
+            said = f"{_of_task(task)} Rounds: {count}."
+            parts += [f"### {task.name}", "", said, "", *lines(results, task), ""]
     return "\n".join(parts).rstrip()
 
 
 def _of_task(task: Task) -> str:
     training = task.training
+    if task.table == "predict":
+        return f"{task.train_images:,} images of {task.source}."
     judged = f", {task.val_images:,} judged after each" if task.val_images else ""
     order = "a new order every epoch" if task.shuffle else "the set's order"
     return (
@@ -252,6 +291,17 @@ trains as many epochs as the walk-through, the others fewer; "training alone" as
 
 {defaults}
 
+## Prediction
+
+From bytes in memory, (N, 28, 28), to the number of a class, with the weights of one run for all.
+Many: {predict_images:,} images in a call, in batches of 1,000 where the tool lets one choose; the
+median of three calls in a round. One: calls with one image, up to 2,000 in a second. Lightning has
+the module itself called for one image, which is plain torch, and fastai's `predict` wants its own
+data sets. sartor's first row is `run.predictor()` with arrays, the second `run.predict` with
+pictures of Pillow, which opens the run anew in every call.
+
+{predict}
+
 ## First steps
 
 Seconds until the tool is imported in a fresh process, and of the first short training of 20 steps,
@@ -261,7 +311,7 @@ with all that comes once: compiling, loading of what is loaded late.
 
 ## Measured on
 
-Rounds: {rounds}, {dates}. While something was measured, other programs took at most {others:.1%} of
+Measured {dates}. While something was measured, other programs took at most {others:.1%} of
 the processor (a measurement with more than {allowed:.0%} is made up to twice again).
 
 {machine}

@@ -1,4 +1,4 @@
-"""What every contender is asked to train: four networks of `tutorial.py`, each in two ways."""
+"""What every contender is asked to do: to train four networks of `tutorial.py`, and to predict."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Literal
 
 import tutorial
 
-Table = Literal["batches", "defaults"]
-TABLES: tuple[Table, ...] = ("batches", "defaults")
+Table = Literal["batches", "defaults", "predict"]
 
 HEAD_STEPS = 20
 """Steps of the short training that comes before those that are timed."""
@@ -16,19 +15,20 @@ HEAD_STEPS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One training, in one of the two ways."""
+    """One training in one of two ways, or predictions of one trained network."""
 
     name: str
     """In `tutorial.TRAININGS`, and of sartor's recipe."""
     table: Table
     """batches: images ready in memory, no order drawn, nothing judged, nothing shown; the order is
-    the same for all. defaults: what the tool's documentation has a newcomer write."""
+    the same for all. defaults: what the tool's documentation has a newcomer write. predict: bytes
+    in memory to the number of a class, with weights that are the same for all."""
     source: str
     """Named set."""
     train_images: int
-    """The first of the set; with `val_images` after them."""
+    """The first of the set, with `val_images` after them; those that are predicted."""
     val_images: int = 0
-    epochs: int
+    epochs: int = 1
     """Of the training that is timed."""
     whole_epochs: int = 0
     """Of the walk-through, for those who train as long as it does."""
@@ -80,20 +80,20 @@ TASKS: tuple[Task, ...] = (
         name="fashion-cnn",
         table="batches",
         source="fashion-mnist",
-        train_images=30_000,
-        epochs=4,
+        train_images=20_000,
+        epochs=3,
     ),
-    Task(name="mnist-mlp", table="batches", source="mnist", train_images=19_200, epochs=4),
-    Task(name="mnist-logistic", table="batches", source="mnist", train_images=59_904, epochs=7),
+    Task(name="mnist-mlp", table="batches", source="mnist", train_images=9_600, epochs=4),
+    Task(name="mnist-logistic", table="batches", source="mnist", train_images=29_952, epochs=7),
     Task(
-        name="fashion-mlp", table="batches", source="fashion-mnist", train_images=59_904, epochs=5
+        name="fashion-mlp", table="batches", source="fashion-mnist", train_images=29_952, epochs=6
     ),
     Task(
         name="fashion-cnn",
         table="defaults",
         source="fashion-mnist",
         train_images=60_000,
-        epochs=2,
+        epochs=1,
         whole_epochs=5,
     ),
     Task(
@@ -111,7 +111,7 @@ TASKS: tuple[Task, ...] = (
         source="mnist",
         train_images=50_000,
         val_images=10_000,
-        epochs=3,
+        epochs=2,
         whole_epochs=5,
     ),
     Task(
@@ -120,7 +120,9 @@ TASKS: tuple[Task, ...] = (
         source="fashion-mnist",
         train_images=50_000,
         val_images=10_000,
-        epochs=3,
+        epochs=2,
         whole_epochs=10,
     ),
+    Task(name="fashion-cnn", table="predict", source="fashion-mnist", train_images=10_000),
+    Task(name="mnist-mlp", table="predict", source="mnist", train_images=10_000),
 )

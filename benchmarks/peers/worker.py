@@ -18,6 +18,7 @@ from .contenders import CONTENDERS, Contender, Trainee
 from .disturbance import now, share_of_others
 from .judge import judge
 from .material import read_material
+from .prediction import measure
 from .tasks import Task
 
 
@@ -59,7 +60,15 @@ def seconds_of(trainee: Trainee, *, epochs: int, head: bool) -> float:
     return time.perf_counter() - began
 
 
-_ANSWERS = {"train": train}
+def predict(contender: Contender, folder: Path, order: dict[str, Any]) -> dict[str, Any]:
+    """All that is measured of the predictions of one network."""
+    material = read_material(folder, Task(**order["task"]))
+    began = now()
+    found = measure(contender.predictor(material), material)
+    return found | {"others": share_of_others(began, now())}
+
+
+_ANSWERS = {"train": train, "predict": predict}
 
 
 def _private_stdout() -> TextIO:

@@ -144,7 +144,7 @@ def test_a_process_trains_and_answers(small_sets: dict[str, Dataset], tmp_path: 
     material = material_of(task, small_sets, tmp_path)
     np.save(tmp_path / f"{task.source}-images.npy", material.images)
     np.save(tmp_path / f"{task.source}-labels.npy", material.labels)
-    np.savez(tmp_path / f"{task.name}.npz", *material.weights)
+    np.savez(tmp_path / f"weights-batches-{task.name}.npz", *material.weights)
     assert np.array_equal(read_material(tmp_path, task).weights[0], material.weights[0])
     with Worker("loop", tmp_path, tmp_path / "loop") as worker:
         answer = worker.ask(order="train", task=asdict(task))

@@ -97,5 +97,5 @@ def test_the_page_has_every_figure() -> None:
     # 50,000 images in 9 seconds, each 31,360 operations, of 2 GFLOP/s.
     assert cells[-4:] == ["5,556", "8.7%", "1.2500", "75.00% |"]
     assert "| processor | abacus |" in text
-    assert "Rounds: 3," in text
+    assert text.count("Rounds: 3.") == 2
     assert "at most 1.0% of" in text

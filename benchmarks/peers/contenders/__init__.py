@@ -29,6 +29,20 @@ class Trainee(Protocol):
         """As the last training left them, in the order of the network's parameters."""
 
 
+class Predictor(Protocol):
+    """A trained network, ready to answer."""
+
+    def many(self, images: Array) -> Array:
+        """The class of each of these images, uint8 (N, 28, 28) -> (N,)."""
+
+    def one(self, image: Array) -> int:
+        """The class of one image, uint8 (28, 28).
+
+        Raises:
+            NotImplementedError: the tool's documentation has nothing for one image alone.
+        """
+
+
 @dataclass(frozen=True, kw_only=True)
 class Contender:
     """One row of the tables."""
@@ -53,34 +67,57 @@ class Contender:
 
     def trainee(self, material: Material) -> Trainee:
         """Ready to be prepared."""
-        kind = getattr(self.import_tool(), self.makers[material.task.table])
-        return cast(Trainee, kind(material))
+        return cast(Trainee, self._made_of(material))
+
+    def predictor(self, material: Material) -> Predictor:
+        """Ready to answer."""
+        return cast(Predictor, self._made_of(material))
+
+    def _made_of(self, material: Material) -> object:
+        return getattr(self.import_tool(), self.makers[material.task.table])(material)
 
 
-BOTH: Mapping[Table, str] = {"batches": "OnBatches", "defaults": "ByDefaults"}
+ALL: Mapping[Table, str] = {
+    "batches": "OnBatches",
+    "defaults": "ByDefaults",
+    "predict": "Predicting",
+}
 
 CONTENDERS: Mapping[str, Contender] = {
     "bare": Contender(
         title="a bare step on one batch", module="plain", makers={"batches": "BareSteps"}
     ),
-    "loop": Contender(title="tutorial loop", module="plain", makers=BOTH),
-    "sartor": Contender(title="sartor", module="with_sartor", makers=BOTH, whole=True),
+    "loop": Contender(
+        title="tutorial loop",
+        module="plain",
+        makers={"batches": "OnBatches", "defaults": "ByDefaults"},
+    ),
+    "eager": Contender(title="plain torch", module="plain", makers={"predict": "Predicting"}),
+    "compiled": Contender(
+        title="torch.compile", module="plain", makers={"predict": "CompiledPredicting"}
+    ),
+    "sartor": Contender(title="sartor", module="with_sartor", makers=ALL, whole=True),
     "sartor-alone": Contender(
         title="sartor, training alone", module="with_sartor", makers={"defaults": "TrainingAlone"}
     ),
-    "lightning": Contender(title="Lightning", module="with_lightning", makers=BOTH),
-    "fastai": Contender(title="fastai", module="with_fastai", makers=BOTH),
-    "skorch": Contender(title="skorch", module="with_skorch", makers=BOTH),
+    "sartor-pictures": Contender(
+        title="sartor, run.predict of pictures",
+        module="with_sartor",
+        makers={"predict": "PredictingPictures"},
+    ),
+    "lightning": Contender(title="Lightning", module="with_lightning", makers=ALL),
+    "fastai": Contender(title="fastai", module="with_fastai", makers=ALL),
+    "skorch": Contender(title="skorch", module="with_skorch", makers=ALL),
     "keras-torch": Contender(
         title="Keras on torch",
         module="with_keras",
-        makers=BOTH,
+        makers=ALL,
         environment={"KERAS_BACKEND": "torch"},
     ),
     "keras-jax": Contender(
         title="Keras on JAX",
         module="with_keras",
-        makers=BOTH,
+        makers=ALL,
         environment={"KERAS_BACKEND": "jax"},
     ),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import torch
 import torch.nn.functional as F
 import tutorial
 from torch import nn, optim
@@ -81,3 +83,30 @@ class ByDefaults(Trainee):
             tutorial.train_epoch(self.network, train_loader, self.optimizer)
             if len(val_set):
                 tutorial.evaluate(self.network, val_loader)
+
+
+class Predicting:
+    """`eval`, `inference_mode`, batches of 1,000."""
+
+    def __init__(self, material: Material) -> None:
+        self.network = material.network().eval()
+
+    def many(self, images: Array) -> Array:
+        parts = [self._labels(part) for part in torch.from_numpy(images).split(1000)]
+        return torch.cat(parts).numpy()
+
+    def one(self, image: Array) -> int:
+        return int(self._labels(torch.from_numpy(image[np.newaxis])))
+
+    def _labels(self, images: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            logits: torch.Tensor = self.network(images[:, None].float() / 255)
+            return logits.argmax(1)
+
+
+class CompiledPredicting(Predicting):
+    """The same, compiled for each of the two sizes of a batch."""
+
+    def __init__(self, material: Material) -> None:
+        super().__init__(material)
+        self.network = torch.compile(self.network, dynamic=False)  # type: ignore[assignment]

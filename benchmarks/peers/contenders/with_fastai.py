@@ -8,13 +8,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from fastai.callback import progress  # noqa: F401  adds `no_bar`, and the bar itself
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.metrics import accuracy
 from fastai.optimizer import OptimWrapper
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from ..material import Array, Material, weights_of
 from ..torchvision_sets import training_set
@@ -66,3 +67,21 @@ class ByDefaults(Trainee):
         size, shuffle = self.training.batch_size, self.material.task.shuffle
         train = DataLoader(train_set, batch_size=size, shuffle=shuffle)
         return train, DataLoader(val_set, batch_size=size) if len(val_set) else []
+
+
+class Predicting:
+    """`get_preds`; `predict` of one item needs fastai's own data sets."""
+
+    def __init__(self, material: Material) -> None:
+        self.learner = Learner(DataLoaders([], []), material.network(), loss_func=F.cross_entropy)
+
+    def many(self, images: Array) -> Array:
+        floats = torch.from_numpy(images)[:, None].float() / 255
+        labels = torch.zeros(len(images), dtype=torch.int64)
+        loader = DataLoader(TensorDataset(floats, labels), batch_size=1000)
+        with self.learner.no_bar():
+            answers, _ = self.learner.get_preds(dl=loader)
+        return answers.argmax(1).numpy()
+
+    def one(self, image: Array) -> int:
+        raise NotImplementedError

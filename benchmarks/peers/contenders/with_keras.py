@@ -72,6 +72,23 @@ class ByDefaults(Trainee):
         self.choices = {"validation_data": val} if len(val[0]) else {}
 
 
+class Predicting:
+    """`predict` for many; for one image the model is called, as its documentation advises."""
+
+    def __init__(self, material: Material) -> None:
+        self.model = _model(material.task.name)
+        self.model.set_weights(to_keras(material.weights))
+
+    def many(self, images: Array) -> Array:
+        floats = images[..., None].astype(np.float32) / 255
+        answers = self.model.predict(floats, batch_size=1000, verbose=0)
+        return np.asarray(answers).argmax(1)
+
+    def one(self, image: Array) -> int:
+        answer = self.model(image[None, ..., None].astype(np.float32) / 255, training=False)
+        return int(keras.ops.convert_to_numpy(answer).argmax())
+
+
 def _model(name: str) -> keras.Model:
     """The networks of `tutorial.py`, in Keras's words."""
     if name == "fashion-cnn":

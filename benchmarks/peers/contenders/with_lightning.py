@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import lightning
+import torch
 import torch.nn.functional as F
 from torch import Tensor, optim
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from ..material import Array, Batch, Material, weights_of
 from ..torchvision_sets import training_set
@@ -33,6 +34,10 @@ class Classifier(lightning.LightningModule):
         self.log("val_loss", F.cross_entropy(logits, labels), prog_bar=True)
         accuracy = (logits.argmax(1) == labels).float().mean()
         self.log("val_acc", accuracy, prog_bar=True)
+
+    def predict_step(self, batch: tuple[Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
+        logits: Tensor = self.network(batch[0])
+        return logits
 
     def configure_optimizers(self) -> optim.Optimizer:
         training = self.training_of_task
@@ -90,3 +95,20 @@ class ByDefaults(Trainee):
         super().prepare(epochs, head)
         self.trainer = lightning.Trainer(max_epochs=epochs)
         self.data = {"datamodule": Pictures(self.material, head)}
+
+
+class Predicting:
+    """`Trainer.predict`; for one image alone, its documentation has the module itself called."""
+
+    def __init__(self, material: Material) -> None:
+        self.module = Classifier(material)
+        self.trainer = lightning.Trainer(logger=False, enable_progress_bar=False)
+
+    def many(self, images: Array) -> Array:
+        floats = torch.from_numpy(images)[:, None].float() / 255
+        loader = DataLoader(TensorDataset(floats), batch_size=1000)
+        answers: Any = self.trainer.predict(self.module, loader)
+        return torch.cat(answers).argmax(1).numpy()
+
+    def one(self, image: Array) -> int:
+        raise NotImplementedError

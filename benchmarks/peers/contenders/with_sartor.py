@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 import sartor
 
@@ -83,3 +84,34 @@ class TrainingAlone(ByDefaults):
     def prepare(self, epochs: int, head: bool) -> None:
         super().prepare(epochs, head)
         self.choices |= {"check": False, "report": False}
+
+
+class Predicting:
+    """A predictor that is held ready, and arrays."""
+
+    def __init__(self, material: Material) -> None:
+        self.predictor = sartor.Run.open(material.run_folder).predictor()
+
+    def many(self, images: Array) -> Array:
+        return self.predictor.probabilities(images).argmax(1)
+
+    def one(self, image: Array) -> int:
+        return int(self.predictor.probabilities(image[np.newaxis]).argmax())
+
+
+class PredictingPictures:
+    """Pictures in memory, and a run that is opened for every call."""
+
+    def __init__(self, material: Material) -> None:
+        self.run = sartor.Run.open(material.run_folder)
+
+    def many(self, images: Array) -> Array:
+        answers = self.run.predict([Image.fromarray(image) for image in images])
+        return np.array([self._number(answer) for answer in answers])
+
+    def one(self, image: Array) -> int:
+        (answer,) = self.run.predict(Image.fromarray(image))
+        return self._number(answer)
+
+    def _number(self, answer: sartor.Prediction) -> int:
+        return list(answer.probabilities).index(answer.label)

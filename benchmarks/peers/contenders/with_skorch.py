@@ -64,6 +64,24 @@ class ByDefaults(Trainee):
         super().prepare(epochs, head)
 
 
+class Predicting:
+    """`predict`, in batches of 1,000."""
+
+    def __init__(self, material: Material) -> None:
+        self.net = NeuralNetClassifier(
+            material.network(),
+            criterion=nn.CrossEntropyLoss,
+            classes=range(10),
+            iterator_valid__batch_size=1000,
+        ).initialize()
+
+    def many(self, images: Array) -> Array:
+        return np.asarray(self.net.predict(images[:, None].astype(np.float32) / 255))
+
+    def one(self, image: Array) -> int:
+        return int(self.many(image[np.newaxis])[0])
+
+
 def _floats(images: Array, labels: Array) -> tuple[Array, Array]:
     """float32 (N, 1, 28, 28) in 0..1."""
     return images[:, None].astype(np.float32) / 255, labels

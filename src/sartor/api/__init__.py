@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .mapping import Embedding, embed
     from .notes import Sink
     from .predicting import Picture, Prediction, predict, predict_readable
+    from .predictor import Predictor
     from .reporting import Report, report
     from .run import Run, load_checkpoint
     from .seeds import SeedRuns, fit_seeds
@@ -29,6 +30,7 @@ _HOMES = {
     "Explanation": "explaining",
     "Picture": "predicting",
     "Prediction": "predicting",
+    "Predictor": "predictor",
     "RangeTest": "fitting",
     "Report": "reporting",
     "Run": "run",
@@ -64,6 +66,7 @@ __all__ = [
     "Explanation",
     "Picture",
     "Prediction",
+    "Predictor",
     "RangeTest",
     "Report",
     "Run",

@@ -9,15 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ..data.preprocess import Preprocess, find_pictures, read_picture
 from ..errors import PictureError
-from ..evaluation.predictions import probabilities_of
-from ..training import engine
-from ..training.loop import answers
-from .run import Run, as_run, load_checkpoint, with_weights
+from .predictor import Predictor
+from .run import Run, as_run
 
 Picture = str | Path | Image.Image
 """A file, a folder, a pattern, or a picture in memory."""
@@ -83,24 +80,13 @@ def predict_readable(
     checkpoint: str = "best",
 ) -> tuple[list[Prediction], list[PictureError]]:
     """Predictions for the pictures that can be read, and the reasons for the others."""
-    recipe = run.recipe
-    preprocess = Preprocess.from_settings(recipe.preprocess)
-    kept = load_checkpoint(run.folder, checkpoint)
-    network = with_weights(run._bare_network(len(kept.classes)), kept, run.path).eval()
-    normalize = preprocess.normalizer(recipe.training.device)
+    predictor = Predictor(run, checkpoint=checkpoint)
     predictions: list[Prediction] = []
     faults: list[PictureError] = []
-    layout = engine.torch_memory_format(recipe.training.memory_format)
-    for names, images in prepared_pictures(pictures, preprocess, invert, faults):
-        # As in training and judging: the same threads, layout, kernels and precision.
-        with engine.tuned(recipe.training, network):
-            batch = normalize(torch.from_numpy(images).to(recipe.training.device))
-            batch = batch.contiguous(memory_format=layout)
-            logits = answers(network, batch, recipe.training).cpu().numpy()
-        probabilities = probabilities_of(logits, recipe.training.loss)
+    for names, images in prepared_pictures(pictures, predictor.preprocess, invert, faults):
         predictions += [
-            _prediction(name, row, kept.classes)
-            for name, row in zip(names, probabilities, strict=True)
+            _prediction(name, row, predictor.classes)
+            for name, row in zip(names, predictor.probabilities(images), strict=True)
         ]
     return predictions, faults
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .predicting import Picture, Prediction
+    from .predictor import Predictor
     from .reporting import Report
     from .tracing import Trace
 
@@ -212,6 +213,12 @@ class Run:
         from .predicting import predict
 
         return predict(self, pictures, invert=invert, checkpoint=checkpoint)
+
+    def predictor(self, *, checkpoint: str = "best") -> Predictor:
+        """The trained network, ready to classify arrays again and again."""
+        from .predictor import Predictor
+
+        return Predictor(self, checkpoint=checkpoint)
 
     def trace(self, **choices: Any) -> Trace:
         """As `sartor.trace`, such as `run.trace(image=5)`."""

@@ -1,0 +1,82 @@
+"""A predictor says of arrays what judging and predicting say of the same images."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sartor
+from sartor.data.dataset import Dataset
+from sartor.errors import DataError
+from sartor.evaluation.predictions import Predictions
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return sartor.load("digits")
+
+
+@pytest.fixture(scope="module")
+def run(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> sartor.Run:
+    out = tmp_path_factory.mktemp("predictor") / "run"
+    return sartor.fit(digits, model="lenet", epochs=2, out=out, device="cpu", report=False)
+
+
+def test_equals_the_saved_predictions(run: sartor.Run, digits: Dataset) -> None:
+    run.evaluate("test")
+    saved = Predictions.load(run.folder.predictions_path("test"))
+    predictor = run.predictor()
+    images = digits.images[saved.indices]
+    np.testing.assert_allclose(
+        predictor.probabilities(images), saved.probabilities(), rtol=1e-4, atol=1e-6
+    )
+    assert predictor.labels(images) == [digits.classes[one] for one in saved.predicted()]
+
+
+def test_shapes_and_the_size_of_batches_do_not_matter(run: sartor.Run, digits: Dataset) -> None:
+    predictor = run.predictor()
+    many = np.concatenate([digits.images, digits.images])[:2100]
+    expected = predictor.probabilities(many)
+    assert expected.shape == (2100, 10)
+    np.testing.assert_allclose(predictor.probabilities(many[:, 0]), expected, rtol=1e-5)
+    for index in (0, 999, 1000, 2099):
+        alone = predictor.probabilities(many[index : index + 1])
+        np.testing.assert_allclose(alone[0], expected[index], rtol=1e-4, atol=1e-6)
+    assert predictor.probabilities(many[:0]).shape == (0, 10)
+    backwards = many[::-1]
+    backwards.flags.writeable = False
+    np.testing.assert_allclose(predictor.probabilities(backwards), expected[::-1], rtol=1e-5)
+
+
+def test_larger_images_are_prepared_as_pictures_are(run: sartor.Run) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 30, 40), np.uint8)
+    pictures = [Image.fromarray(one.transpose(1, 2, 0)) for one in pixels]
+    expected = [list(one.probabilities.values()) for one in run.predict(pictures)]
+    np.testing.assert_allclose(run.predictor().probabilities(pixels), expected, rtol=1e-4)
+
+
+def test_the_run_is_opened_once(run: sartor.Run, digits: Dataset, tmp_path: Path) -> None:
+    copy = shutil.copytree(run.path, tmp_path / "copy")
+    predictor = sartor.Run.open(copy).predictor(checkpoint="last")
+    shutil.rmtree(copy)
+    assert predictor.labels(digits.images[:3]) == run.predictor(checkpoint="last").labels(
+        digits.images[:3]
+    )
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((2, 1, 8, 8), np.float32), "float32, not uint8"),
+        (np.zeros((8, 8), np.uint8), r"shape \(8, 8\)"),
+        (np.zeros((2, 8, 8, 3), np.uint8), r"shape \(2, 8, 8, 3\)"),
+    ],
+)
+def test_other_arrays_are_refused(run: sartor.Run, images: np.ndarray, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        run.predictor().probabilities(images)
+    assert caught.value.hint
