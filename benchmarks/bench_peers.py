@@ -49,7 +49,7 @@ def main(words: Sequence[str] | None = None) -> int:
         material = Path(folder) / "material"
         material.mkdir()
         if given.rounds:
-            write_material(material)
+            write_material(material, tasks)
         for _ in range(given.rounds):
             measure_round(given, tasks, material, results)
     text = document(results)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import sartor
 from sartor import assembly
 from sartor.data.split import make_split
 
-from .tasks import TASKS, Task
+from .tasks import Task
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Batch = tuple[Tensor, Tensor]
@@ -90,14 +91,14 @@ def weights_of(network: nn.Module) -> list[Array]:
     return [parameter.detach().cpu().numpy().copy() for parameter in network.parameters()]
 
 
-def write_material(folder: Path) -> None:
-    """Everything that all tasks need; the sets must be on the disk or within reach."""
-    for source in sorted({task.source for task in TASKS}):
+def write_material(folder: Path, tasks: Sequence[Task]) -> None:
+    """Everything that these tasks need; the sets must be on the disk or within reach."""
+    for source in sorted({task.source for task in tasks}):
         dataset = sartor.load(source)
         np.save(folder / f"{source}-images.npy", dataset.images[:, 0])
         np.save(folder / f"{source}-labels.npy", dataset.labels)
         write_idx_files(folder / TORCHVISION[source] / "raw", dataset)
-    for task in TASKS:
+    for task in tasks:
         if task.table == "predict":
             run = sartor.fit(
                 task.source,
