@@ -61,8 +61,7 @@ class Predictor:
         # A copy, since the array may not be contiguous, or not be writable.
         batch = self._normalize(torch.from_numpy(images.copy()).to(self._training.device))
         batch = batch.contiguous(memory_format=self._layout)
-        with torch.inference_mode():
-            logits: Float32Array = answers(self._network, batch, self._training).cpu().numpy()
+        logits: Float32Array = answers(self._network, batch, self._training).cpu().numpy()
         return logits
 
 
