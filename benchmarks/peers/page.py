@@ -265,8 +265,9 @@ of `mm` and oneDNN.
 
 How many times as fast as the other sartor is; lowest to highest of the rounds in brackets. As
 documented: a whole `sartor.fit` with its check of the data and its report, which the others do not
-make, over the walk-through's epochs. Training alone: without these two. Batches: a step of the
-first kind of table below.
+make, over the walk-through's epochs. Training alone: without these two, and with the engine named
+that `--engine auto` takes for a training long enough to repay measuring: oneDNN's linear layers for
+the two MLPs. Batches: a step of such a training, in the first kind of table below.
 
 ## Equal batches in memory
 

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 import sartor
+from sartor.training import kernels
 
 from ..material import Array, Material, weights_of
 
@@ -67,7 +68,7 @@ class OnBatches(Trainee):
 
     def prepare(self, epochs: int, head: bool) -> None:
         super().prepare(epochs, head)
-        self.choices = {"val_fraction": 0.0, "shuffle": False, "check": False, "report": False}
+        self.choices = {"val_fraction": 0.0, "shuffle": False, **_alone(self.material.task.name)}
 
 
 class ByDefaults(Trainee):
@@ -83,7 +84,13 @@ class TrainingAlone(ByDefaults):
 
     def prepare(self, epochs: int, head: bool) -> None:
         super().prepare(epochs, head)
-        self.choices |= {"check": False, "report": False}
+        self.choices |= _alone(self.material.task.name)
+
+
+def _alone(name: str) -> dict[str, Any]:
+    """Nothing but training, with the engine that `--engine auto` takes for a longer one."""
+    mlp = name.endswith("mlp") and kernels.available()
+    return {"check": False, "report": False, "engine": "onednn" if mlp else "plain"}
 
 
 class Predicting:
