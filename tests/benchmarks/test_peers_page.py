@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from peers.goals import GOALS
 from peers.page import document, goal_table
+from peers.peak import prediction_flops
 from peers.results import Results, Row, Spread, epoch_seconds, step_seconds
 from peers.tasks import TASKS, Task
 
 BATCHES = next(task for task in TASKS if task.key == "batches/mnist-logistic")
+PREDICT = next(task for task in TASKS if task.key == "predict/fashion-cnn")
 DEFAULTS = next(task for task in TASKS if task.key == "defaults/mnist-logistic")
 
 
@@ -37,10 +39,29 @@ def one_round(loop: float, sartor: float) -> dict[str, Any]:
     }
 
 
+def answers(seconds: float, *, one_p50: float | None = None) -> Row:
+    figures = {"first_seconds": 0.5, "seconds": seconds, "agreement": 1.0, "others": 0.02}
+    return figures | ({"one_p50": one_p50, "one_p99": 2 * one_p50} if one_p50 else {})
+
+
 def results() -> Results:
     """Ratios 10, 30, 21."""
     rounds = [one_round(10.0, 1.0), one_round(9.0, 0.3), one_round(2.1, 0.1)]
     return Results(machine={"processor": "abacus"}, rounds=rounds)
+
+
+def test_predictions_have_a_table_of_their_own() -> None:
+    found = results()
+    for one, seconds in zip(found.rounds, (0.5, 0.1, 0.2), strict=True):
+        rows = {"sartor": answers(seconds, one_p50=50e-6), "lightning": answers(2 * seconds)}
+        one["rows"][PREDICT.key] = rows
+    text = document(found).split("## Prediction")[1]
+    cells = line_with(text, "sartor", "50,000").split(" | ")
+    # Of 2 GFLOP/s.
+    share = 50_000 * prediction_flops("fashion-cnn") / 2e9
+    assert cells[2:7] == ["20,000 to 100,000", f"{share:.1%}", "50", "100", "100.00%"]
+    assert line_with(text, "Lightning", "25,000").split(" | ")[4:6] == ["-", "-"]
+    assert "at most 2.0% of" in text
 
 
 def line_with(text: str, *beginnings: str) -> str:
