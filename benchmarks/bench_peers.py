@@ -108,13 +108,14 @@ def measure_round(
     given: argparse.Namespace, tasks: Sequence[Task], material: Path, results: Results
 ) -> None:
     """All contenders in all tasks; who begins changes from round to round."""
-    number = len(results.rounds)
-    start = number % len(given.contenders)
-    order = [*given.contenders[start:], *given.contenders[:start]]
+    number, tables = len(results.rounds), {task.table for task in tasks}
+    names = [name for name in given.contenders if tables & CONTENDERS[name].makers.keys()]
+    start = number % len(names)
+    order = [*names[start:], *names[:start]]
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     found: dict[str, Any] = {"date": date, "peak_flops": peak_flops(), "rows": {}}
     with workers(order, material, material.parent / str(number)) as alive:
-        found["start_seconds"] = {name: alive[name].start_seconds for name in given.contenders}
+        found["start_seconds"] = {name: alive[name].start_seconds for name in names}
         results.rounds.append(found)
         for task in tasks:
             found["rows"][task.key] = measure_task(task, alive, 0 if given.quick else RETRIES)
