@@ -36,7 +36,7 @@ _LOOP_EPOCHS = 5
 
 GOALS = (
     Goal(recipe="mnist-fast", accuracy=0.990, limit=3, seeds=10),
-    Goal(recipe="mnist-best", settings={"epochs": 4}, accuracy=0.995, limit=30, seeds=10),
+    Goal(recipe="mnist-best", settings={"epochs": 3}, accuracy=0.995, limit=30, seeds=10),
     Goal(recipe="mnist-best", accuracy=0.997, limit=180, seeds=3),
     Goal(
         recipe="fashion-fast",
