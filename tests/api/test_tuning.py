@@ -51,6 +51,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[Engin
                 engine=timing.engine,
                 seconds_a_step=timing.seconds_a_step,
                 times_as_fast=1.5 if timing.engine.memory_format == "contiguous" else 1.0,
+                quickest=timing.seconds_a_step,
                 rounds=timing.rounds,
             )
             for timing in found.timings
@@ -252,7 +253,9 @@ def test_compiling_is_tried_for_long_trainings_alone(
 ) -> None:
     def with_compiled(found: Measurement, _job_of: Any, _seconds: float) -> Measurement:
         chosen = replace(found.timings[0].engine, engine="compiled")
-        timing = Timing(engine=chosen, seconds_a_step=0.1, times_as_fast=9.0, rounds=3)
+        timing = Timing(
+            engine=chosen, seconds_a_step=0.1, times_as_fast=9.0, quickest=0.1, rounds=3
+        )
         return replace(found, timings=(*found.timings, timing))
 
     steps = 2 * 21
@@ -304,11 +307,14 @@ def test_what_is_open_is_what_nobody_set_and_matters(
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("layout", ["channels-last", "contiguous"])
 @pytest.mark.parametrize("speed", [1.0, 1.9, 10.25])
-def test_the_line_fits_a_terminal(precision: str, layout: str, speed: float) -> None:
+@pytest.mark.parametrize("quickest", [0.1, 0.01])
+def test_the_line_fits_a_terminal(
+    precision: str, layout: str, speed: float, quickest: float
+) -> None:
     usual = Engine(memory_format="channels-last", amp_dtype="float32", threads=64, engine="plain")
     chosen = Engine(memory_format=layout, amp_dtype=precision, threads=16, engine="compiled")
     timings = [
-        Timing(engine=one, seconds_a_step=0.1, times_as_fast=fast, rounds=3)
+        Timing(engine=one, seconds_a_step=0.1, times_as_fast=fast, quickest=quickest, rounds=3)
         for one, fast in ((usual, 1.0), (chosen, speed))
     ]
     measured = Measurement(timings=tuple(timings), left_out=(), seconds=12.3)
@@ -316,6 +322,7 @@ def test_the_line_fits_a_terminal(precision: str, layout: str, speed: float) -> 
         line = api_tuning._line(tuning.fastest(timings), measured, before)
         assert len(line) <= 80
         assert line.startswith("engine: ")
+        assert ("busy" in line) == (quickest < 0.1)
 
 
 class Watched(nn.Module):

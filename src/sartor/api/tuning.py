@@ -31,7 +31,7 @@ from ..training.engine import Engine, problem
 from ..training.loop import Job
 from ..training.tuning import Measurement, Timing
 
-FORMAT = 1
+FORMAT = 2
 _FEWEST_STEPS = 800
 """In fewer steps, turns of all engines would be a larger part of the training than `_SHARE`."""
 _SHORTEST_SECONDS = 4.0
@@ -173,6 +173,8 @@ def _line(chosen: Timing, measured: Measurement, before: bool) -> str:
     when = "before" if before else f"in {measured.seconds:.1f} s"
     default = measured.timings[0].engine
     names = tuning.differing(default, chosen.engine)
+    if not measured.timings[0].steady:
+        return f"engine: the usual, for other programs kept the machine busy (measured {when})"
     if not names:
         return f"engine: the usual is the fastest of {len(measured.timings)} (measured {when})"
     new, old = (_shown(one, names) for one in (chosen.engine, default))

@@ -33,6 +33,7 @@ FEWEST_ROUNDS = 3
 MOST_ROUNDS = 60
 _SECONDS_A_TURN = 0.01
 _HOPELESS = 0.75
+_UNSTEADY = 3.0
 _STEPS_TO_RECORD = 4
 # Wide, for some networks draw other random numbers in another layout; the contract of the tests is
 # narrow.
@@ -51,7 +52,14 @@ class Timing:
     """Median over the rounds, batch included."""
     times_as_fast: float
     """As the default; the median over the rounds of the ratio within a round."""
+    quickest: float
+    """Seconds of a step in the quickest round."""
     rounds: int
+
+    @property
+    def steady(self) -> bool:
+        """Whether other programs left it alone in most of its rounds."""
+        return self.seconds_a_step <= _UNSTEADY * self.quickest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,8 +181,11 @@ def fastest(timings: Sequence[Timing]) -> Timing:
     """The choice: the default (the first), unless another is clearly faster.
 
     An engine that differs more from the default must be clearly faster than those that differ less.
+    Where the default was not steady, the machine was busy and the race says nothing.
     """
     default = chosen = timings[0]
+    if not default.steady:
+        return default
     for _, alike in _by_difference(timings[1:], default.engine):
         best = max(alike, key=lambda timing: timing.times_as_fast)
         if best.times_as_fast >= CLEARLY * chosen.times_as_fast:
@@ -252,6 +263,7 @@ class _Contestant:
             engine=self._engine,
             seconds_a_step=statistics.median(self.seconds),
             times_as_fast=self.times_as_fast(default),
+            quickest=min(self.seconds),
             rounds=len(self.seconds),
         )
 
