@@ -38,12 +38,14 @@ from .vocabulary import (
     steps_of,
 )
 
-_BYTES_AT_ONCE = 1 << 20
-_FLOATS_AT_ONCE = 1 << 17
-"""Numbers that an operation is given at once on the processor: with what it computes on the way
-they stay in a core's cache, and the system need not map fresh memory for each result."""
+_AT_ONCE = 1 << 20
+"""Numbers that an operation is given at once on the processor: enough that calling PyTorch is a
+small part of it."""
+_WARPED_AT_ONCE = 1 << 17
+"""The same for few operations on many floats, which are faster where all that they compute on the
+way stays in a core's cache."""
 _AT_ONCE_ON_DEVICE = 1 << 24
-_OF_BYTES = (Flip, VerticalFlip, Crop, Shift, Cutout, Erase, Grayscale)
+_OF_FEW_CALLS = (Rotate, Affine, ResizedCrop, Sharpness)
 
 
 class Operation(NamedTuple):
@@ -52,7 +54,7 @@ class Operation(NamedTuple):
     draws: Draws
     change: Callable[[Tensor, Chance], Tensor]
     """uint8 (B, C, H, W), which it may overwrite -> the same shape."""
-    at_once: int = _FLOATS_AT_ONCE
+    at_once: int = _AT_ONCE
     """Numbers that it is given at once on the processor."""
 
     def __call__(self, images: Tensor, chance: Chance) -> Tensor:
@@ -151,7 +153,7 @@ def _operation(name: str, step: Step, fill: Tensor) -> Operation:
         count *= step.count
     steady = isinstance(step, Flip) and step.chance == "alternating"
     paints = (fill,) if isinstance(step, Cutout | Erase) else ()
-    limit = _BYTES_AT_ONCE if isinstance(step, _OF_BYTES) else _FLOATS_AT_ONCE
+    limit = _WARPED_AT_ONCE if isinstance(step, _OF_FEW_CALLS) else _AT_ONCE
     return Operation(Draws(name, count, steady), partial(change, step, *paints), limit)
 
 
