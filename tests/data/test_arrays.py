@@ -277,7 +277,7 @@ class TestMapped:
 
     def test_whatever_the_memory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = save(tmp_path / "set.npz", y=LABELS, x=IMAGES)
-        monkeypatch.setattr("sartor.data.arrays.total_memory", lambda: 200)
+        monkeypatch.setattr("sartor.data.arrays.total_memory", lambda: 400)
         assert len(read(path)) == len(IMAGES)
         np.savez_compressed(path, y=LABELS, x=IMAGES)
         with pytest.raises(DataError, match="GiB of memory") as caught:
