@@ -3,10 +3,13 @@
     python benchmarks/augment.py                     flip and crop, and each word by itself
     python benchmarks/augment.py --words flip crop   one line, for these words together
     python benchmarks/augment.py --training          what it costs in training, and threads ahead
+    python benchmarks/augment.py --page docs/feed.md writes the table into the page
 
-Bytes to bytes: 60,000 gray pictures of 28x28 lie in memory; as many threads as there are cores
-gather batches of 1,024 and change them, as a training's workers do. A round is an epoch, of slow
-words half a second. Printed are the median over the rounds, the slowest and the fastest.
+60,000 gray pictures of 28x28 lie in memory as bytes; as many threads as there are cores draw them
+in the order of an epoch, as a training's workers do. Measured are the change alone, gathered and
+changed 1,024 at a time, and all of a training's way: batches of 64, changed, mixed, normalised to
+floats. A round is an epoch, of slow words half a second. Printed are the median over the rounds,
+the slowest and the fastest.
 """
 
 from __future__ import annotations
@@ -31,12 +34,15 @@ from PIL import Image, ImageOps
 
 import sartor
 from sartor.data.augment.pipeline import augmentation_of
-from sartor.data.augment.vocabulary import MIXING, STEPS
+from sartor.data.augment.vocabulary import MIXING, STEPS, steps_of
+from sartor.data.batches import Batches, Feed
 from sartor.data.order import epoch_order
+from sartor.data.preprocess import Preprocess
 
 TARGET = 1_000_000
-COUNT, SIDE, BATCH, ROUNDS = 60_000, 28, 1_024, 7
+COUNT, SIDE, BATCH, SMALL_BATCH, ROUNDS = 60_000, 28, 1_024, 64, 7
 ROUND_SECONDS = 0.5
+BEGIN, END = "<!-- augment -->", "<!-- end of augment -->"
 TRAININGS = {"fashion-cnn": "fashion-mnist", "mnist-mlp": "mnist"}
 
 
@@ -48,21 +54,38 @@ class Speed(NamedTuple):
     fastest: float
 
 
+class Speeds(NamedTuple):
+    """Of the same words in two ways, where they can be measured so."""
+
+    changed: Speed | None
+    """Bytes to bytes, 1,024 at a time."""
+    batches: Speed | None
+    """Batches of 64 floats, as a model takes them."""
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Measure and print."""
     given = _parse(words)
     cases = [given.words] if given.words else _cases()
+    how = given.rounds, given.threads, given.count
     speeds = {
-        " ".join(case): measure(case, given.rounds, given.threads, given.count) for case in cases
+        " ".join(case): Speeds(
+            None if _mixes(case) else measure(case, *how), measure_batches(case, *how)
+        )
+        for case in cases
     }
     if not given.words:
-        speeds["flip crop, one by one with Pillow"] = measure_pillow(given.rounds, given.count)
+        pillow = measure_pillow(given.rounds, given.count)
+        speeds["flip crop, one by one with Pillow"] = Speeds(pillow, None)
     trained = measure_training(given.rounds) if given.training else {}
     if given.json:
-        print(json.dumps({"speeds": {k: v._asdict() for k, v in speeds.items()} | trained}))
+        print(json.dumps({"speeds": _plain(speeds) | trained}))
         return 0
     described = machine.describe(machine.command_of("augment"))
-    print("\n".join([*machine.markdown_of(described), "", *_table(speeds), *_training(trained)]))
+    lines = [*machine.markdown_of(described), "", *_table(speeds), *_training(trained)]
+    if given.page:
+        machine.written_into(given.page, BEGIN, END, lines)
+    print("\n".join(lines))
     return 0
 
 
@@ -70,8 +93,7 @@ def measure(words: Sequence[str], rounds: int, threads: int, count: int = COUNT)
     """Pictures a second that are gathered and changed."""
     augmentation = augmentation_of(words, seed=0, num_classes=10, mean=(0.3,))
     assert augmentation is not None
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (count, 1, SIDE, SIDE), dtype=torch.uint8, generator=generator)
+    images = _images(count)
 
     def change(rows: torch.Tensor, epoch: int) -> int:
         return len(augmentation.images(images.index_select(0, rows), rows, epoch))
@@ -83,6 +105,35 @@ def measure(words: Sequence[str], rounds: int, threads: int, count: int = COUNT)
     batches = rows[: max(threads, int(ROUND_SECONDS / (time.perf_counter() - began)))]
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         return _timed(lambda epoch: sum(pool.map(partial(change, epoch=epoch), batches)), rounds)
+
+
+def measure_batches(words: Sequence[str], rounds: int, threads: int, count: int = COUNT) -> Speed:
+    """Pictures a second that become batches of 64, drawn in groups as training draws them."""
+    look = {"channels": 1, "height": SIDE, "width": SIDE, "resize": "stretch"}
+    batches = Batches(
+        feed=Feed(
+            images=_images(count),
+            labels=torch.arange(count) % 10,
+            indices=np.arange(count),
+            normalize=Preprocess(**look, mean=(0.3,), std=(0.3,)).normalizer("cpu"),
+        ),
+        batch_size=SMALL_BATCH,
+        shuffle=True,
+        drop_last=False,
+        seed=0,
+        augmentation=augmentation_of(words, seed=0, num_classes=10, mean=(0.3,)),
+    )
+
+    def draw(group: int, epoch: int) -> int:
+        return sum(len(batch.labels) for batch in batches.group(epoch, group))
+
+    draw(0, 0)  # Tables are computed and libraries imported.
+    began = time.perf_counter()
+    draw(0, 0)
+    groups = range(-(-len(batches) // batches.together))
+    groups = groups[: max(threads, int(ROUND_SECONDS / (time.perf_counter() - began)))]
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return _timed(lambda epoch: sum(pool.map(partial(draw, epoch=epoch), groups)), rounds)
 
 
 def measure_pillow(rounds: int, count: int = COUNT) -> Speed:
@@ -131,17 +182,39 @@ def _timed(change: Callable[[int], int], rounds: int) -> Speed:
     return Speed(statistics.median(speeds), min(speeds), max(speeds))
 
 
+def _images(count: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, 1, SIDE, SIDE), dtype=torch.uint8, generator=generator)
+
+
 def _cases() -> list[list[str]]:
-    plain = [[name] for name, kind in STEPS.items() if kind not in MIXING]
-    return [["flip", "crop"], *plain]
+    return [["flip", "crop"], *([name] for name in STEPS)]
 
 
-def _table(speeds: Mapping[str, Speed]) -> list[str]:
+def _mixes(words: Sequence[str]) -> bool:
+    """Labels are mixed as well: there is no change of bytes alone."""
+    return any(isinstance(step, MIXING) for step in steps_of(words).values())
+
+
+def _plain(speeds: Mapping[str, Speeds]) -> dict[str, dict[str, dict[str, float] | None]]:
+    return {
+        words: {way: speed and speed._asdict() for way, speed in both._asdict().items()}
+        for words, both in speeds.items()
+    }
+
+
+def _cell(speed: Speed | None) -> str:
+    if speed is None:
+        return "-"
+    return f"{speed.median:,.0f} ({speed.slowest:,.0f} to {speed.fastest:,.0f})"
+
+
+def _table(speeds: Mapping[str, Speeds]) -> list[str]:
     rows = [
-        f"| {name} | {speed.median:,.0f} | {speed.slowest:,.0f} to {speed.fastest:,.0f} |"
-        for name, speed in speeds.items()
+        f"| {name} | {_cell(both.changed)} | {_cell(both.batches)} |"
+        for name, both in speeds.items()
     ]
-    head = ["| words | pictures a second, median | slowest to fastest |", "|---|---|---|"]
+    head = ["| words | changed, pictures a second | in batches of 64 floats |", "|---|---|---|"]
     return [*head, *rows, "", f"Wanted of flip and crop on 2 cores: {TARGET:,}."]
 
 
@@ -163,6 +236,7 @@ def _parse(words: Sequence[str] | None) -> argparse.Namespace:
         "--threads", type=int, default=os.cpu_count() or 1, help="default: one a core"
     )
     parser.add_argument("--training", action="store_true", help="measure whole trainings too")
+    parser.add_argument("--page", type=Path, help="written into")
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
     return parser.parse_args(words)
 

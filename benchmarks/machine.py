@@ -7,9 +7,10 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sartor import files
 from sartor.runs.environment import describe_environment
 from sartor.training.engine import chosen_threads
 
@@ -79,3 +80,10 @@ def markdown_of(described: Mapping[str, str]) -> list[str]:
     """A table of two columns."""
     rows = [f"| {name} | {text} |" for name, text in described.items()]
     return ["| what | value |", "|---|---|", *rows]
+
+
+def written_into(page: Path, begin: str, end: str, lines: Sequence[str]) -> None:
+    """Replace what stands between two marks of a page."""
+    before, _, rest = page.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    files.write_text(page, "\n".join([before + begin, "", *lines, "", end + after]))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from sartor.data.dataset import Dataset
+from sartor.data.mapped import mapping_of
 from sartor.data.settings import DataSettings
 from sartor.data.sources import find_source
 from sartor.errors import CorruptDataError, DataError, SartorError, UsageError
@@ -257,3 +258,46 @@ class TestDamage:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 5_000_000
+
+
+class TestMapped:
+    """Large plain arrays of bytes stay in their file."""
+
+    @pytest.fixture(autouse=True)
+    def small_is_large(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("sartor.data.arrays._MAPPED_FROM_BYTES", 100)
+
+    def test_bit_for_bit_the_same(self, tmp_path: Path) -> None:
+        path = save(tmp_path / "set.npz", y=LABELS, x=IMAGES)
+        dataset = read(path)
+        assert mapping_of(dataset.images) is not None
+        np.testing.assert_array_equal(dataset.images[:, 0], IMAGES)
+        np.testing.assert_array_equal(dataset.labels, LABELS)
+        assert dataset.fingerprint == Dataset(IMAGES, LABELS, dataset.classes).fingerprint
+
+    def test_whatever_the_memory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = save(tmp_path / "set.npz", y=LABELS, x=IMAGES)
+        monkeypatch.setattr("sartor.data.arrays.total_memory", lambda: 400)
+        assert len(read(path)) == len(IMAGES)
+        np.savez_compressed(path, y=LABELS, x=IMAGES)
+        with pytest.raises(DataError, match="GiB of memory") as caught:
+            read(path)
+        assert "uncompressed" in caught.value.hint
+
+    @pytest.mark.parametrize("images", [IMAGES / 255, np.asfortranarray(IMAGES)], ids=["f8", "F"])
+    def test_others_are_read_into_memory(self, tmp_path: Path, images: np.ndarray) -> None:
+        dataset = read(save(tmp_path / "set.npz", x=images, y=LABELS))
+        assert mapping_of(dataset.images) is None
+        np.testing.assert_array_equal(dataset.images[:, 0], IMAGES)
+
+    def test_so_are_several_splits(self, tmp_path: Path) -> None:
+        arrays = {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES, "y_test": LABELS}
+        assert mapping_of(read(save(tmp_path / "set.npz", **arrays)).images) is None
+
+    def test_a_flipped_bit_is_noticed(self, tmp_path: Path) -> None:
+        path = save(tmp_path / "set.npz", x=IMAGES, y=LABELS)
+        content = bytearray(path.read_bytes())
+        content[content.index(IMAGES.tobytes()) + 60] ^= 4
+        path.write_bytes(content)
+        with pytest.raises(CorruptDataError, match="Bad CRC-32"):
+            read(path)

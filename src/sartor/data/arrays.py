@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import re
+import struct
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,6 +37,7 @@ from .labels import (
     part_counts,
     split_of,
 )
+from .mapped import total_memory
 from .rows import refuse_one_class
 from .settings import SourceSettings
 from .tree import FileTree, inside, shown, some
@@ -48,6 +49,9 @@ _LABEL_WORDS = ("labels", "label", "y", "targets", "target", "arr_1")
 _CLASS_NAME_WORDS = ("class_names", "classes", "label_names")
 _FETCH_AGAIN = "Fetch the file again from where it came from."
 _CHUNK_BYTES = 64 << 20
+_MAPPED_FROM_BYTES = 64 << 20
+_LOCAL_HEADER = struct.Struct("<4s5H3I2H")
+"""Before each member of a zip file, and before its name and what else is noted there."""
 _EXACT = 1e-3
 """How far a float times 255 may be from the byte that it was; float32 is off by 0.00002."""
 
@@ -104,7 +108,11 @@ def load_npz(tree: FileTree, path: str, settings: SourceSettings, *, name: str) 
         parts = _parts(list(members), settings, source)
         names_key = _found(members, _CLASS_NAME_WORDS)
         wanted = [one for keys in parts.values() for one in (keys.images, keys.labels, keys.groups)]
-        loaded = _loaded(archive, members, [key for key in (*wanted, names_key) if key], source)
+        # Several splits become one array, which lies in memory; a single one may stay in its file.
+        path_of_one = content if isinstance(content, Path) and len(parts) == 1 else None
+        loaded = _loaded(
+            archive, members, [key for key in (*wanted, names_key) if key], source, path_of_one
+        )
     return _arrays(parts, loaded, names_key, source, name)
 
 
@@ -182,26 +190,72 @@ def _found(keys: Mapping[str, Any] | Sequence[str], words: tuple[str, ...]) -> s
 
 
 def _loaded(
-    archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], keys: list[str], source: str
+    archive: zipfile.ZipFile,
+    members: Mapping[str, zipfile.ZipInfo],
+    keys: list[str],
+    source: str,
+    path: Path | None,
 ) -> dict[str, Array]:
-    total = sum(members[key].file_size for key in keys)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if os.name == "posix" else 0
+    """The arrays of these keys; large ones of bytes, stored plainly, mapped where there is a path.
+
+    Raises:
+        DataError: the others would fill the memory.
+    """
+    mapped = {}
+    for key in keys if path is not None else ():
+        array = _mapped(archive, members[key], path, f"{key} of {source}")
+        if array is not None:
+            mapped[key] = array
+    keys = [key for key in keys if key not in mapped]
+    total, memory = sum(members[key].file_size for key in keys), total_memory()
     if memory and total > memory / 2:
         raise DataError(
             f"The arrays of {source} take {total / 2**30:.0f} GiB; "
             f"this machine has {memory / 2**30:.0f} GiB of memory.",
-            "Save smaller images, or fewer.",
+            "Save one split of uint8 images with numpy.savez, uncompressed: such a file is mapped."
+            " Or save smaller images, or fewer.",
         )
-    return {key: _read(archive, members[key], f"{key} of {source}") for key in keys}
+    return mapped | {key: _read(archive, members[key], f"{key} of {source}") for key in keys}
 
 
-def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) -> Array:
-    """One array, once its header says what the file really holds."""
+def _mapped(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path | None, what: str
+) -> Array | None:
+    """A large array of bytes as it lies in the file; None where it is small or lies otherwise."""
+    if path is None or member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+        return None
+    if member.file_size < _MAPPED_FROM_BYTES:
+        return None
+    header = _header(archive, member, what)
+    if header.dtype != np.uint8 or header.fortran_order:
+        return None
+    with archive.open(member) as stream:
+        while stream.read(_CHUNK_BYTES):
+            pass  # the end has the checksum compared
+    with path.open("rb") as file:
+        file.seek(member.header_offset + _LOCAL_HEADER.size - 4)
+        name_length, extra_length = struct.unpack("<HH", file.read(4))
+    start = member.header_offset + _LOCAL_HEADER.size + name_length + extra_length
+    return np.memmap(path, np.uint8, "r", start + header.length, header.shape)
+
+
+class _Header(NamedTuple):
+    """What stands before the values of an array."""
+
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype[Any]
+    length: int
+    """In bytes."""
+
+
+def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) -> _Header:
+    """The header of an array, once it says what the file really holds."""
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)
         if version not in _HEADER_READERS:
             raise ValueError(f"{what} has a header of the unknown version {version}")
-        shape, _, dtype = _HEADER_READERS[version](stream)
+        shape, fortran_order, dtype = _HEADER_READERS[version](stream)
         if dtype.hasobject:
             raise DataError(
                 f"{what} holds Python objects, which could run programs: they are not read.",
@@ -213,6 +267,12 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) -> Array
                 f"which are not its {member.file_size:,} bytes.",
                 _FETCH_AGAIN,
             )
+        return _Header(shape, fortran_order, dtype, stream.tell())
+
+
+def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) -> Array:
+    """One array."""
+    _header(archive, member, what)
     with archive.open(member) as stream:
         array: Array = np.lib.format.read_array(stream, allow_pickle=False)
         # Reading on to the end has the checksum compared.
@@ -286,6 +346,8 @@ def _joined(parts: list[Array], source: str) -> UInt8Array:
     if not parts[0].size:
         raise DataError(f"There are no images in {source}.", _FETCH_AGAIN)
     factor = _factor(parts, source)
+    if len(parts) == 1 and parts[0].dtype == np.uint8:
+        return parts[0]
     joined = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), np.uint8)
     start = 0
     for array in parts:
@@ -302,6 +364,8 @@ def _factor(parts: list[Array], source: str) -> int:
                 f"The images of {source} are of {array.dtype}, which is no number.",
                 "Save them as uint8.",
             )
+    if all(array.dtype == np.uint8 for array in parts):
+        return 1
     kinds = {array.dtype.kind for array in parts}
     low, high = min(float(a.min()) for a in parts), max(float(a.max()) for a in parts)
     if not (low >= 0 and high <= 255):

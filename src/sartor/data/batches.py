@@ -108,8 +108,8 @@ class Drawn(NamedTuple):
         images, labels = self.images[start:stop], self.labels[start:stop]
         if self.partners is None or self.chance is None:
             return Drawn(images, labels)
-        chance = Chance(self.chance.words[:, start:stop], self.chance.epoch)
-        return Drawn(images, labels, self.partners.part(start, stop), chance)
+        partners = self.partners.part(start, stop)
+        return Drawn(images, labels, partners, self.chance.of(start, stop))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -45,8 +45,11 @@ def test_neither_batch_nor_place_nor_threads_change_a_bit(
         assert torch.equal(seen(augmentation, dataset, indices, epoch=3), whole[indices])
     torch.set_num_threads(2)
     assert torch.equal(seen(augmentation, dataset, list(range(COUNT)), epoch=3), whole)
-    monkeypatch.setattr(pipeline, "_NUMBERS_AT_ONCE", 5 * dataset[0].numel())
-    assert torch.equal(seen(augmentation, dataset, list(range(COUNT)), epoch=3), whole)
+    for limit in ("_AT_ONCE", "_WARPED_AT_ONCE"):
+        monkeypatch.setattr(pipeline, limit, 5 * dataset[0].numel())
+    parted = made_of(*words, channels=shape[0])
+    assert all(operation.at_once == 5 * dataset[0].numel() for operation in parted.operations)
+    assert torch.equal(seen(parted, dataset, list(range(COUNT)), epoch=3), whole)
 
 
 @pytest.mark.parametrize("words", [["color-jitter"], ["sharpness=2", "rotate"], ["blur=3,1"]])

@@ -10,6 +10,7 @@ read from tables; what is computed is plain arithmetic, in which every bit is la
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -54,6 +55,14 @@ class Chance:
     def part(self, first: int, count: int) -> Chance:
         """Some of the draws."""
         return Chance(self.words[first : first + count], self.epoch)
+
+    def split(self, size: int) -> Iterator[Chance]:
+        """For so many samples after so many."""
+        return (Chance(words, self.epoch) for words in torch.split(self.words, size, dim=1))
+
+    def of(self, start: int, stop: int) -> Chance:
+        """For some of the samples."""
+        return Chance(self.words[:, start:stop], self.epoch)
 
 
 def chance_for(indices: Tensor, keys: Tensor, epoch: int) -> Chance:

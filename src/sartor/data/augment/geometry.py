@@ -133,7 +133,8 @@ def linear_grid(
 
 def warped(images: Tensor, grid: Grid) -> Tensor:
     """Bilinear interpolation; outside the image all is black."""
-    places = torch.stack(grid, dim=-1)
+    # As torch.stack(grid, dim=-1), which takes nine times as long, and longer than the sampling.
+    places = torch.view_as_real(torch.complex(grid.x, grid.y))
     values = F.grid_sample(images.to(torch.float32), places, align_corners=False)
     return to_bytes(values)
 

@@ -38,7 +38,14 @@ from .vocabulary import (
     steps_of,
 )
 
-_NUMBERS_AT_ONCE = 1 << 22
+_AT_ONCE = 1 << 20
+"""Numbers that an operation is given at once on the processor: enough that calling PyTorch is a
+small part of it."""
+_WARPED_AT_ONCE = 1 << 17
+"""The same for few operations on many floats, which are faster where all that they compute on the
+way stays in a core's cache."""
+_AT_ONCE_ON_DEVICE = 1 << 24
+_OF_FEW_CALLS = (Rotate, Affine, ResizedCrop, Sharpness)
 
 
 class Operation(NamedTuple):
@@ -47,6 +54,17 @@ class Operation(NamedTuple):
     draws: Draws
     change: Callable[[Tensor, Chance], Tensor]
     """uint8 (B, C, H, W), which it may overwrite -> the same shape."""
+    at_once: int = _AT_ONCE
+    """Numbers that it is given at once on the processor."""
+
+    def __call__(self, images: Tensor, chance: Chance) -> Tensor:
+        """The change, of many images a part at a time."""
+        limit = self.at_once if images.device.type == "cpu" else _AT_ONCE_ON_DEVICE
+        size = max(1, limit // images[0].numel())
+        if len(images) <= size:
+            return self.change(images, chance)
+        parts = zip(torch.split(images, size), chance.split(size), strict=True)
+        return torch.cat([self.change(*part) for part in parts])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -65,24 +83,16 @@ class Augmentation:
         """The samples `indices`, int64 (B,), as they look in `epoch`; may overwrite the images."""
         if not self.operations:
             return images
-        # Large batches a part at a time: what is computed on the way takes a multiple of the bytes.
-        size = max(1, _NUMBERS_AT_ONCE // images[0].numel())
-        if len(images) <= size:
-            return self._part(images, indices, epoch)
-        parts = zip(torch.split(images, size), torch.split(indices, size), strict=True)
-        return torch.cat([self._part(*part, epoch) for part in parts])
+        chance = self.chance(indices, epoch, *(operation.draws for operation in self.operations))
+        first = 0
+        for operation in self.operations:
+            images = operation(images, chance.part(first, operation.draws.number))
+            first += operation.draws.number
+        return images
 
     def chance(self, indices: Tensor, epoch: int, *draws: Draws) -> Chance:
         """What chance says about these samples in `epoch`."""
         return chance_for(indices, keys_of(self.seed, epoch, draws, indices.device), epoch)
-
-    def _part(self, images: Tensor, indices: Tensor, epoch: int) -> Tensor:
-        chance = self.chance(indices, epoch, *(operation.draws for operation in self.operations))
-        first = 0
-        for draws, change in self.operations:
-            images = change(images, chance.part(first, draws.number))
-            first += draws.number
-        return images
 
 
 def augmentation_of(
@@ -143,7 +153,8 @@ def _operation(name: str, step: Step, fill: Tensor) -> Operation:
         count *= step.count
     steady = isinstance(step, Flip) and step.chance == "alternating"
     paints = (fill,) if isinstance(step, Cutout | Erase) else ()
-    return Operation(Draws(name, count, steady), partial(change, step, *paints))
+    limit = _WARPED_AT_ONCE if isinstance(step, _OF_FEW_CALLS) else _AT_ONCE
+    return Operation(Draws(name, count, steady), partial(change, step, *paints), limit)
 
 
 def _mixing(steps: Mapping[str, Step], num_classes: int) -> Mixing | None:
