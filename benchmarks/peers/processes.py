@@ -88,8 +88,10 @@ def workers(names: Sequence[str], material: Path, folder: Path) -> Iterator[dict
 
 
 def _path() -> str:
-    """Where a process finds this package, before what the caller's variable says."""
-    return os.pathsep.join(filter(None, [str(_BENCHMARKS), os.environ.get("PYTHONPATH")]))
+    """Where a process finds this package, and what this process finds by the caller's variable."""
+    given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    # Relative folders would be looked for where the other process works.
+    return os.pathsep.join([str(_BENCHMARKS), *(str(Path(one).resolve()) for one in given)])
 
 
 def pin(cores: int = 2) -> list[int]:

@@ -89,7 +89,7 @@ def test_every_training_starts_anew(small_sets: dict[str, Dataset], tmp_path: Pa
 
 @pytest.mark.usefixtures("mnist")
 def test_sartor_judges_as_many_images_as_the_task_says(
-    small_sets: dict[str, Dataset], tmp_path: Path
+    small_sets: dict[str, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = task_of("defaults/mnist-logistic")
     for name in ("sartor", "sartor-alone"):
@@ -98,6 +98,12 @@ def test_sartor_judges_as_many_images_as_the_task_says(
         )
         split = trainee.run.split()
         assert (len(split.train), len(split.val), len(split.test)) == (300, 100, 0)
+        few = replace(task, train_images=50, val_images=700)
+        trainee = CONTENDERS[name].trainee(material_of(few, small_sets, tmp_path))
+        monkeypatch.setattr(type(few), "head_images", 50)
+        trainee.prepare(1, True)
+        trainee.fit()
+        assert len(trainee.run.split().val) == 50
         assert trainee.run.folder.report_path.exists() == (name == "sartor")
 
 

@@ -50,17 +50,23 @@ class Trainee:
         """Those to train on, then those to judge; none is set aside."""
         images, labels = self.material.part(head)
         val_images, val_labels = self.material.val_part()
+        count = self._val_images(head)
         return sartor.Dataset(
-            np.concatenate([images, val_images])[:, None],
-            np.concatenate([labels, val_labels]),
+            np.concatenate([images, val_images[:count]])[:, None],
+            np.concatenate([labels, val_labels[:count]]),
             tuple(map(str, range(10))),
             test=np.empty(0, np.int64),
             name=self.material.task.name,
         )
 
     def _val_fraction(self, head: bool) -> float:
-        train, val = len(self.material.part(head)[0]), self.material.task.val_images
+        train, val = len(self.material.part(head)[0]), self._val_images(head)
         return val / (train + val)
+
+    def _val_images(self, head: bool) -> int:
+        """With few to train on, no more than these: sartor wants no split that is nearly all."""
+        count = self.material.task.val_images
+        return min(count, len(self.material.part(head)[0])) if head else count
 
 
 class OnBatches(Trainee):
