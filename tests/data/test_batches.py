@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from _thread import interrupt_main
@@ -225,6 +226,14 @@ def channels_last(feed: Feed) -> Feed:
     return replace(feed, memory_format=torch.channels_last)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Python's own answer to Ctrl-C, which a shell's background jobs begin without."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class TestAhead:
     def test_prepares_batches_before_they_are_asked_for(self) -> None:
         made: list[int] = []
@@ -259,6 +268,7 @@ class TestAhead:
             ahead.batch(0, 0)
         ahead.close()
 
+    @pytest.mark.usefixtures("interruptible")
     def test_an_interruption_waits_for_one_group_at_most(self) -> None:
         made: list[int] = []
 
