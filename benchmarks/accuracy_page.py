@@ -209,8 +209,8 @@ images). "Points" is the mean difference to the recipe as it is, seed by seed.
 - **The network** (`convnet`): the image is halved at once by a convolution that is not trained,
   whose filters whiten patches of the training images. The largest map then costs nothing on the
   way back. For garments that is better than a trained one as well (93.2 against 92.6 % after 3
-  epochs, one seed); for digits it saves time alone. Pooling stands before normalization and ReLU: they have a quarter of the work.
-  Widths are multiples of 16, the lanes of the vector units.
+  epochs, one seed); for digits it saves time alone. Pooling stands before normalization and ReLU:
+  they have a quarter of the work. Widths are multiples of 16, the lanes of the vector units.
 - **bfloat16 where the processor multiplies it** (`amp_dtype = "auto"`): the weights stay float32.
 - **One cycle of the learning rate**, smoothed labels, AdamW: what few epochs need most is a large
   step early and none at the end.
