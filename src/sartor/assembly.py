@@ -165,7 +165,7 @@ def place_network(model: nn.Module, recipe: Recipe) -> tuple[nn.Module, Recipe]:
 
 
 def fit_whitening(model: nn.Module, material: Material) -> None:
-    """Give layers that whiten the image their filters, from training images spread evenly."""
+    """Give a layer that whitens the image its filters, from training images spread evenly."""
     first = next((one for one in model.modules() if isinstance(one, PatchWhitening)), None)
     if first is None:
         return

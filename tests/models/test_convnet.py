@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from sartor.errors import ModelError
+from sartor.errors import UsageError
 from sartor.models import convnet
 from sartor.models.registry import build_model
 from sartor.models.resnet import Residual
@@ -71,7 +71,7 @@ def test_residual_blocks_take_two_convolutions() -> None:
     assert blocks == ["block1_1", "block1_2", "block2_1", "block2_2"]
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
     assert len(convolutions) == 2 * 5
-    with pytest.raises(ModelError, match="depth 4 must be odd"):
+    with pytest.raises(UsageError, match="depth 4 of convnet must be odd"):
         built(depth=4, residual=True)
 
 

@@ -12,6 +12,7 @@ from typing import Annotated
 
 from torch import nn
 
+from ..errors import UsageError
 from ..settings import Range
 from .resnet import Residual, convolution
 from .whitening import STRIDE, PatchWhitening, margins
@@ -39,7 +40,10 @@ def build(
     trained in its place.
     """
     if residual and depth % 2 == 0:
-        raise ValueError(f"a residual block has two convolutions: depth {depth} must be odd")
+        raise UsageError(
+            f"A residual block has two convolutions, so depth {depth} of convnet must be odd.",
+            "Choose depth 3 or 5, or leave residual out.",
+        )
     channels, *size = input_shape
     layers = _halved(channels, size, patch, whitened)
     size = [-(-length // 2) for length in size]

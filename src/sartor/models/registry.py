@@ -183,6 +183,8 @@ def _call(model: str, factory: Callable[..., object], arguments: Mapping[str, ob
 
     try:
         network = factory(**arguments)
+    except SartorError:
+        raise  # ours say what to do
     except Exception as error:
         place = custom.where(error, custom.split(model)[0]) if custom.is_custom(model) else ""
         shown = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
