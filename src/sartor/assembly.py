@@ -75,7 +75,6 @@ def resolve(
             "device": device,
             "threads": engine.chosen_threads(training.threads),
             "amp_dtype": engine.chosen_precision(training.amp_dtype, device),
-            "engine": engine.chosen_engine(training.engine),
             "augment": vocabulary.canonical(training.augment),
         }
     )
@@ -158,10 +157,15 @@ def prepare_material(recipe: Recipe, dataset: Dataset, split: Split) -> tuple[Ma
 
 
 def place_network(model: nn.Module, recipe: Recipe) -> tuple[nn.Module, Recipe]:
-    """The network on the device in the layout that suits it, and the recipe that says which."""
-    layout = engine.chosen_memory_format(recipe.training.memory_format, model)
-    model = engine.laid_out(model.to(recipe.training.device), layout)
-    return model, recipe.with_settings({"memory_format": layout})
+    """The network on the device in the layout that suits it, and the recipe that says which.
+
+    The recipe also names the engine, as long as nothing was measured.
+    """
+    training = recipe.training
+    layout = engine.chosen_memory_format(training.memory_format, model)
+    model = engine.laid_out(model.to(training.device), layout)
+    chosen = {"memory_format": layout, "engine": engine.chosen_engine(training, model)}
+    return model, recipe.with_settings(chosen)
 
 
 def fit_whitening(model: nn.Module, material: Material) -> None:

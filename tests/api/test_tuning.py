@@ -73,7 +73,7 @@ def test_the_choice_is_kept_said_and_taken_again(
 
     one = sartor.fit("digits", out=tmp_path / "one", on_event=listen, **SMALL)
     assert one.recipe.training.memory_format == "contiguous"
-    assert one.recipe.training.engine == "plain"
+    assert one.recipe.training.engine == "direct"
     two = sartor.fit("digits", out=tmp_path / "two", on_event=listen, **SMALL)
     assert len(measured) == 1, "the second takes what the first measured"
     assert two.recipe == one.recipe
@@ -88,7 +88,7 @@ def test_the_choice_is_kept_said_and_taken_again(
         "memory_format": "contiguous",
         "amp_dtype": "float32",
         "threads": 1,
-        "engine": "plain",
+        "engine": "direct",
     }
     assert {row["engine"]["memory_format"] for row in document["measured"]["timings"]} == {
         "contiguous",
@@ -102,7 +102,7 @@ def test_a_named_choice_makes_the_same_weights(
     """Measuring leaves no trace: the same as if the choice had been asked for."""
     tuned = sartor.fit("digits", out=tmp_path / "tuned", **SMALL)
     asked = sartor.fit(
-        "digits", out=tmp_path / "asked", engine="plain", memory_format="contiguous", **SMALL
+        "digits", out=tmp_path / "asked", engine="direct", memory_format="contiguous", **SMALL
     )
     again = sartor.fit(recipe=tuned.path / "recipe.toml", out=tmp_path / "again", report=False)
     assert len(measured) == 1
@@ -148,12 +148,16 @@ def test_a_resumed_run_keeps_its_kernels(tmp_path: Path) -> None:
 
 def test_what_was_asked_for_is_never_replaced(measured: list[list[Engine]], tmp_path: Path) -> None:
     for number, given in enumerate(
-        [{"memory_format": "channels-last"}, {"engine": "plain"}, {"engine": "plain", "threads": 1}]
+        [{"engine": "direct"}, {"engine": "plain"}, {"engine": "plain", "threads": 1}]
     ):
         run = sartor.fit("digits", out=tmp_path / str(number), **SMALL | given)
         assert run.recipe.training.memory_format == "channels-last"
+        assert run.recipe.training.engine == given["engine"]
         assert not (run.path / "engine.json").exists()
     assert measured == []
+    run = sartor.fit("digits", out=tmp_path / "layout", memory_format="channels-last", **SMALL)
+    assert run.recipe.training.memory_format == "channels-last"
+    assert {one.memory_format for one in measured[0]} == {"channels-last"}
 
 
 def test_bfloat16_is_tried_only_where_it_is_allowed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -88,3 +89,25 @@ def test_a_trained_first_convolution_gives_the_same_shape(shape: Shape) -> None:
         shapes += found
     assert shapes[0] == shapes[1]
     assert model.get_submodule("conv").weight.requires_grad
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (2, 14, 10), (1, 9, 3)])
+def test_what_pooling_drops_is_not_computed_and_nothing_else_changes(
+    shape: Shape,
+) -> None:
+    lean = built(shape)
+    full = nn.Sequential()
+    for name, layer in lean.named_children():
+        if isinstance(layer, nn.ZeroPad2d):
+            continue
+        if isinstance(layer, nn.Conv2d):
+            layer = copy.deepcopy(layer)
+            layer.padding = (1, 1)
+        full.add_module(name, layer)
+    assert len(full) < len(lean)
+    images = torch.rand(3, *shape)
+    torch.testing.assert_close(lean(images), full(images), rtol=1e-5, atol=1e-6)
+    names = [name for name, _ in lean.named_children()]
+    assert isinstance(lean, nn.Sequential)
+    before_pooling = lean[: names.index("conv2_1") + 1](images)
+    assert all(length % 2 == 0 or length == 1 for length in before_pooling.shape[2:])

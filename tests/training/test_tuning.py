@@ -60,7 +60,8 @@ def quickest(measured: Measurement) -> Timing:
 
 
 class TestChoices:
-    conv, dense = nn.Sequential(nn.Conv2d(1, 2, 3)), nn.Linear(2, 2)
+    conv = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    dense = nn.Linear(2, 2)
 
     def test_are_all_pairs_of_what_is_open_the_default_first(self) -> None:
         found = tuning.choices(USUAL, OPEN, self.conv, 64)
@@ -82,11 +83,22 @@ class TestChoices:
 
     @pytest.mark.skipif(not kernels.available(), reason="this build of PyTorch has no oneDNN")
     def test_onednn_for_large_linear_layers_in_single_precision(self) -> None:
-        large = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(1000, 100))
+        large = nn.Sequential(*self.conv, nn.Linear(1000, 100))
         for batch_size, kinds in ((10, {"plain"}), (1000, {"plain", "onednn"})):
             found = tuning.choices(USUAL, OPEN, large, batch_size)
             assert {one.engine for one in found if one.amp_dtype == "float32"} == kinds
             assert {one.engine for one in found if one.amp_dtype == "bfloat16"} == {"plain"}
+
+    def test_chains_need_no_autograd_in_single_precision_on_the_processor(self) -> None:
+        """With convolutions both are tried, for those of `direct` are other ones."""
+        chain = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(10, 10))
+        for model, kinds in ((chain, {"direct", "plain"}), (self.dense, {"direct"})):
+            found = tuning.choices(replace(USUAL, engine="direct"), OPEN, model, 64)
+            assert found[0].engine == "direct"
+            assert {one.engine for one in found if one.amp_dtype == "float32"} == kinds
+            assert {one.engine for one in found if one.amp_dtype == "bfloat16"} == {"plain"}
+        on_gpu = tuning.choices(USUAL, OPEN, chain, 64, "cuda")
+        assert {one.engine for one in on_gpu} == {"plain", "graph"}
 
     def test_a_graph_on_cuda_alone(self) -> None:
         for device, graph in (("cuda", True), ("cpu", False), ("mps", False)):
@@ -292,7 +304,7 @@ def a_step(job: Job) -> Step:
 
 
 def every_engine() -> list[Engine]:
-    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(1000, 1000))
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(1000, 1000))
     usual = replace(USUAL, memory_format="contiguous")
     engines = tuning.choices(usual, OPEN, network, 64)
     return [*engines[1:], *(replace(usual, threads=n) for n in tuning.fewer_threads(usual, OPEN))]
@@ -307,6 +319,14 @@ def test_every_engine_computes_what_the_plain_one_does(
 ) -> None:
     # Small layers, too, though they would not pay.
     monkeypatch.setattr(kernels, "FEWEST_PRODUCTS", 1)
+    assert_alike(model, one)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels-last"])
+@pytest.mark.parametrize("model", ["lenet", "linear", "mlp"])
+def test_so_does_the_one_without_autograd(model: str, layout: str) -> None:
+    one = replace(USUAL, engine="direct", memory_format=layout)
+    assert job_with(model, one).step is not None
     assert_alike(model, one)
 
 

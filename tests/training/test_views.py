@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import sartor
+from sartor.training.settings import VIEWS
 from sartor.training.views import mean_logits, views_of
 
 
@@ -37,7 +38,20 @@ def test_shift_moves_by_a_pixel_along_each_diagonal(layout: torch.memory_format)
     assert all(one.is_contiguous(memory_format=layout) for one in moved)
 
 
-@pytest.mark.parametrize(("tta", "count"), [("none", 1), ("flip", 2), ("shift", 5)])
+def test_flip_and_shift_move_the_mirror_image_the_other_way() -> None:
+    images = pictures()
+    plain, mirrored, moved, both = (view.numpy() for view in views_of(images, "flip-shift"))
+    assert np.array_equal(plain, images.numpy())
+    assert np.array_equal(mirrored, plain[..., ::-1])
+    assert np.array_equal(moved[..., :-1, :-1], plain[..., 1:, 1:])
+    assert np.array_equal(moved[..., -1, :-1], plain[..., -1, 1:]), "the edge again"
+    assert np.array_equal(both[..., 1:, 1:], mirrored[..., :-1, :-1])
+    assert np.array_equal(both[..., 0, 0], mirrored[..., 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("tta", "count"), [("none", 1), ("flip", 2), ("shift", 5), ("flip-shift", 4)]
+)
 def test_logits_are_the_mean_over_the_views(tta: str, count: int) -> None:
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(60, 3), torch.nn.Tanh())
     each = [model(view) for view in views_of(pictures(), tta)]
@@ -45,7 +59,7 @@ def test_logits_are_the_mean_over_the_views(tta: str, count: int) -> None:
     torch.testing.assert_close(mean_logits(model, pictures(), tta), sum(each) / count)
 
 
-@pytest.mark.parametrize("tta", ["none", "flip", "shift"])
+@pytest.mark.parametrize("tta", VIEWS)
 def test_a_prediction_is_what_evaluation_says(tta: str, tmp_path: Path) -> None:
     data = sartor.load("digits")
     run = sartor.fit(

@@ -34,7 +34,7 @@ from ..training.tuning import Measurement, Timing
 FORMAT = 2
 _FEWEST_STEPS = 800
 """In fewer steps, turns of all engines would be a larger part of the training than `_SHARE`."""
-_SHORTEST_SECONDS = 4.0
+_SHORTEST_SECONDS = 1.5
 _SHARE = 0.05
 _MOST_SECONDS = 2.0
 _MOST_BYTES = 2**31

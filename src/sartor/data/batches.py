@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .augment import mixing
-from .augment.chance import Chance
 from .augment.pipeline import Augmentation
 from .dataset import Int64Array
 from .mapped import ReadAhead
@@ -91,27 +91,6 @@ class Feed:
         return torch.from_numpy(indices).to(self.images.device)
 
 
-class Drawn(NamedTuple):
-    """Samples of an epoch as bytes: changed as augmentation says, but not mixed yet."""
-
-    images: Tensor
-    """uint8 (B, C, H, W)."""
-    labels: Tensor
-    """int64 (B,)."""
-    partners: Drawn | None = None
-    """What each is mixed with, where pictures are mixed."""
-    chance: Chance | None = None
-    """How they are mixed."""
-
-    def part(self, start: int, stop: int) -> Drawn:
-        """Some of the samples."""
-        images, labels = self.images[start:stop], self.labels[start:stop]
-        if self.partners is None or self.chance is None:
-            return Drawn(images, labels)
-        partners = self.partners.part(start, stop)
-        return Drawn(images, labels, partners, self.chance.of(start, stop))
-
-
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Batches:
     """The training batches of every epoch: `batch(epoch, position)` is a pure function."""
@@ -128,7 +107,7 @@ class Batches:
     out each image once."""
     # Caches, not states: each value follows from its key.
     _orders: dict[int, Tensor | slice] = field(default_factory=dict, init=False, repr=False)
-    _drawn: dict[tuple[int, int], Drawn] = field(default_factory=dict, init=False, repr=False)
+    _made: dict[tuple[int, int], Batch] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -137,13 +116,18 @@ class Batches:
 
     def batch(self, epoch: int, position: int) -> Batch:
         """Batch `position` of `epoch`, both counted from 0."""
-        group, place = divmod(position, self.together)
-        drawn = self._drawn.get((epoch, group))
-        if drawn is None:
-            # The one before it would most likely not be asked for again.
-            self._drawn.clear()
-            drawn = self._drawn[epoch, group] = self._group(epoch, group)
-        return self._finished(drawn, place)
+        # Handed out once: who has it may change it.
+        made = self._made.pop((epoch, position), None)
+        if made is None:
+            group, place = divmod(position, self.together)
+            first = position - place
+            batches = enumerate(self.group(epoch, group), first)
+            rest = {(epoch, number): one for number, one in batches}
+            made = rest.pop((epoch, position))
+            # The rest of another group would most likely not be asked for any more.
+            self._made.clear()
+            self._made.update(rest)
+        return made
 
     @cached_property
     def together(self) -> int:
@@ -153,56 +137,45 @@ class Batches:
         return max(1, limit // (self.batch_size * images.shape[1:].numel()))
 
     def group(self, epoch: int, group: int) -> list[Batch]:
-        """The batches `group` * `together` and following of `epoch`."""
-        drawn = self._group(epoch, group)
+        """The batches `group` * `together` and following of `epoch`.
+
+        Finished together, not when they are needed, so that what a core has just written is not
+        read by another one in the step.
+        """
+        size = self.together * self.batch_size
+        stop = min((group + 1) * size, len(self.feed))
+        whole = self.samples(_part(self._order(epoch), group * size, stop), epoch)
+        parts = (torch.split(tensor, self.batch_size) for tensor in whole)
         count = min(self.together, len(self) - group * self.together)
-        return [self._finished(drawn, place) for place in range(count)]
+        return [Batch(*each) for each in islice(zip(*parts, strict=True), count)]
 
     def samples(self, rows: Tensor | slice, epoch: int) -> Batch:
         """The dataset's images at `rows` as training sees them in `epoch`."""
-        return self._mixed(self._draw(rows, epoch))
+        feed, augmentation = self.feed, self.augmentation
+        if augmentation is None:
+            return feed.take(rows)
+        rows = _as_tensor(rows, feed.images.device)
+        images, labels = self._changed(augmentation, rows, epoch)
+        if augmentation.mixing is None:
+            return Batch(feed.floats(images), labels)
+        chance = augmentation.chance(rows, epoch, mixing.DRAWS)
+        partners = augmentation.mixing.partners(chance, self._members)
+        others, their_labels = self._changed(augmentation, partners, epoch)
+        mixed = augmentation.mixing.blend(
+            (feed.normalize(images), feed.normalize(others)), (labels, their_labels), chance
+        )
+        return Batch(feed.laid_out(mixed.images), mixed.labels)
 
     def plain(self) -> Batches:
         """The same batches without augmentation."""
         return replace(self, augmentation=None)
 
-    def _group(self, epoch: int, group: int) -> Drawn:
-        size = self.together * self.batch_size
-        start = group * size
-        return self._draw(
-            _part(self._order(epoch), start, min(start + size, len(self.feed))), epoch
-        )
-
-    def _finished(self, drawn: Drawn, place: int) -> Batch:
-        start = place * self.batch_size
-        return self._mixed(drawn.part(start, start + self.batch_size))
-
-    def _mixed(self, drawn: Drawn) -> Batch:
-        feed = self.feed
-        if drawn.partners is None or drawn.chance is None:
-            return Batch(feed.floats(drawn.images), drawn.labels)
-        assert self.augmentation is not None, "who mixes augments"
-        assert self.augmentation.mixing is not None, "it found the partners"
-        images = (feed.normalize(drawn.images), feed.normalize(drawn.partners.images))
-        labels = (drawn.labels, drawn.partners.labels)
-        mixed = self.augmentation.mixing.blend(images, labels, drawn.chance)
-        return Batch(feed.laid_out(mixed.images), mixed.labels)
-
-    def _draw(self, rows: Tensor | slice, epoch: int) -> Drawn:
-        augmentation = self.augmentation
-        if augmentation is None:
-            return Drawn(*self.feed.bytes_at(rows))
-        rows = _as_tensor(rows, self.feed.images.device)
-        drawn = self._changed(augmentation, rows, epoch)
-        if augmentation.mixing is None:
-            return drawn
-        chance = augmentation.chance(rows, epoch, mixing.DRAWS)
-        partners = augmentation.mixing.partners(chance, self._members)
-        return drawn._replace(partners=self._changed(augmentation, partners, epoch), chance=chance)
-
-    def _changed(self, augmentation: Augmentation, rows: Tensor, epoch: int) -> Drawn:
+    def _changed(
+        self, augmentation: Augmentation, rows: Tensor, epoch: int
+    ) -> tuple[Tensor, Tensor]:
+        """Images uint8 (B, C, H, W), changed, and labels (B,)."""
         images, labels = self.feed.bytes_at(rows)
-        return Drawn(augmentation.images(images, rows, epoch), labels)
+        return augmentation.images(images, rows, epoch), labels
 
     @cached_property
     def _members(self) -> Tensor:

@@ -50,11 +50,11 @@ def build(
     channels = 2 * channels * patch**2
     for stage, width in enumerate(widths, start=1):
         window = [min(length, 2 if stage > 1 else first_stride) for length in size]
-        layers |= _convolved(channels, width, f"{stage}_1", window)
+        layers |= _convolved(channels, width, f"{stage}_1", window, size)
         size = [length // step for length, step in zip(size, window, strict=True)]
         for number in range(2, depth + 1):
             if not residual:
-                layers |= _convolved(width, width, f"{stage}_{number}", [1, 1])
+                layers |= _convolved(width, width, f"{stage}_{number}", [1, 1], size)
             elif number % 2 == 0:
                 layers[f"block{stage}_{number // 2}"] = Residual(width, width, halve=False)
         channels = width
@@ -75,9 +75,16 @@ def _halved(channels: int, size: list[int], patch: int, whitened: bool) -> dict[
     return {"pad": pad, "conv": trained, "norm": nn.BatchNorm2d(width), "relu": relu}
 
 
-def _convolved(channels: int, width: int, name: str, window: list[int]) -> dict[str, nn.Module]:
+def _convolved(
+    channels: int, width: int, name: str, window: list[int], size: list[int]
+) -> dict[str, nn.Module]:
     """A convolution, 3x3, what pools its map where a window is larger than a pixel, and ReLU."""
-    layers: dict[str, nn.Module] = {f"conv{name}": convolution(channels, width, 3)}
+    layers: dict[str, nn.Module] = {}
+    beyond = [1 - length % step for length, step in zip(size, window, strict=True)]
+    if min(beyond) < 1:
+        # Pooling would drop the last row or column, so it is not computed: without a margin there.
+        layers[f"pad{name}"] = nn.ZeroPad2d((1, beyond[1], 1, beyond[0]))
+    layers[f"conv{name}"] = convolution(channels, width, 3, padded=min(beyond) == 1)
     if max(window) > 1:
         layers[f"pool{name}"] = nn.MaxPool2d((window[0], window[1]))
     layers[f"norm{name}"] = nn.BatchNorm2d(width)

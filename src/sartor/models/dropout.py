@@ -40,10 +40,10 @@ class Dropout(nn.Module):
             return values
         if values.device.type != "cpu" or torch.compiler.is_compiling():
             return F.dropout(values, self.p, training=True)
-        return values * _scaled_mask(values, self.p)
+        return values * scaled_mask(values, self.p)
 
 
-def _scaled_mask(values: Tensor, p: float) -> Tensor:
+def scaled_mask(values: Tensor, p: float) -> Tensor:
     """0 with probability `p`, else 1 / (1 - p), in the shape and type of `values`."""
     dropped = min(round(p * _WORDS), _WORDS - 1)
     threshold = dropped - _WORDS // 2  # the words are signed

@@ -104,8 +104,11 @@ def _build(
     return nn.Sequential(OrderedDict(layers))
 
 
-def convolution(channels: int, width: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+def convolution(
+    channels: int, width: int, kernel: int, stride: int = 1, *, padded: bool = True
+) -> nn.Conv2d:
     """Without bias, which the normalization after it takes away; weights as He et al. 2015."""
-    layer = nn.Conv2d(channels, width, kernel, stride, padding=kernel // 2, bias=False)
+    padding = kernel // 2 if padded else 0
+    layer = nn.Conv2d(channels, width, kernel, stride, padding, bias=False)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     return layer

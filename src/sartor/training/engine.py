@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from . import kernels
+from .direct import chain_of
 from .settings import TrainingSettings
 
 _BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_tile")
@@ -78,9 +79,11 @@ def multiplies_bfloat16(device: str) -> bool:
     return any(asked() for asked in found if asked is not None)
 
 
-def chosen_engine(wish: str) -> str:
-    """For "auto", as long as nothing was measured: plain."""
-    return "plain" if wish == "auto" else wish
+def chosen_engine(settings: TrainingSettings, model: nn.Module) -> str:
+    """For "auto", as long as nothing was measured: direct for the networks that it is for."""
+    if settings.engine != "auto":
+        return settings.engine
+    return "plain" if chain_of(model, settings) is None else "direct"
 
 
 def problems(settings: TrainingSettings, device: str) -> list[str]:
@@ -93,8 +96,8 @@ def problems(settings: TrainingSettings, device: str) -> list[str]:
 
 def problem(engine: str, device: str) -> str | None:
     """Why an engine cannot work on a device of this machine."""
-    if engine == "onednn" and device != "cpu":
-        return f"engine onednn computes on the processor alone, not on {device}"
+    if engine in ("direct", "onednn") and device != "cpu":
+        return f"engine {engine} computes on the processor alone, not on {device}"
     if engine == "onednn" and not kernels.available():
         return "engine onednn needs a build of PyTorch with oneDNN, which this is not"
     if engine == "graph" and device != "cuda":

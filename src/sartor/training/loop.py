@@ -106,19 +106,23 @@ class Outcome(NamedTuple):
 Step = Callable[[Job, Batch, float], Outcome]
 
 
-def update(job: Job, batch: Batch, lr: float | Tensor) -> Outcome:
-    """One update of the weights."""
+Passes = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Forward and back: images, labels and what goes back from the sum of their losses -> the sum, and
+logits (B, K). Gradients are added to those of the parameters."""
+
+
+def update(job: Job, batch: Batch, lr: float | Tensor, passes: Passes | None = None) -> Outcome:
+    """One update of the weights, with the gradients of autograd or those of `passes`."""
+    passes = passes or functools.partial(_by_autograd, job)
     job.optimizer.zero_grad()
     weight = job.objective.weight(batch.labels)
     losses, answers = [], []
     for images, labels in _parts(batch, job.settings.grad_accum_steps):
-        with precision(job.settings):
-            logits = job.model(images)
-        loss = job.objective.sum(logits, labels)
         # Divided by the weight of the whole update, so that parts of unequal size count right.
-        torch.autograd.backward(loss, job.optimizer.scaled(_inverse(weight, loss.device)))
-        losses.append(loss.detach())
-        answers.append(logits.detach())
+        slope = job.optimizer.scaled(_inverse(weight, images.device))
+        loss, logits = passes(images, labels, slope)
+        losses.append(loss)
+        answers.append(logits)
     job.optimizer.unscale()
     if job.settings.clip_grad is not None:
         nn.utils.clip_grad_norm_(job.optimizer.parameters, job.settings.clip_grad)
@@ -126,6 +130,14 @@ def update(job: Job, batch: Batch, lr: float | Tensor) -> Outcome:
     if len(losses) == 1:
         return Outcome(losses[0], weight, answers[0], batch.labels)
     return Outcome(torch.stack(losses).sum(), weight, torch.cat(answers), batch.labels)
+
+
+def _by_autograd(job: Job, images: Tensor, labels: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    with precision(job.settings):
+        logits = job.model(images)
+    loss = job.objective.sum(logits, labels)
+    torch.autograd.backward(loss, slope)
+    return loss.detach(), logits.detach()
 
 
 def _inverse(weight: Tensor | int, device: torch.device) -> Tensor:

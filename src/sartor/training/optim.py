@@ -108,10 +108,11 @@ class Optimizer:
         """What goes back from the loss; for float16, larger by a scale."""
         return slope * self._scaling.scale if self._scaling else slope
 
-    @torch.no_grad()
     def unscale(self) -> None:
         """Take the scale out of the gradients; `step` does nothing where they overflowed."""
-        if self._scaling:
+        if self._scaling is None:
+            return
+        with torch.no_grad():
             self._scaling.unscale([g for p in self.parameters if (g := p.grad) is not None])
 
     def zero_grad(self) -> None:

@@ -13,10 +13,10 @@ LOSSES = ("cross-entropy", "mse", "bce")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 MEMORY_FORMATS = ("auto", "contiguous", "channels-last")
-ENGINES = ("auto", "plain", "onednn", "compiled", "graph")
+ENGINES = ("auto", "plain", "direct", "onednn", "compiled", "graph")
 MONITORS = ("val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_loss")
 SAMPLERS = ("every", "balanced")
-VIEWS = ("none", "flip", "shift")
+VIEWS = ("none", "flip", "shift", "flip-shift")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,8 @@ class TrainingSettings:
     one batch that many times larger."""
     tta: Annotated[str, OneOf("test-time augmentation", VIEWS)] = "none"
     """What is averaged over in every judgement and prediction: none, the picture alone; flip, also
-    mirrored; shift, also moved by a pixel along the diagonals. Each view takes its time again."""
+    mirrored; shift, also moved by a pixel along the diagonals; flip-shift, also mirrored, and one
+    of each moved. Each view takes its time again."""
     patience: Annotated[int | None, Range(1, 1_000_000)] = None
     """Stop after so many epochs without a better validation figure."""
     monitor: Annotated[str, OneOf("figure to monitor", MONITORS)] = "val_accuracy"
@@ -101,8 +102,9 @@ class TrainingSettings:
     engine: Annotated[str, OneOf("engine", ENGINES)] = "auto"
     """auto: where training takes long enough to repay it, measure which memory format, number of
     threads, kernels and, with --amp-dtype auto, precision are fastest here; what is set is kept.
-    plain: measure nothing. onednn: large linear layers by oneDNN, on the processor. compiled: by
-    torch.compile, whose dropout draws other numbers. graph: the step as one CUDA graph."""
+    plain: measure nothing. direct: a chain of linear and convolutional layers without autograd.
+    onednn: large linear layers by oneDNN. compiled: by torch.compile, whose dropout draws other
+    numbers. graph: the step as one CUDA graph. Direct and onednn are for the processor."""
     workers: Annotated[int | Literal["auto"], Range(0, 1_024)] = "auto"
     """Threads that prepare batches ahead of the step that needs them; auto: one where a core would
     be idle or a disk is waited for. They change no bit."""

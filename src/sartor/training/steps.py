@@ -1,10 +1,12 @@
-"""Other ways to make the same update: the network compiled, or the whole step as a CUDA graph.
+"""Other ways to make the same update: without autograd, compiled, or as a CUDA graph.
 
-Both are made for batches of one size; the odd batch at the end of an epoch takes the plain way.
+The last two are made for batches of one size; the odd one at the end of an epoch takes the plain
+way.
 """
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,20 +17,47 @@ import torch
 from torch import Tensor, nn
 
 from ..data.batches import Batch
-from ..errors import SartorWarning
+from ..errors import RecipeError, SartorWarning
 from ..models.custom import reason_of
+from .direct import Chain, chain_of
 from .loop import Job, Outcome, Step, update
 
 _WARM_UP_STEPS = 3
 
 
 def step_of(job: Job) -> Step | None:
-    """What makes the steps of a job where that is not `update` itself."""
+    """What makes the steps of a job where that is not `update` itself.
+
+    Raises:
+        RecipeError: the engine is direct, and the network is not for it.
+    """
+    if job.settings.engine in ("direct", "onednn"):
+        chain = chain_of(job.model, job.settings)
+        if chain is None and job.settings.engine == "direct":
+            raise RecipeError(
+                [
+                    "engine direct is for linear layers, convolutions, max-pooling, ReLU and "
+                    "dropout one after the other (nn.Sequential), in float32 on the processor"
+                ],
+                "Use another --engine, or none.",
+            )
+        return None if chain is None else Direct(job, chain)
     if job.settings.engine == "compiled":
         return Compiled(job)
     if job.settings.engine == "graph":
         return Graphed(job, CudaRecording)
     return None
+
+
+class Direct:
+    """`update` with the passes of a chain of layers instead of autograd's."""
+
+    def __init__(self, job: Job, chain: Chain) -> None:
+        self._passes = functools.partial(chain, job.objective)
+
+    def __call__(self, job: Job, batch: Batch, lr: float) -> Outcome:
+        """As `update`."""
+        return update(job, batch, lr, self._passes)
 
 
 class Compiled:

@@ -23,9 +23,11 @@ from ..data.batches import Batches
 from ..device import synchronize
 from ..models.custom import reason_of
 from . import engine, kernels
+from .direct import chain_of
 from .engine import Engine
 from .loop import Job, Outcome, seed_random_numbers, update
 from .schedule import learning_rate
+from .settings import TrainingSettings
 
 CLEARLY = 1.07
 """So many times as fast must an engine be to take the place of a plainer one."""
@@ -82,22 +84,31 @@ def choices(
     The number of threads is looked at afterwards, for the fastest of these.
     """
     free = set(free)
-    kinds = ["plain"]
-    if device == "cuda":
-        kinds.append("graph")
-    elif device == "cpu" and kernels.suit(model, batch_size):
-        kinds.append("onednn")
     formats = [default.memory_format]
     if "memory_format" in free and engine.has_convolutions(model):
         formats = ["channels-last", "contiguous"]
     precisions = ["float32", "bfloat16"] if "amp_dtype" in free else [default.amp_dtype]
     engines = [
         replace(default, memory_format=layout, amp_dtype=precision, engine=kind)
-        for layout, precision, kind in itertools.product(formats, precisions, kinds)
-        # The kernels of oneDNN that it takes are those of single precision.
-        if kind != "onednn" or precision == "float32"
+        for layout, precision in itertools.product(formats, precisions)
+        for kind in _kinds(model, batch_size, device, precision)
     ]
     return sorted(engines, key=lambda one: one != default)
+
+
+def _kinds(model: nn.Module, batch_size: int, device: str, precision: str) -> list[str]:
+    if device == "cuda":
+        return ["plain", "graph"]
+    if device != "cpu" or precision != "float32":
+        return ["plain"]
+    is_chain = chain_of(model, TrainingSettings(device=device, amp_dtype=precision)) is not None
+    kinds = ["direct"] if is_chain else ["plain"]
+    if is_chain and engine.has_convolutions(model):
+        # Its convolutions are other ones; linear layers are the same without autograd.
+        kinds.append("plain")
+    if kernels.suit(model, batch_size):
+        kinds.append("onednn")
+    return kinds
 
 
 def fewer_threads(default: Engine, free: Iterable[str]) -> list[int]:
