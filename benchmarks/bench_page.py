@@ -39,6 +39,8 @@ class Case:
 class Round:
     """One pair of measurements; times in seconds an epoch."""
 
+    engine: str
+    """Which sartor took."""
     train_images: int
     """Images an epoch trains on; the same for both."""
     loop_seconds: float
@@ -73,6 +75,7 @@ class Result:
     """What the rounds of a case say; medians."""
 
     case: Case
+    engines: str
     rounds: int
     ratio: float
     lowest: float
@@ -99,6 +102,7 @@ def result_of(case: Case, rounds: Sequence[Round]) -> Result:
     train_seconds = statistics.median(pair.train_seconds for pair in rounds)
     return Result(
         case=case,
+        engines=", ".join(dict.fromkeys(pair.engine for pair in rounds)),
         rounds=len(rounds),
         ratio=statistics.median(ratios),
         lowest=min(ratios),
@@ -132,7 +136,7 @@ def time_table(results: Sequence[Result]) -> list[str]:
         "| its `images_per_second` | whole `sartor.fit`, s |"
     )
     rows = [
-        f"| {r.case.name} | {r.case.settings['engine']} | 1, {r.case.sartor_epochs} "
+        f"| {r.case.name} | {r.engines} | 1, {r.case.sartor_epochs} "
         f"| {r.loop_seconds:.2f} "
         f"| {r.train_seconds:.3f} | {r.history_seconds:.3f} | {r.loop_images_per_second:,.0f} "
         f"| {r.train_images_per_second:,.0f} | {r.images_per_second:,.0f} | {r.fit_seconds:.2f} |"
@@ -144,16 +148,18 @@ def time_table(results: Sequence[Result]) -> list[str]:
 def step_table(steps: Sequence[StepCost]) -> list[str]:
     """What a step costs beside a bare one, in Markdown."""
     head = (
-        "| training | bare step, µs | step of the loop, µs | overhead, µs | overhead | reached "
+        "| training | engine | bare step of PyTorch, µs | of the engine, µs "
+        "| step of the loop, µs | overhead, µs | overhead | reached "
         "| operations a step | of the machine's peak |"
     )
     rows = [
-        f"| {s.name} | {s.bare_us:,.0f} | {s.loop_us:,.0f} | {s.overhead_us:,.1f} "
+        f"| {s.name} | {s.engine} | {s.plain_us:,.0f} | {s.bare_us:,.0f} "
+        f"| {s.loop_us:,.0f} | {s.overhead_us:,.1f} "
         f"| {100 * s.overhead:.1f} % | {'yes' if within_limits(s) else 'no'} "
         f"| {s.operations / 1e6:,.0f} million | {100 * s.peak_share:.1f} % |"
         for s in steps
     ]
-    return [head, "|---|--:|--:|--:|--:|---|--:|--:|", *rows]
+    return [head, "|---|---|--:|--:|--:|--:|--:|---|--:|--:|", *rows]
 
 
 def within_limits(step: StepCost) -> bool:
@@ -238,11 +244,11 @@ Written by `benchmarks/bench.py` (`make bench`); every single result is in
 
 {ratios}
 
-Rounds: {rounds}, after one that warms up. In a round the loop trains one epoch, then sartor one or
-more, and the ratio compares their times of an epoch. Time of the loop: its epoch alone. Time of
-sartor: `sartor.fit(..., check=False, report=False)`, from the call until it returns, with the
-fingerprint of the data, the checkpoints on the disk and the history, divided by its epochs. Both
-have the same hyper-parameters, the images in memory and all the cores.
+Rounds: {rounds}, after one that warms up. In a round the loop trains one epoch, then sartor as many
+as the recipe has, and the ratio compares their times of an epoch. Time of the loop: its epoch
+alone. Time of sartor: `sartor.fit(..., check=False, report=False)`, from the call until it returns,
+with the fingerprint of the data, the checkpoints on the disk and the history, divided by its
+epochs. Both have the same hyper-parameters, the images in memory and all the cores.
 
 The loop is [tutorial.py](../benchmarks/tutorial.py): a `Dataset` that makes a Pillow picture and a
 tensor of every sample, a `DataLoader` without workers, networks and optimizers of `torch` with
@@ -257,17 +263,19 @@ Seconds an epoch and images a second, medians over the rounds:
 `seconds` and `images_per_second` are those of the run's history: the first leaves out the last
 checkpoint, the second counts the training steps alone. The last column is what a user waits for:
 all epochs of a round with the check of the data before and the report after them, which the loop
-does not have. The engine is named, since `--engine auto` measures only where training is long
-enough to repay it.
+does not have. The engine is what `--engine auto` chose; where it measured, that was before these
+rounds.
 
 ## What a step costs
 
 {steps}
 
-A bare step is forward, loss, backward and update on one batch that lies ready, and nothing else; a
-step of the loop has its batch drawn and made floats, its seed, learning rate, figures, events and
+A bare step is forward, loss, backward and update on one batch that lies ready, and nothing else, in
+PyTorch written down by hand, or by the engine that the rounds above took; a step of the loop is
+that engine's, and has its batch drawn and made floats, its seed, learning rate, figures, events and
 the state for a checkpoint. Medians over {rounds} rounds of an epoch each, after one that warms up;
-the overhead is the median of the differences within a round, and is to be at most {overhead_us} µs
+the overhead, the loop's step less that of the engine, is the median of the differences within a
+round, and is to be at most {overhead_us} µs
 and {overhead} %. Operations are those of convolutions and linear layers (`sartor summary`), forward
 and back; the peak is that of a product of two matrices of 2048 x 2048 in single precision, by
 PyTorch's BLAS or by oneDNN, whichever is faster.

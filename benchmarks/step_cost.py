@@ -1,8 +1,9 @@
 """What a step of training costs beside a bare step on one batch, and beside the machine's peak.
 
-A bare step is forward, loss, backward and the optimizer's update, again and again on one batch that
-lies ready, written down without anything else. The loop's step has all that training adds: a batch
-of shuffled images, learning rate, seed, figures, events, the state that would be saved.
+A bare step is an update again and again on one batch that lies ready, by the same engine; beside it
+stands that of plain PyTorch: forward, loss, backward and the optimizer's update, written down. The
+loop's step has all that training adds: a batch of shuffled images, learning rate, seed, figures,
+events, the state that would be saved.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from sartor.data.batches import Batch
 from sartor.data.split import make_split
 from sartor.models.summary import Summary, summarize
 from sartor.training import engine
-from sartor.training.loop import Job, train
+from sartor.training.loop import Job, train, update
 from sartor.training.state import Progress
 
 BARE_LR = 1e-6
@@ -32,10 +33,12 @@ PEAK_SIDE = 2048
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """One epoch of the loop, and as many bare steps."""
+    """One epoch of the loop, and as many bare steps of both kinds."""
 
+    plain_us: float
+    """Microseconds of a bare step of plain PyTorch."""
     bare_us: float
-    """Microseconds of a bare step."""
+    """Of one by the loop's engine."""
     loop_us: float
     """Microseconds of a step of the loop."""
 
@@ -45,6 +48,8 @@ class StepCost:
     """A training's step; medians over the rounds."""
 
     name: str
+    engine: str
+    plain_us: float
     bare_us: float
     loop_us: float
     overhead_us: float
@@ -71,16 +76,22 @@ def job_of(name: str, dataset: sartor.Dataset, **settings: Any) -> Job:
     return replace(assembly.make_job(recipe, material, network), val=None)
 
 
-def measure_pairs(job: Job, rounds: int) -> list[Pair]:
-    """In each round an epoch of the loop and as many bare steps; the first round warms up."""
-    pairs = []
-    with prepared(job):
-        for _ in range(rounds + 1):
-            loop_us = _microseconds(lambda: _epoch(job), len(job.batches))
-            batch = job.batches.batch(0, 0)
+def measure_pairs(job: Job, plain: Job, rounds: int) -> list[Pair]:
+    """In each round an epoch of the loop and as many bare steps; the first round warms up.
+
+    `plain` is the same training by the plain engine.
+    """
+    pairs, steps = [], len(job.batches)
+    batch, plain_batch = job.batches.batch(0, 0), plain.batches.batch(0, 0)
+    for _ in range(rounds + 1):
+        with prepared(job):
+            loop_us = _microseconds(lambda: _epoch(job), steps)
             job.model.train()
-            bare_us = _microseconds(lambda b=batch: _bare(job, b), len(job.batches))
-            pairs.append(Pair(bare_us=bare_us, loop_us=loop_us))
+            bare_us = _microseconds(lambda: _bare(job, batch), steps)
+        with prepared(plain):
+            plain.model.train()
+            plain_us = _microseconds(lambda: _written_down(plain, plain_batch), steps)
+        pairs.append(Pair(plain_us=plain_us, bare_us=bare_us, loop_us=loop_us))
     return pairs[1:]
 
 
@@ -97,6 +108,8 @@ def cost_of(name: str, job: Job, pairs: Sequence[Pair], peak: float) -> StepCost
         operations = operations_of(summarize(job.model, tuple(shape[1:])), shape[0])
     return StepCost(
         name=name,
+        engine=job.settings.engine,
+        plain_us=statistics.median(pair.plain_us for pair in pairs),
         bare_us=statistics.median(pair.bare_us for pair in pairs),
         loop_us=loop_us,
         overhead_us=statistics.median(pair.loop_us - pair.bare_us for pair in pairs),
@@ -130,6 +143,12 @@ def _epoch(job: Job) -> None:
 
 
 def _bare(job: Job, batch: Batch) -> None:
+    make_step = job.step or update
+    for _ in range(len(job.batches)):
+        make_step(job, batch, BARE_LR)
+
+
+def _written_down(job: Job, batch: Batch) -> None:
     """By hand; the optimizer is the loop's own, which is cheaper than those of `torch.optim`."""
     for _ in range(len(job.batches)):
         job.optimizer.zero_grad()

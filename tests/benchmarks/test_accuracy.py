@@ -7,7 +7,16 @@ from pathlib import Path
 
 import accuracy
 import pytest
-from accuracy_page import Ablation, Goal, Result, ablation_table, document, goal_table, race_lines
+from accuracy_page import (
+    Ablation,
+    Goal,
+    Result,
+    ablation_table,
+    document,
+    goal_table,
+    machines,
+    race_lines,
+)
 
 from sartor.data.dataset import Dataset
 from sartor.recipe import load_recipe
@@ -112,3 +121,22 @@ def test_what_is_missing_is_trained_judged_and_written(
     page = (tmp_path / "recipes.md").read_text()
     assert page == document((goal,), accuracy.ABLATIONS, goal, kept)
     assert f"`{goal.command}` | 2 |" in page
+
+
+def test_a_machine_is_described_once_with_all_that_differs() -> None:
+    here = {"processor": "abacus", "torch": "2", "date": "2026-11-25", "load before": "0.5"}
+    later = here | {"date": "2026-11-27", "load before": "10.0", "command": "x --only y"}
+    other = here | {"processor": "another"}
+    results = [
+        Result(of="x", seed=seed, accuracy=1, seconds=1, machine=described)
+        for seed, described in enumerate([later, here, other])
+    ]
+    first, second = machines(results)
+    assert first == {
+        "processor": "abacus",
+        "torch": "2",
+        "date": "2026-11-25 to 2026-11-27",
+        "load before": "0.5 to 10.0",
+        "command": "make accuracy",
+    }
+    assert second["processor"] == "another"

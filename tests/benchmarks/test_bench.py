@@ -25,6 +25,7 @@ def rounds() -> list[Round]:
     """Ratios 8, 2, 4."""
     return [
         Round(
+            engine="some-engine",
             train_images=100,
             loop_seconds=seconds,
             train_seconds=1.0,
@@ -41,10 +42,12 @@ def result(target: float) -> Result:
 
 
 def some_case(target: float) -> Case:
-    settings = {"engine": "some-engine"}
-    return Case(
-        name="some-recipe", source="mnist", target=target, sartor_epochs=2, settings=settings
-    )
+    return Case(name="some-recipe", source="mnist", target=target, sartor_epochs=2)
+
+
+def test_a_round_has_as_many_epochs_as_the_recipe() -> None:
+    for case in bench.CASES:
+        assert sartor.load_recipe(case.name).training.epochs == case.sartor_epochs
 
 
 @pytest.mark.usefixtures("mnist", "fashion_mnist")
@@ -88,6 +91,8 @@ def test_the_page_says_what_was_reached(some_long_run: LongRun) -> None:
     limit = Limit(what="a start", limit=1, seconds=(0.5, 3.0, 2.0))
     step = StepCost(
         name="some-recipe",
+        engine="some-engine",
+        plain_us=2000,
         bare_us=1000,
         loop_us=1026,
         overhead_us=26,
@@ -105,8 +110,10 @@ def test_the_page_says_what_was_reached(some_long_run: LongRun) -> None:
     )
     text = document(found)
     assert "| some-recipe | 4.00 | 2.00 to 8.00 | 5 | no |" in text
-    assert "| some-recipe | 1,000 | 1,026 | 26.0 | 2.6 % | no | 3 million | 25.0 % |" in text
-    assert "| some-recipe | 1,000 | 1,026 | 25.0 | 2.6 % | yes |" in text
+    assert (
+        "| some-engine | 2,000 | 1,000 | 1,026 | 26.0 | 2.6 % | no | 3 million | 25.0 % |" in text
+    )
+    assert "| 2,000 | 1,000 | 1,026 | 25.0 | 2.6 % | yes |" in text
     assert "| 100, 150, 110 | +10.00 % | 2 % | no |" in text
     assert "| a start | 2.00 | 0.50 to 3.00 (3 times) | 1 | no |" in text
     assert "| processor | abacus |" in text

@@ -24,6 +24,7 @@ from sartor.cli.main import VERBS
 from sartor.cli.progress import PlainProgress, duration, epoch_line, step_figures
 from sartor.evaluation.metrics import evaluate_sums
 from sartor.events import StepDone
+from sartor.recipe import shipped_recipes
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b\][^\x1b\x07]*(\x1b\\|\x07)")
 COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|9[0-7]|38;)[0-9;]*m")
@@ -48,6 +49,11 @@ class TestHelp:
             assert re.search(rf"^  {verb} +{re.escape(does)}$", answers[0].out, re.MULTILINE)
         assert max(map(len, answers[0].out.splitlines())) <= 80
         assert command("--version").out.startswith("sartor ")
+
+    def test_names_every_shipped_recipe(self, command: Any) -> None:
+        text = command("fit", "--help").out
+        listed = " ".join(text.split()).partition("shipped recipe (")[2].partition(")")[0]
+        assert sorted(listed.replace(" │ │", "").split(", ")) == sorted(shipped_recipes())
 
     def test_no_help_imports_torch(self) -> None:
         code = (

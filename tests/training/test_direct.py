@@ -235,6 +235,12 @@ def hooked(network: nn.Module) -> nn.Module:
     return network
 
 
+def patched(network: nn.Module) -> nn.Module:
+    layer = network[0]  # type: ignore[index]
+    layer.forward = lambda values: 2 * type(layer).forward(layer, values)
+    return network
+
+
 def shared() -> nn.Module:
     layer = nn.Linear(4, 4)
     return nn.Sequential(layer, nn.ReLU(), layer)
@@ -258,6 +264,7 @@ def with_tensor_hook() -> nn.Module:
         nn.Sequential(nn.Linear(4, 4).double()),
         nn.Sequential(nn.Linear(4, 4, device="meta")),
         hooked(nn.Sequential(nn.Linear(4, 4))),
+        patched(nn.Sequential(nn.Linear(4, 4))),
         with_tensor_hook(),
         shared(),
         nn.ModuleList([nn.Linear(4, 4)]),

@@ -131,14 +131,19 @@ class TestDamage:
     @settings(deadline=None, max_examples=100)
     @given(st.data())
     def test_swapped_pieces_are_noticed(self, data: st.DataObject) -> None:
-        """Bytes that are all there, in another order."""
+        """Bytes that are all there, in another order, unless it says the same: white space is
+        padding wherever it is."""
         first = data.draw(st.integers(0, len(CONTENT) - 2))
         second = data.draw(st.integers(first + 1, len(CONTENT) - 1))
         mixed = bytearray(CONTENT)
         mixed[first], mixed[second] = mixed[second], mixed[first]
-        if bytes(mixed) != CONTENT:
-            with pytest.raises(CheckpointError):
-                Checkpoint.from_bytes(bytes(mixed), "last")
+        noticed = False
+        try:
+            assert_equal(Checkpoint.from_bytes(bytes(mixed), "last"), CHECKPOINT)
+        except CheckpointError:
+            noticed = True
+        padding = ord(" ") in (mixed[first], mixed[second])
+        assert noticed or padding or bytes(mixed) == CONTENT
 
     def test_appended_bytes_are_noticed(self) -> None:
         with pytest.raises(CheckpointError):

@@ -84,3 +84,18 @@ def test_tta_changes_what_is_judged_and_not_what_is_trained(tmp_path: Path) -> N
     assert runs[0].weights_sha256 == runs[1].weights_sha256
     assert runs[0].history[-1]["train_loss"] == runs[1].history[-1]["train_loss"]
     assert runs[0].history[-1]["val_loss"] != runs[1].history[-1]["val_loss"]
+
+
+@pytest.mark.parametrize(
+    ("tta", "says"),
+    [
+        ("flip", "the mean over views of the picture: as it is and mirrored."),
+        ("flip-shift", "mirrored, and both of these moved by a pixel."),
+        ("none", None),
+    ],
+)
+def test_the_report_says_that_answers_are_means(tta: str, says: str | None, tmp_path: Path) -> None:
+    run = sartor.fit("digits", tta=tta, epochs=1, out=tmp_path / "run", check=False, threads=1)
+    page = " ".join((run.path / "report.html").read_text().split())
+    assert says is None or says in page
+    assert ("mean over views" in page) == (says is not None)

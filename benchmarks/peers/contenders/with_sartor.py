@@ -96,7 +96,7 @@ class TrainingAlone(ByDefaults):
 def _alone(name: str) -> dict[str, Any]:
     """Nothing but training, with the engine that `--engine auto` takes for a longer one."""
     mlp = name.endswith("mlp") and kernels.available()
-    return {"check": False, "report": False, "engine": "onednn" if mlp else "plain"}
+    return {"check": False, "report": False, "engine": "onednn" if mlp else "direct"}
 
 
 class Predicting:

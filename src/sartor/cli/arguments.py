@@ -47,9 +47,10 @@ class Fit:
     folder of pictures, a list of them, .parquet, .npz, IDX files, .zip or .tar; by default that of
     the recipe."""
     recipe: str | None = None
-    """Start from a shipped recipe (fashion-cnn, fashion-mlp, mnist-logistic, mnist-mlp, pictures,
-    plain) or a .toml file; other flags replace its values. By default pictures (a residual network
-    and more epochs) for colour or larger images, else plain, whose values stand here."""
+    """Start from a shipped recipe (mnist-fast, mnist-best, fashion-fast, fashion-best, fashion-cnn,
+    fashion-mlp, mnist-logistic, mnist-mlp, pictures, plain) or a .toml file; other flags replace
+    its values. By default pictures (a residual network and more epochs) for colour or larger
+    images, else plain, whose values stand here."""
     out: Path | None = None
     """The run's folder; by default the next free runs/NAME."""
     seeds: int | None = None

@@ -237,13 +237,14 @@ def _layers(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _is_plain(model: nn.Module, layers: Sequence[nn.Module]) -> bool:
-    """Whether the layers are of PyTorch's own classes, each used once, with no hook anywhere."""
+    """Whether the layers are of known classes, each used once, with no hook or patch anywhere."""
     parameters = [parameter for layer in layers for parameter in layer.parameters()]
     return (
         all(type(layer) in _KINDS for layer in layers)
         and len({id(parameter) for parameter in parameters}) == len(parameters)
         and all(p.dtype == torch.float32 and p.device.type == "cpu" for p in parameters)
         and not any(getattr(one, kind) for one in model.modules() for kind in _HOOKS)
+        and not any("forward" in vars(one) for one in model.modules())
         and not any(parameter._backward_hooks for parameter in parameters)
     )
 

@@ -326,7 +326,7 @@ class _Watch:
                 self._not_finite(f"The loss is {loss}", step)
             sums.loss += loss
             sums.weight += float(outcome.weight)
-            sums.count += len(outcome.labels)
+            sums.count += outcome.labels.shape[0]
         sums.correct += count_correct(
             torch.cat([outcome.logits for outcome in waiting]),
             torch.cat([outcome.labels for outcome in waiting]),
