@@ -267,7 +267,8 @@ How many times as fast as the other sartor is; lowest to highest of the rounds i
 documented: a whole `sartor.fit` with its check of the data and its report, which the others do not
 make, over the walk-through's epochs. Training alone: without these two, and with the engine named
 that `--engine auto` takes for a training long enough to repay measuring: oneDNN's linear layers for
-the two MLPs. Batches: a step of such a training, in the first kind of table below.
+the two MLPs, and no autograd for all four. Batches: a step of such a training, in the first kind of
+table below.
 
 ## Equal batches in memory
 

@@ -34,6 +34,7 @@ class Predictor:
         self._layout = engine.torch_memory_format(recipe.training.memory_format)
         self._normalize = self.preprocess.normalizer(recipe.training.device)
         self._network = with_weights(run._bare_network(len(kept.classes)), kept, run.path).eval()
+        engine.take_kernels(recipe.training, self._network)
 
     def probabilities(self, images: UInt8Array) -> Float64Array:
         """float64 (N, classes), each row summing to 1, of uint8 images (N, H, W) or (N, C, H, W).
@@ -45,7 +46,7 @@ class Predictor:
         """
         prepared = self.preprocess.images(_checked(images))
         # As in training and judging: the same threads, layout, kernels and precision.
-        with engine.tuned(self._training, self._network):
+        with engine.threads_of(self._training):
             parts = [
                 self._logits(prepared[start : start + _IMAGES_AT_ONCE])
                 for start in range(0, len(prepared), _IMAGES_AT_ONCE)

@@ -136,25 +136,35 @@ def laid_out(model: nn.Module, memory_format: str) -> nn.Module:
 @contextmanager
 def tuned(settings: TrainingSettings, model: nn.Module | None = None) -> Iterator[None]:
     """Use the machine as the resolved settings say; afterwards all is as it was, the model too."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(settings.threads or threads)
-    try:
-        with torch.random.fork_rng(devices=_used_gpus(settings)), _kernels(settings, model):
+    with threads_of(settings), torch.random.fork_rng(devices=_used_gpus(settings)):
+        if model is not None:
+            take_kernels(settings, model)
+        try:
             yield
-    finally:
-        torch.set_num_threads(threads)
+        finally:
+            if model is not None:
+                kernels.remove_from(model)
 
 
 @contextmanager
-def _kernels(settings: TrainingSettings, model: nn.Module | None) -> Iterator[None]:
-    if model is None or settings.engine != "onednn" or settings.batch_size == "all":
+def threads_of(settings: TrainingSettings) -> Iterator[None]:
+    """Use as many threads as the resolved settings say."""
+    before = torch.get_num_threads()
+    wanted = settings.threads or before
+    if wanted == before:
         yield
         return
-    kernels.apply_to(model, settings.batch_size)
+    torch.set_num_threads(wanted)
     try:
         yield
     finally:
-        kernels.remove_from(model)
+        torch.set_num_threads(before)
+
+
+def take_kernels(settings: TrainingSettings, model: nn.Module) -> None:
+    """Let a model compute by the kernels that the resolved settings name."""
+    if settings.engine == "onednn" and settings.batch_size != "all":
+        kernels.apply_to(model, settings.batch_size)
 
 
 def _used_gpus(settings: TrainingSettings) -> list[int]:
