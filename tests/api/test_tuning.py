@@ -144,6 +144,15 @@ def test_a_resumed_run_keeps_its_kernels(tmp_path: Path) -> None:
         assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
     kinds = {type(module) for module in resumed.network().modules()}
     assert kernels.OneDnnLinear not in kinds, "only while it computes"
+    predictor = resumed.predictor()
+    assert kernels.OneDnnLinear in {type(module) for module in predictor._network.modules()}
+    resumed.evaluate("test")
+    saved = np.load(resumed.folder.predictions_path("test"))
+    images = sartor.load("digits").images[saved["indices"][:64]]
+    expected = torch.from_numpy(saved["logits"][:64]).double().softmax(1)
+    torch.testing.assert_close(
+        torch.from_numpy(predictor.probabilities(images)), expected, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_what_was_asked_for_is_never_replaced(measured: list[list[Engine]], tmp_path: Path) -> None:

@@ -27,13 +27,13 @@ def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
 def used(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by an entry with every product that oneDNN computes."""
     calls: list[int] = []
-    product = kernels.product
+    product = kernels._product
 
     def noted(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         calls.append(len(rows))
         return product(rows, weight, bias)
 
-    monkeypatch.setattr(kernels, "product", noted)
+    monkeypatch.setattr(kernels, "_product", noted)
     return calls
 
 

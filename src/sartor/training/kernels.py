@@ -57,12 +57,12 @@ class OneDnnLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
-        if not _suits(input, self.weight) or not pays(self, len(input)):
+        if not _suits(input, self.weight) or not _pays(self, len(input)):
             return F.linear(input, self.weight, self.bias)
         if torch.is_grad_enabled():
             result: Tensor = _Linear.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
             return result
-        return product(input, self.weight, self.bias)
+        return _product(input, self.weight, self.bias)
 
 
 class _Linear(torch.autograd.Function):
@@ -71,7 +71,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(images, weight)
-        return product(images, weight, bias)
+        return _product(images, weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -79,8 +79,8 @@ class _Linear(torch.autograd.Function):
         images, weight = ctx.saved_tensors
         of_images, of_weight, of_bias = ctx.needs_input_grad
         return (
-            product(slope, weight.t()) if of_images else None,
-            product(slope.t(), images.t()) if of_weight else None,
+            _product(slope, weight.t()) if of_images else None,
+            _product(slope.t(), images.t()) if of_weight else None,
             slope.sum(0) if of_bias else None,
         )
 
@@ -94,10 +94,10 @@ class Product(Protocol):
 def quickest_product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`F.linear` of matrices in float32 on the processor, by oneDNN where that may pay."""
     large = len(rows) * weight.numel() >= FEWEST_PRODUCTS
-    return product(rows, weight, bias) if large else F.linear(rows, weight, bias)
+    return _product(rows, weight, bias) if large else F.linear(rows, weight, bias)
 
 
-def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def _product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """rows @ weight.T + bias."""
     result: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
     return result
@@ -114,8 +114,8 @@ def _suits(input: Tensor, weight: Tensor) -> bool:
 
 
 def _is_large(module: nn.Module, batch_size: int) -> TypeGuard[nn.Linear]:
-    return type(module) is nn.Linear and pays(module, batch_size)
+    return type(module) is nn.Linear and _pays(module, batch_size)
 
 
-def pays(layer: nn.Linear, batch_size: int) -> bool:
+def _pays(layer: nn.Linear, batch_size: int) -> bool:
     return batch_size * layer.in_features * layer.out_features >= FEWEST_PRODUCTS

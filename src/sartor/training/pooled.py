@@ -17,8 +17,8 @@ class PooledConvolution:
 
     The kernel, in its four places under a pooling window, makes four kernels that are a pixel
     larger, at stride 2: four times as many channels, which fill vectors better, and pooling is the
-    maximum of four maps instead of a search. For 100 images of 28x28 and 6 kernels of 5x5 that is
-    why a step of LeNet takes 0.8 of the time (AMD EPYC, Zen 5, two cores, torch 2.13).
+    maximum of four maps instead of a search. `make bench` has what that does to a step of LeNet:
+    2.1 ms instead of 2.5 on two cores of an AMD EPYC (docs/benchmarks.md).
     """
 
     def __init__(self, layer: nn.Conv2d) -> None:
