@@ -29,7 +29,7 @@ from bench import samples_of
 
 import sartor
 from sartor.files import write_json, write_text
-from sartor.training.engine import chosen_threads
+from sartor.training.engines.hardware import chosen_threads
 
 RESULTS = machine.DOCS / "recipes.json"
 _LOOP_EPOCHS = 5

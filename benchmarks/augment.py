@@ -35,9 +35,9 @@ from PIL import Image, ImageOps
 import sartor
 from sartor.data.augment.pipeline import augmentation_of
 from sartor.data.augment.vocabulary import MIXING, STEPS, steps_of
-from sartor.data.batches import Batches, Feed
-from sartor.data.order import epoch_order
-from sartor.data.preprocess import Preprocess
+from sartor.data.feed.batches import Batches, Feed
+from sartor.data.feed.order import epoch_order
+from sartor.data.pictures.preprocess import Preprocess
 
 TARGET = 1_000_000
 COUNT, SIDE, BATCH, SMALL_BATCH, ROUNDS = 60_000, 28, 1_024, 64, 7

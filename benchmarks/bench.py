@@ -47,7 +47,7 @@ from step_cost import StepCost, cost_of, job_of, measure_pairs, peak_operations
 
 import sartor
 from sartor.files import write_json, write_text
-from sartor.training.engine import chosen_threads
+from sartor.training.engines.hardware import chosen_threads
 
 OTHERS = "others"
 """The long training and the waiting times."""

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from machine import command_of, describe
 
-from sartor.data.catalogue import load_named
-from sartor.data.split import make_split
+from sartor.data.named.catalogue import load_named
+from sartor.data.splits.split import make_split
 from sartor.inspection.check.labels import doubts_of
 from sartor.inspection.check.subject import Subject
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sartor import files
 from sartor.runs.environment import describe_environment
-from sartor.training.engine import chosen_threads
+from sartor.training.engines.hardware import chosen_threads
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 

@@ -131,7 +131,7 @@ def measured(name: str, folder: Path) -> dict[str, float]:
 
     import sartor
     from sartor import api, assembly  # noqa: F401  (PyTorch is loaded before the clock starts)
-    from sartor.data.split import make_split
+    from sartor.data.splits.split import make_split
     from sartor.recipe import Recipe
 
     begun, worked = time.perf_counter(), time.process_time()

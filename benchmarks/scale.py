@@ -37,9 +37,9 @@ import torch
 import sartor
 from sartor import assembly
 from sartor.data.augment.pipeline import augmentation_of
-from sartor.data.batches import Batches
 from sartor.data.dataset import Dataset
-from sartor.data.split import make_split
+from sartor.data.feed.batches import Batches
+from sartor.data.splits.split import make_split
 from sartor.recipe import Recipe, load_recipe
 
 COUNTS = (1_000, 10_000, 100_000, 1_000_000)

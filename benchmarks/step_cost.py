@@ -20,10 +20,10 @@ import torch.nn.functional as F
 
 import sartor
 from sartor import assembly
-from sartor.data.batches import Batch
-from sartor.data.split import make_split
+from sartor.data.feed.batches import Batch
+from sartor.data.splits.split import make_split
 from sartor.models.summary import Summary, summarize
-from sartor.training import engine
+from sartor.training.engines import hardware as engine
 from sartor.training.loop import Job, train, update
 from sartor.training.state import Progress
 

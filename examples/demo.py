@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import sartor
-from sartor.data.preprocess import as_picture
+from sartor.data.pictures.preprocess import as_picture
 
 PICTURES = 5
 

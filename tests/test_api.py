@@ -15,10 +15,10 @@ from torch import nn
 
 import sartor
 from sartor import api
-from sartor.data.ahead import Ahead
-from sartor.data.batches import Batch, Batches
 from sartor.data.dataset import Dataset
-from sartor.data.preprocess import as_picture
+from sartor.data.feed.ahead import Ahead
+from sartor.data.feed.batches import Batch, Batches
+from sartor.data.pictures.preprocess import as_picture
 from sartor.errors import (
     DataError,
     FileError,

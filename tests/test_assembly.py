@@ -15,7 +15,7 @@ from torch import nn
 
 from sartor import assembly
 from sartor.data.dataset import Dataset
-from sartor.data.split import Split
+from sartor.data.splits.split import Split
 from sartor.errors import ModelError, RecipeError, UsageError
 from sartor.recipe import Recipe
 from sartor.training.loop import Job

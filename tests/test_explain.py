@@ -11,7 +11,7 @@ from PIL import Image
 
 import sartor
 from sartor.data.dataset import Dataset
-from sartor.data.preprocess import as_picture
+from sartor.data.pictures.preprocess import as_picture
 from sartor.errors import PictureError, UsageError
 
 

@@ -14,9 +14,9 @@ from sklearn.datasets import load_sample_images
 
 import sartor
 from sartor import api, assembly
-from sartor.data import decoding
 from sartor.data.dataset import Dataset
-from sartor.data.split import make_split
+from sartor.data.pictures import decoding
+from sartor.data.splits.split import make_split
 from sartor.errors import DataError, RecipeError
 from sartor.events import Event, PreparationDone
 from sartor.recipe import Recipe

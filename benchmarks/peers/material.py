@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import sartor
 from sartor import assembly
-from sartor.data.split import make_split
+from sartor.data.splits.split import make_split
 
 from .tasks import Task
 

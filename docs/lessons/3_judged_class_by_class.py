@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 import sartor
-from sartor.data.preprocess import as_picture
+from sartor.data.pictures.preprocess import as_picture
 from sartor.reports.figures import confusion_figure, learning_curves, pixel_image, sample_grid
 
 data = sartor.load("mnist")

@@ -13,27 +13,27 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from .data.ahead import chosen_workers, prepared_ahead
 from .data.augment import vocabulary
 from .data.augment.pipeline import augmentation_of
-from .data.batches import Batch, Batches, Feed
 from .data.dataset import Dataset, Int64Array, UInt8Array
 from .data.description import channel_statistics
-from .data.mapped import ReadAhead, read_ahead, total_memory
-from .data.preprocess import Preprocess
-from .data.split import Split, chosen_duplicates
+from .data.feed.ahead import chosen_workers, prepared_ahead
+from .data.feed.batches import Batch, Batches, Feed
+from .data.feed.mapped import ReadAhead, read_ahead, total_memory
+from .data.pictures.preprocess import Preprocess
+from .data.splits.split import Split, chosen_duplicates
 from .device import choose_device
 from .errors import ModelError, RecipeError
 from .models.registry import build_model, resolve_kwargs
 from .models.whitening import PatchWhitening
 from .recipe import Recipe
-from .training import engine
+from .training.engines import hardware as engine
+from .training.engines.steps import step_of
 from .training.loop import Job, seed_random_numbers
 from .training.objective import Objective, balanced_weights, effective_weights
 from .training.optim import Optimizer
 from .training.schedule import chosen_epochs
 from .training.settings import TrainingSettings
-from .training.steps import step_of
 
 IN_MEMORY = "in-memory:"
 """Begins the name of a model that exists as a Python object alone."""

@@ -14,7 +14,7 @@ import pytest
 import sartor
 from sartor.api.splitting import doubts, split_of
 from sartor.data.dataset import Dataset
-from sartor.data.split import Split
+from sartor.data.splits.split import Split
 from sartor.errors import DataError, RunError, SartorWarning
 from sartor.recipe import Recipe
 

@@ -37,7 +37,7 @@ class TestRuns:
             assert trace.about.indices == (number,)
             assert trace.about.pixels is not None
             np.testing.assert_array_equal(trace.about.pixels[0], data[number].image)
-            from sartor.data.preprocess import as_picture
+            from sartor.data.pictures.preprocess import as_picture
 
             (predicted,) = run.predict(as_picture(data[number].image))
             assert trace.probabilities is not None
@@ -101,7 +101,7 @@ class TestRuns:
         )
 
     def test_a_batch_is_the_first_of_training(self, run: sartor.Run) -> None:
-        from sartor.data.order import epoch_order
+        from sartor.data.feed.order import epoch_order
 
         train = run.split().train
         trace = sartor.trace(run, batch=10)

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 import sartor
 from sartor.api import tuning as api_tuning
-from sartor.training import kernels, tuning
-from sartor.training.engine import Engine
-from sartor.training.tuning import Measurement, Timing
+from sartor.training.engines import kernels
+from sartor.training.engines import race as tuning
+from sartor.training.engines.hardware import Engine
+from sartor.training.engines.race import Measurement, Timing
 
 SMALL: dict[str, Any] = {
     "model": "lenet",

@@ -16,7 +16,7 @@ from step_cost import StepCost
 
 import sartor
 from sartor.data.dataset import Dataset
-from sartor.data.split import make_split
+from sartor.data.splits.split import make_split
 
 LOOP_SECONDS = (8.0, 2.0, 4.0)
 

@@ -24,7 +24,7 @@ from peers.tasks import TASKS, Task
 from torch import nn
 
 from sartor.data.dataset import Dataset
-from sartor.data.idx import read_idx_pair
+from sartor.data.readers.idx import read_idx_pair
 
 ROOT = Path(__file__).parents[2]
 

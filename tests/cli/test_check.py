@@ -144,7 +144,7 @@ class TestBeforeTraining:
     def test_what_was_found_in_a_large_set_is_kept(
         self, leaking: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from sartor.data.split import make_split
+        from sartor.data.splits.split import make_split
 
         monkeypatch.setenv("SARTOR_HOME", str(tmp_path))
         monkeypatch.setattr(precheck, "_WORTH_KEEPING_BYTES", 0)

@@ -11,7 +11,7 @@ import pytest
 
 import sartor
 from sartor.data.dataset import Dataset
-from sartor.data.preprocess import as_picture
+from sartor.data.pictures.preprocess import as_picture
 
 FIT = {
     "run": str,

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sartor.data.batches import Batch
+from sartor.data.feed.batches import Batch
 from sartor.inspection.microscope import Plan, trace_batch
 from sartor.inspection.trace import About, Trace
 from sartor.training.objective import Objective

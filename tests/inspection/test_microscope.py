@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sartor.data.batches import Batch
+from sartor.data.feed.batches import Batch
 from sartor.errors import ModelError, UsageError
 from sartor.inspection.trace import Layer, ParameterTrace, Product, Statistics
 from sartor.models.registry import build_model, names

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sartor.data.batches import Batch
+from sartor.data.feed.batches import Batch
 from sartor.inspection.trace import Symptom, Trace
 from sartor.models.registry import build_model, names
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sartor.data.dataset import Dataset
-from sartor.data.split import make_split
+from sartor.data.splits.split import make_split
 from sartor.inspection.check.finding import Finding, Item
 from sartor.inspection.check.report import CheckReport
 from sartor.inspection.check.running import run_checks

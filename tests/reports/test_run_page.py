@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from sartor.data.dataset import Dataset
-from sartor.data.split import Split
+from sartor.data.splits.split import Split
 from sartor.evaluation.judgement import judge
 from sartor.evaluation.predictions import Predictions
 from sartor.models.summary import Row, Summary

@@ -17,7 +17,7 @@ import pytest
 
 import sartor
 from sartor import api
-from sartor.data.split import Split
+from sartor.data.splits.split import Split
 from sartor.events import EpochDone, Event
 from sartor.runs.folder import RunFolder
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sartor import assembly
 from sartor.data.dataset import Dataset
-from sartor.data.split import Split
+from sartor.data.splits.split import Split
 from sartor.recipe import Recipe
 from sartor.training.loop import Job
 

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sartor.data.dataset import Dataset
-from sartor.data.order import epoch_order
-from sartor.data.split import Split
+from sartor.data.feed.order import epoch_order
+from sartor.data.splits.split import Split
 from sartor.errors import TrainingError
 from sartor.events import CheckpointDue, Ended, EpochDone, Event, StepDone
 from sartor.training import loop

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 import sartor
-from sartor.training import kernels
+from sartor.training.engines import kernels
 
 from ..material import Array, Material, weights_of
 

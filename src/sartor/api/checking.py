@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..data.dataset import Dataset
-from ..data.exclude import match, read_exclusions, without
-from ..data.prepare import Prepared, prepared
+from ..data.pictures.exclude import match, read_exclusions, without
+from ..data.pictures.prepare import Prepared, prepared
 from ..data.sources import as_asked, find_source
-from ..data.split import PARTS, Split
+from ..data.splits.split import PARTS, Split
 from ..errors import DataError
 from ..inspection.check.files import unreadable
 from ..inspection.check.finding import Finding

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..data.dataset import UInt8Array
-from ..data.preprocess import Preprocess
+from ..data.pictures.preprocess import Preprocess
 from ..errors import PictureError, UsageError, unknown
 from ..evaluation.predictions import probabilities_of
 from ..inspection.attribution import METHODS, attribute

@@ -13,8 +13,8 @@ from torch import nn
 
 from .. import assembly
 from ..data.dataset import Dataset
-from ..data.exclude import exclusion_list
-from ..data.split import Split
+from ..data.pictures.exclude import exclusion_list
+from ..data.splits.split import Split
 from ..errors import FileError, Interrupted, RunError, SartorError, TrainingError, UsageError
 from ..events import Ended, Event, Started
 from ..files import write_bytes, write_json, write_json_lines, write_text
@@ -25,8 +25,8 @@ from ..runs.environment import describe_environment
 from ..runs.folder import RunFolder, create_run
 from ..runs.sinks import Recorder
 from ..runs.store import RUNS
-from ..training import engine
 from ..training import range_test as training_range
+from ..training.engines import hardware as engine
 from ..training.loop import Job, train
 from ..training.objective import untrained_loss
 from ..training.overfit import OverfitResult

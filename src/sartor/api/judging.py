@@ -16,7 +16,7 @@ from ..evaluation.metrics import Evaluation
 from ..evaluation.metrics import evaluate as judge
 from ..evaluation.predictions import Predictions
 from ..files import make_folder
-from ..training import engine
+from ..training.engines import hardware as engine
 from ..training.loop import logits_of
 from .run import Run, as_run, load_checkpoint, with_weights
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from .. import assembly
 from ..data.dataset import Dataset
-from ..data.preprocess import Preprocess
+from ..data.pictures.preprocess import Preprocess
 from ..data.settings import SourceSettings
 from ..data.sources import as_asked, at_any_place, open_source
 from ..errors import DataError, UsageError

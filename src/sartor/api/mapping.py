@@ -9,11 +9,11 @@ import numpy as np
 
 from .. import assembly
 from ..data.dataset import Dataset
-from ..data.order import epoch_order
+from ..data.feed.order import epoch_order
 from ..errors import UsageError
 from ..inspection import embedding as inspection
 from ..inspection.embedding import features_of, lay_out, strangeness_of
-from ..training import engine
+from ..training.engines import hardware as engine
 from .run import Run, as_run
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..data.catalogue import cache_home
 from ..data.dataset import Dataset
-from ..data.split import PARTS, Split
+from ..data.named.catalogue import cache_home
+from ..data.splits.split import PARTS, Split
 from ..errors import FileError
 from ..files import make_folder, write_json
 from ..inspection.check.running import run_checks

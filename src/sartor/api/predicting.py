@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..data.preprocess import Preprocess, find_pictures, read_picture
+from ..data.pictures.preprocess import Preprocess, find_pictures, read_picture
 from ..errors import PictureError
 from .predictor import Predictor
 from .run import Run, as_run

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from ..data.dataset import UInt8Array
-from ..data.preprocess import Preprocess
+from ..data.pictures.preprocess import Preprocess
 from ..errors import DataError
 from ..evaluation.predictions import Float32Array, Float64Array, probabilities_of
-from ..training import engine
+from ..training.engines import hardware as engine
 from ..training.loop import answers
 from .run import Run, load_checkpoint, with_weights
 

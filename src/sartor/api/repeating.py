@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from .. import assembly
-from ..data.catalogue import NAMES
+from ..data.named.catalogue import NAMES
 from ..errors import SartorError
 from ..models.custom import is_custom, source_of
 from .run import Run

@@ -13,8 +13,8 @@ from typing import Any
 from torch import nn
 
 from ..data.dataset import Dataset
-from ..data.preprocess import Preprocess
-from ..data.split import Split
+from ..data.pictures.preprocess import Preprocess
+from ..data.splits.split import Split
 from ..errors import RunError, SartorError, UsageError
 from ..evaluation.judgement import Answers, judge
 from ..evaluation.predictions import Predictions

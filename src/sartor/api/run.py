@@ -13,7 +13,7 @@ from torch import nn
 from .. import assembly
 from ..data.dataset import Dataset
 from ..data.sources import as_asked, open_source
-from ..data.split import Split
+from ..data.splits.split import Split
 from ..errors import CheckpointError, DataError, RunError, UsageError
 from ..evaluation.metrics import Evaluation
 from ..recipe import Recipe

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..data.dataset import Dataset
-from ..data.split import Split, make_split
+from ..data.splits.split import Split, make_split
 from ..errors import DataError
 from ..evaluation.intervals import enough_images, wilson
 from ..recipe import Recipe

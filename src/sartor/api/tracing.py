@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..data.batches import Batch
 from ..data.dataset import Dataset, Int64Array
-from ..data.order import epoch_order
-from ..data.preprocess import read_picture
-from ..data.split import PARTS
+from ..data.feed.batches import Batch
+from ..data.feed.order import epoch_order
+from ..data.pictures.preprocess import read_picture
+from ..data.splits.split import PARTS
 from ..errors import MissingExtraError, UsageError, unknown
 from ..files import write_text
 from ..inspection import trace as inspection
@@ -28,7 +28,7 @@ from ..models.custom import is_custom
 from ..models.registry import MODELS
 from ..recipe import Recipe
 from ..runs.store import RUNS
-from ..training import engine
+from ..training.engines import hardware as engine
 from ..training.loop import Job
 from ..training.objective import Objective
 from ..training.schedule import learning_rate

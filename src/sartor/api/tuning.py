@@ -20,16 +20,16 @@ import torch
 from filelock import FileLock
 
 from .. import assembly
-from ..data.catalogue import cache_home
+from ..data.named.catalogue import cache_home
 from ..errors import FileError
 from ..files import explain_os_errors, make_folder, sha256_of, write_json
 from ..models.custom import reason_of
 from ..recipe import Recipe
 from ..runs.environment import processor
-from ..training import tuning
-from ..training.engine import Engine, problem
+from ..training.engines import race as tuning
+from ..training.engines.hardware import Engine, problem
+from ..training.engines.race import Measurement, Timing
 from ..training.loop import Job
-from ..training.tuning import Measurement, Timing
 
 FORMAT = 2
 _FEWEST_STEPS = 800

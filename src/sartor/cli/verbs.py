@@ -87,7 +87,7 @@ def data(given: arguments.Data) -> int:
 def check(given: arguments.Check) -> int:
     """Find the faults of a set."""
     from .. import api
-    from ..data.exclude import exclusion_list
+    from ..data.pictures.exclude import exclusion_list
     from ..files import write_text
     from .findings import print_report
     from .parsing import changed_settings
@@ -403,7 +403,7 @@ def _say_result(run: Run, as_json: bool) -> int:
 
 
 def _draw(given: arguments.Data, dataset: Any) -> Path:
-    from ..data.order import epoch_order
+    from ..data.feed.order import epoch_order
     from ..reports.figures import pixel_image, sample_grid, save_figure
 
     if given.augment:

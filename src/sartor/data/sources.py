@@ -8,27 +8,27 @@ from pathlib import Path
 
 from ..errors import DataError, UsageError, unknown
 from ..files import explain_os_errors
-from .archive import ZipTree, inflated_head, is_tar, open_tar
-from .arrays import Arrays, holds_arrays, load_npz
-from .catalogue import NAMES, load_named
-from .columns import flag
 from .dataset import Dataset
-from .decoding import Sink
-from .exclude import read_exclusions, without
-from .folder import GIVE_CLASSES, class_folders, find_layout, list_layout
-from .idx_files import find_idx, load_idx, only_set
-from .labels import split_of
 from .listing import Listing
-from .manifest import find_lists, list_manifests
-from .prepare import prepare
+from .named.catalogue import NAMES, load_named
+from .pictures.decoding import Sink
+from .pictures.exclude import read_exclusions, without
+from .pictures.prepare import prepare
+from .readers.archive import ZipTree, inflated_head, is_tar, open_tar
+from .readers.columns import flag
+from .readers.folder import GIVE_CLASSES, class_folders, find_layout, list_layout
+from .readers.idx_files import find_idx, load_idx, only_set
+from .readers.labels import split_of
+from .readers.manifest import find_lists, list_manifests
+from .readers.npz import Arrays, holds_arrays, load_npz
+from .readers.tables import list_parquet
+from .readers.tree import FileTree, FolderTree, inside, is_picture, shown, some
 from .settings import (
     UNFIT_SETTINGS,
     DataSettings,
     PreprocessSettings,
     SourceSettings,
 )
-from .tables import list_parquet
-from .tree import FileTree, FolderTree, inside, is_picture, shown, some
 
 Note = Callable[[str], None]
 Opened = Arrays | Listing

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import DataError, UsageError
 from .dataset import UInt8Array
-from .preprocess import Preprocess
+from .pictures.preprocess import Preprocess
 
 
 def resized(images: UInt8Array, height: int, width: int, way: str = "stretch") -> UInt8Array:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..data.order import keys
+from ..data.feed.order import keys
 from ..errors import UsageError
 from .predictions import Predictions
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..data.order import keys
+from ..data.feed.order import keys
 from ..errors import DataError
 from .bootstrap import Estimate, Float64Array, Statistic, bootstrap, mean_of
 from .intervals import wilson

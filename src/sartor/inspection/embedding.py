@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ..data.batches import Feed
 from ..data.dataset import Int64Array
+from ..data.feed.batches import Feed
 from ..errors import DataError, MissingExtraError, UsageError, unknown
 from ..training.loop import logits_of
 from ..training.settings import TrainingSettings

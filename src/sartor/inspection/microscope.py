@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..data.batches import Batch
+from ..data.feed.batches import Batch
 from ..errors import ModelError, SartorError
 from ..evaluation.predictions import probabilities_of
 from ..models.custom import reason_of
-from ..training import engine
+from ..training.engines import hardware as engine
 from ..training.loop import Job, precision, seed_random_numbers, update
 from ..training.objective import Objective, untrained_loss
 from ..training.optim import Optimizer

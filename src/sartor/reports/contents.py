@@ -46,7 +46,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data.dataset import Dataset, Int64Array
-from ..data.split import PARTS, Split
+from ..data.splits.split import PARTS, Split
 from ..evaluation.intervals import wilson
 from ..evaluation.judgement import Answers, Judgement
 from ..evaluation.predictions import Predictions

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from ..data.preprocess import as_picture
+from ..data.pictures.preprocess import as_picture
 from ..errors import DataError
 
 UInt8Array = npt.NDArray[np.uint8]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..averages import balanced_accuracy, macro_f1
-from ..data.batches import Batch, Feed
+from ..data.feed.batches import Batch, Feed
 from ..errors import TrainingError
 from ..events import CheckpointDue, Ended, EpochDone, Event, StepDone
 from .objective import Objective

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.rmsprop import rmsprop
 
-from .scaling import GradientScale
+from .engines.scaling import GradientScale
 from .settings import TrainingSettings
 
 _EPSILON = 1e-8

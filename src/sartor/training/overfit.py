@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ..data.batches import Batch
+from ..data.feed.batches import Batch
 from .loop import Job, count_correct, seed_random_numbers, update
 
 MAX_STEPS = 2_000

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..data.batches import Batch
+from ..data.feed.batches import Batch
 from ..errors import ModelError
 from ..models.custom import reason_of
 from .loop import Job, precision

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from sartor.data.dataset import Dataset
-from sartor.data.folder import list_folder
-from sartor.data.prepare import prepared
+from sartor.data.pictures.prepare import prepared
+from sartor.data.readers.folder import list_folder
 from sartor.data.settings import PreprocessSettings
-from sartor.data.split import make_split
+from sartor.data.splits.split import make_split
 from sartor.inspection.check.finding import Finding
 from sartor.inspection.check.running import run_checks
 from sartor.inspection.check.subject import Subject

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sartor.data.dataset import Dataset
-from sartor.data.split import Split
+from sartor.data.splits.split import Split
 from sartor.inspection.check.duplicates import clusters_of
 from sartor.inspection.check.subject import Subject
 

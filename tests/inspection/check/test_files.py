@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 import sartor
-from sartor.data.duplicates import first_equals
+from sartor.data.splits.duplicates import first_equals
 from sartor.inspection.check.geometry import cost, upright_sizes
 from sartor.inspection.check.table import FAST
 

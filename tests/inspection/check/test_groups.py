@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from sartor.data.dataset import Dataset
-from sartor.data.split import Split
+from sartor.data.splits.split import Split
 from sartor.inspection.check.running import run_checks
 from sartor.inspection.check.subject import Subject
 

@@ -11,8 +11,8 @@ from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_image
 
 from sartor.data.dataset import Dataset, UInt8Array
-from sartor.data.preprocess import as_picture
-from sartor.data.split import Split
+from sartor.data.pictures.preprocess import as_picture
+from sartor.data.splits.split import Split
 from sartor.inspection.check import neighbours
 from sartor.inspection.check.near_duplicates import SIDE, almost_equal, descriptions
 from sartor.inspection.check.neighbours import nearest

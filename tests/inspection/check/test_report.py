@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sartor.data.dataset import Dataset
-from sartor.data.split import Split
+from sartor.data.splits.split import Split
 from sartor.errors import UsageError
 from sartor.inspection.check.finding import Finding, Item, graver, lighter
 from sartor.inspection.check.quarantine import quarantine

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from ...errors import DataError
-from ..batches import Batches, Feed
 from ..dataset import Dataset, UInt8Array
 from ..description import channel_statistics
+from ..feed.batches import Batches, Feed
 from .pipeline import augmentation_of
 
 

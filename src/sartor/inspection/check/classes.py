@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ...data.split import PARTS
+from ...data.splits.split import PARTS
 from ...evaluation.intervals import wilson
 from .finding import Finding
 from .subject import Subject

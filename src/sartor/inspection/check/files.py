@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 import numpy as np
 
-from ...data.prepare import Prepared
+from ...data.pictures.prepare import Prepared
 from .finding import Finding, Item
 from .subject import NotApplicableError, Subject
 

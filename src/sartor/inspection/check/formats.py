@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ...data.facts import PictureFacts
+from ...data.pictures.facts import PictureFacts
 from .finding import Finding, Severity, pictures
 from .subject import NotApplicableError, Subject
 

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...data.dataset import Int64Array
-from ...data.split import PARTS
-from ...data.units import units_of
+from ...data.splits.split import PARTS
+from ...data.splits.units import units_of
 from ...errors import MissingExtraError
 from .finding import Finding, lighter, pictures
 from .out_of_sample import FOLDS, Float32Array, probabilities

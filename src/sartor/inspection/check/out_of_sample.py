@@ -10,14 +10,14 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from ...data.batches import Batches, Feed
 from ...data.dataset import Int64Array, UInt8Array
 from ...data.description import channel_statistics
-from ...data.order import keys
-from ...data.preprocess import Preprocess
+from ...data.feed.batches import Batches, Feed
+from ...data.feed.order import keys
+from ...data.pictures.preprocess import Preprocess
 from ...device import choose_device
 from ...models.registry import build_model
-from ...training import engine
+from ...training.engines import hardware as engine
 from ...training.loop import Job, logits_of, seed_random_numbers, train
 from ...training.objective import Objective
 from ...training.optim import Optimizer

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from ...data.split import PARTS
+from ...data.splits.split import PARTS
 from .appearance import BLANK
 from .duplicates import ALMOST_EQUAL, EQUAL
 from .files import UNREADABLE

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 
-from ...data.split import PARTS
+from ...data.splits.split import PARTS
 from ...errors import MissingExtraError
 from .classes import counts_by_part
 from .finding import SEVERITIES, Finding

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...data.dataset import Int64Array, UInt8Array
-from ...data.order import epoch_order
+from ...data.feed.order import epoch_order
 from .finding import Finding
 from .subject import NotApplicableError, Subject
 

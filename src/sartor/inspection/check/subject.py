@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ...data.dataset import Dataset, Int64Array
-from ...data.duplicates import first_equals
-from ...data.prepare import Prepared
-from ...data.split import PARTS, Split
+from ...data.pictures.prepare import Prepared
+from ...data.splits.duplicates import first_equals
+from ...data.splits.split import PARTS, Split
 from .finding import Item
 
 Note = Callable[[str], None]

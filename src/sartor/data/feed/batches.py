@@ -1,0 +1,212 @@
+"""Batches as a pure function of (seed, epoch, position)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import islice
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..augment import mixing
+from ..augment.pipeline import Augmentation
+from ..dataset import Int64Array
+from .mapped import ReadAhead
+from .order import balanced_order, epoch_order
+
+_BYTES_TOGETHER = 1 << 20
+"""Neighbouring batches are gathered and changed together up to this size, which fits a core's
+cache: a hundred calls of PyTorch for each small batch would take longer than their work."""
+_BYTES_TOGETHER_ON_DEVICE = 1 << 24
+
+
+class Batch(NamedTuple):
+    """What the model sees in one step."""
+
+    images: Tensor
+    """float32 (B, C, H, W), normalised, on the device."""
+    labels: Tensor
+    """int64 (B,), on the device; where pictures are mixed, float32 (B, num_classes): the share of
+    each class."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Feed:
+    """Some images of a dataset, resident on the device as bytes, and their way into batches."""
+
+    images: Tensor
+    """uint8 (N, C, H, W), the whole dataset."""
+    labels: Tensor
+    """int64 (N,)."""
+    indices: Int64Array
+    """The images that this feed gives out, int64 (M,)."""
+    normalize: Callable[[Tensor], Tensor]
+    """uint8 images -> float32 images."""
+    memory_format: torch.memory_format = torch.contiguous_format
+    read_ahead: ReadAhead | None = None
+    """How the images are read where they lie in a file too large for memory."""
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def take(self, rows: Tensor | slice) -> Batch:
+        """The batch of the dataset's images at `rows`."""
+        images, labels = self.bytes_at(rows)
+        return Batch(self.floats(images), labels)
+
+    def bytes_at(self, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """The images at `rows` as they are, uint8 (B, C, H, W), and their labels (B,)."""
+        if self.read_ahead is not None:
+            self.read_ahead.of_rows(rows if isinstance(rows, slice) else rows.numpy())
+        if isinstance(rows, slice):
+            return self.images[rows], self.labels[rows]
+        return self.images.index_select(0, rows), self.labels.index_select(0, rows)
+
+    def floats(self, images: Tensor) -> Tensor:
+        """Images uint8 (B, C, H, W) as the model takes them."""
+        return self.laid_out(self.normalize(images))
+
+    def laid_out(self, images: Tensor) -> Tensor:
+        """Images in the layout that the model likes."""
+        return images.contiguous(memory_format=self.memory_format)
+
+    def in_order(self, batch_size: int) -> Iterator[Batch]:
+        """Every image once, in the order of `indices`, for evaluation."""
+        rows = self.rows(self.indices)
+        for start in range(0, len(self), batch_size):
+            yield self.take(_part(rows, start, min(start + batch_size, len(self))))
+
+    def rows(self, indices: Int64Array) -> Tensor | slice:
+        """The same indices in the form that gathers fastest."""
+        if (
+            len(indices)
+            and indices[-1] - indices[0] + 1 == len(indices)
+            and (indices[1:] > indices[:-1]).all()
+        ):
+            # Neighbours in the right order need no gather.
+            return slice(int(indices[0]), int(indices[-1]) + 1)
+        return torch.from_numpy(indices).to(self.images.device)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Batches:
+    """The training batches of every epoch: `batch(epoch, position)` is a pure function."""
+
+    feed: Feed
+    batch_size: int
+    """Images a batch."""
+    shuffle: bool
+    drop_last: bool
+    seed: int
+    augmentation: Augmentation | None = None
+    balance: Int64Array | None = None
+    """Classes of the feed's images, int64 (M,), to give out each class equally often; None gives
+    out each image once."""
+    # Caches, not states: each value follows from its key.
+    _orders: dict[int, Tensor | slice] = field(default_factory=dict, init=False, repr=False)
+    _made: dict[tuple[int, int], Batch] = field(default_factory=dict, init=False, repr=False)
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        whole, rest = divmod(len(self.feed), self.batch_size)
+        return whole + (1 if rest and not self.drop_last else 0)
+
+    def batch(self, epoch: int, position: int) -> Batch:
+        """Batch `position` of `epoch`, both counted from 0."""
+        # Handed out once: who has it may change it.
+        made = self._made.pop((epoch, position), None)
+        if made is None:
+            group, place = divmod(position, self.together)
+            first = position - place
+            batches = enumerate(self.group(epoch, group), first)
+            rest = {(epoch, number): one for number, one in batches}
+            made = rest.pop((epoch, position))
+            # The rest of another group would most likely not be asked for any more.
+            self._made.clear()
+            self._made.update(rest)
+        return made
+
+    @cached_property
+    def together(self) -> int:
+        """How many neighbouring batches, a group, are drawn at once."""
+        images = self.feed.images
+        limit = _BYTES_TOGETHER if images.device.type == "cpu" else _BYTES_TOGETHER_ON_DEVICE
+        return max(1, limit // (self.batch_size * images.shape[1:].numel()))
+
+    def group(self, epoch: int, group: int) -> list[Batch]:
+        """The batches `group` * `together` and following of `epoch`.
+
+        Finished together, not when they are needed, so that what a core has just written is not
+        read by another one in the step.
+        """
+        size = self.together * self.batch_size
+        stop = min((group + 1) * size, len(self.feed))
+        whole = self.samples(_part(self._order(epoch), group * size, stop), epoch)
+        parts = (torch.split(tensor, self.batch_size) for tensor in whole)
+        count = min(self.together, len(self) - group * self.together)
+        return [Batch(*each) for each in islice(zip(*parts, strict=True), count)]
+
+    def samples(self, rows: Tensor | slice, epoch: int) -> Batch:
+        """The dataset's images at `rows` as training sees them in `epoch`."""
+        feed, augmentation = self.feed, self.augmentation
+        if augmentation is None:
+            return feed.take(rows)
+        rows = _as_tensor(rows, feed.images.device)
+        images, labels = self._changed(augmentation, rows, epoch)
+        if augmentation.mixing is None:
+            return Batch(feed.floats(images), labels)
+        chance = augmentation.chance(rows, epoch, mixing.DRAWS)
+        partners = augmentation.mixing.partners(chance, self._members)
+        others, their_labels = self._changed(augmentation, partners, epoch)
+        mixed = augmentation.mixing.blend(
+            (feed.normalize(images), feed.normalize(others)), (labels, their_labels), chance
+        )
+        return Batch(feed.laid_out(mixed.images), mixed.labels)
+
+    def plain(self) -> Batches:
+        """The same batches without augmentation."""
+        return replace(self, augmentation=None)
+
+    def _changed(
+        self, augmentation: Augmentation, rows: Tensor, epoch: int
+    ) -> tuple[Tensor, Tensor]:
+        """Images uint8 (B, C, H, W), changed, and labels (B,)."""
+        images, labels = self.feed.bytes_at(rows)
+        return augmentation.images(images, rows, epoch), labels
+
+    @cached_property
+    def _members(self) -> Tensor:
+        """Every training image, int64 (M,)."""
+        return torch.from_numpy(self.feed.indices).to(self.feed.images.device)
+
+    def _order(self, epoch: int) -> Tensor | slice:
+        key = epoch if self.shuffle else 0
+        rows = self._orders.get(key)
+        if rows is None:
+            # list() in one go: other threads may add to the cache meanwhile.
+            for old in [other for other in list(self._orders) if other < key - 1]:
+                self._orders.pop(old, None)
+            rows = self._orders[key] = self._made_order(key)
+        return rows
+
+    def _made_order(self, epoch: int) -> Tensor | slice:
+        if not self.shuffle:
+            return self.feed.rows(self.feed.indices)
+        if self.balance is None:
+            order = epoch_order(len(self.feed), self.seed, epoch)
+        else:
+            order = balanced_order(self.balance, self.seed, epoch)
+        return torch.from_numpy(self.feed.indices[order]).to(self.feed.images.device)
+
+
+def _part(rows: Tensor | slice, start: int, stop: int) -> Tensor | slice:
+    if isinstance(rows, slice):
+        return slice(rows.start + start, rows.start + stop)
+    return rows[start:stop]
+
+
+def _as_tensor(rows: Tensor | slice, device: torch.device) -> Tensor:
+    return torch.arange(rows.start, rows.stop, device=device) if isinstance(rows, slice) else rows

@@ -1,0 +1,68 @@
+"""Randomness as a pure function: the same keys give the same numbers, anywhere, at any time."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ..dataset import Int64Array
+
+_BALANCED_STREAM = 4
+_BLOCK = 1024
+
+
+def keys(count: int, seed: int, *stream: int) -> npt.NDArray[np.uint64]:
+    """`count` random 64-bit numbers that depend on (seed, *stream) and their position alone.
+
+    Philox (Salmon et al., 2011) is a counter-based generator whose raw stream NumPy guarantees.
+    """
+    key = np.random.SeedSequence((seed, *stream)).generate_state(2, np.uint64)
+    raw: npt.NDArray[np.uint64] = np.random.Philox(key=key).random_raw(count)
+    return raw
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> Int64Array:
+    """A permutation of range(count), int64, that depends on (count, seed, epoch) alone."""
+    position_bits = max(count - 1, 1).bit_length()
+    # With the position in its low bits every key is unique: a plain sort is exact, and fast.
+    high = keys(count, seed, 0, epoch) >> np.uint64(position_bits) << np.uint64(position_bits)
+    tagged = np.sort(high | np.arange(count, dtype=np.uint64))
+    mask = np.uint64((1 << position_bits) - 1)
+    return (tagged & mask).astype(np.int64)
+
+
+def balanced_order(labels: Int64Array, seed: int, epoch: int) -> Int64Array:
+    """Positions in `labels` for an epoch that has every class equally often; int64, as many.
+
+    Depends on (labels, seed, epoch) alone. Each class is an endless row of rounds, each of which
+    has every image of it once, in an order of its own; an epoch goes on where the one before it
+    stopped. So no image comes again before all others of its class have come, and over any number
+    of epochs classes differ by one image at most.
+    """
+    classes = np.unique(labels)
+    drawn = []
+    for rank, label in enumerate(classes.tolist()):
+        members = np.flatnonzero(labels == label)
+        # floor((n + 0) / K) + ... + floor((n + K - 1) / K) = n (Hermite): no image too many.
+        start, stop = (
+            (epochs * len(labels) + rank) // len(classes) for epochs in (epoch, epoch + 1)
+        )
+        drawn.append(members[_rounds(len(members), start, stop, seed, label)])
+    positions = np.concatenate(drawn)
+    return positions[epoch_order(len(positions), seed, epoch)]
+
+
+def _rounds(count: int, start: int, stop: int, seed: int, label: int) -> Int64Array:
+    """Places `start` to `stop` of an endless row of permutations of range(count)."""
+    # A block of rounds at a time: for small classes a key of their own each would be slow.
+    rounds = max(1, _BLOCK // count)
+    first, last = (place // (rounds * count) for place in (start, max(stop - 1, start)))
+    blocks = [
+        keys(rounds * count, seed, _BALANCED_STREAM, label, block)
+        .reshape(rounds, count)
+        .argsort(axis=1, kind="stable")
+        .ravel()
+        for block in range(first, last + 1)
+    ]
+    begin = first * rounds * count
+    return np.concatenate(blocks)[start - begin : stop - begin].astype(np.int64, copy=False)

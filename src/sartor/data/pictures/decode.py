@@ -1,0 +1,193 @@
+"""From the bytes of a file to an upright picture, decoded no larger than it is needed."""
+
+from __future__ import annotations
+
+import io
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from ...errors import PictureError
+from .integrity import missing_pixels
+
+MAX_PIXELS = 100_000_000
+"""A picture with more is refused before it is decoded; 100 megapixels take 400 MB as RGB."""
+_PROGRAMS = ("EPS", "WMF")
+"""Formats that are programs, which other software would have to run."""
+_SCALABLE = ("JPEG", "MPO")
+"""Formats that can be decoded at a half, a quarter or an eighth of their size, at a lower price."""
+_LARGE = 16_000_000
+# Beyond what malloc keeps for later, so that a large picture's memory goes back to the system.
+Image.core.set_block_size(1 << 26)  # type: ignore[attr-defined]
+_one_large_picture = threading.RLock()
+"""Held while a picture of more than `_LARGE` pixels is decoded: memory for one of them will do."""
+
+Enough = Callable[[int, int], tuple[int, int]]
+"""(width, height) of an upright picture -> (width, height) that a smaller decoding must reach."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a file says of its picture before any pixel is decoded."""
+
+    format: str
+    mode: str
+    width: int
+    """As stored, before the EXIF tag turns the picture."""
+    height: int
+    orientation: int
+    """Of the EXIF tag, 1 to 8; 1 where there is none that makes sense."""
+    bits: int
+    """Of each channel."""
+    frames: int
+
+    @property
+    def turned(self) -> bool:
+        """Whether width and height change places when the picture is upright."""
+        return self.orientation >= 5
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """(width, height) as it is meant to be seen."""
+        return (self.height, self.width) if self.turned else (self.width, self.height)
+
+
+@contextmanager
+def quiet_decoding() -> Iterator[None]:
+    """Without Pillow's warnings: of many pixels, where our own limit counts, and of damaged tags
+    beside whole pixels. To be entered by one thread alone, since filters belong to the process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def opened(content: bytes, name: str) -> Iterator[Image.Image]:
+    """The picture with its header read; whatever its decoders raise inside becomes a PictureError.
+
+    Raises:
+        PictureError: not a picture, damaged, or too large; the sentence begins with `name`.
+    """
+    if not content:
+        raise PictureError(f"{name} is empty.", "Leave it out or replace it.")
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            if picture.format in _PROGRAMS:
+                raise PictureError(*_not_a_picture(name))
+            _check_size(name, picture)
+            yield picture
+    except (PictureError, MemoryError):
+        raise
+    except UnidentifiedImageError:
+        raise PictureError(*_not_a_picture(name)) from None
+    except Image.DecompressionBombError:
+        raise PictureError(f"{name} has too many pixels.", _too_large_hint()) from None
+    except Exception as error:  # Pillow's decoders leave with all sorts on damaged files
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise PictureError(f"{name} is damaged: {reason}.", "Leave it out or replace it.") from None
+
+
+def header_of(picture: Image.Image, content: bytes) -> Header:
+    """What the file says of an `opened` picture that is not loaded yet."""
+    return Header(
+        format=picture.format or "",
+        mode=picture.mode,
+        width=picture.width,
+        height=picture.height,
+        orientation=_orientation(picture),
+        bits=_bits(picture, content),
+        frames=_frames(picture),
+    )
+
+
+def upright(picture: Image.Image, content: bytes, *, enough: Enough | None = None) -> Image.Image:
+    """The pixels of an `opened` picture, turned as its EXIF tag says; the first of several frames.
+
+    With `enough`, a JPEG may come at a half, a quarter or an eighth of its size, never below what
+    `enough` says. Palettes become colours.
+    """
+    turned = _orientation(picture) >= 5
+    if enough and picture.format in _SCALABLE:
+        wanted = enough(*(picture.size[::-1] if turned else picture.size))
+        picture.draft(None, wanted[::-1] if turned else wanted)
+    with one_at_a_time(picture):
+        picture.load()
+        missing = missing_pixels(picture, content)
+        if missing:
+            raise ValueError(missing)
+        # Now, while the name is known: a damaged file may point outside its palette.
+        colours = picture.convert("RGBA") if picture.mode in ("P", "PA") else picture
+        ImageOps.exif_transpose(colours, in_place=True)
+        return colours
+
+
+def one_at_a_time(picture: Image.Image) -> nullcontext[bool] | threading.RLock:
+    """A context in which threads wait for each other where the picture is a large one."""
+    large = picture.width * picture.height > _LARGE
+    return _one_large_picture if large else nullcontext(True)
+
+
+def decode_picture(content: bytes, name: str, enough: Enough | None = None) -> Image.Image:
+    """An encoded picture, decoded; for an animation its first frame; turned as its EXIF tag says.
+
+    Raises:
+        PictureError: not a picture, damaged, or too large; the sentence begins with `name`.
+    """
+    with quiet_decoding(), opened(content, name) as picture:
+        return upright(picture, content, enough=enough)
+
+
+def read_content(path: Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        PictureError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise PictureError(f"Cannot read {path}: {reason}.", "Check the path.") from None
+
+
+def _orientation(picture: Image.Image) -> int:
+    tag = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    return tag if tag in range(1, 9) else 1
+
+
+def _frames(picture: Image.Image) -> int:
+    """Frames or pages; 1 where those after the first cannot be counted."""
+    try:
+        return int(getattr(picture, "n_frames", 1))
+    except Exception:  # a later frame is damaged, and it is not used
+        return 1
+
+
+def _bits(picture: Image.Image, content: bytes) -> int:
+    if picture.format == "PNG" and len(content) > 24:
+        return content[24]
+    if picture.format == "TIFF":
+        stored = getattr(picture, "tag_v2", {}).get(ExifTags.Base.BitsPerSample, (1,))
+        return min(int(max(stored)) if isinstance(stored, tuple) else int(stored), 255)
+    if picture.mode == "1":
+        return 1
+    return 16 if picture.mode.startswith("I;16") else 32 if picture.mode in ("I", "F") else 8
+
+
+def _check_size(name: str, picture: Image.Image) -> None:
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise PictureError(f"{name} has {width:,} x {height:,} pixels.", _too_large_hint())
+
+
+def _too_large_hint() -> str:
+    return f"At most {MAX_PIXELS:,} pixels are read; shrink it first."
+
+
+def _not_a_picture(name: str) -> tuple[str, str]:
+    return f"{name} is not a picture that Pillow can read.", "Convert it to PNG or JPEG."

@@ -1,0 +1,289 @@
+"""From a listing to a dataset: every picture decoded once, into the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import features
+
+from ...errors import DataError, PictureError
+from ...events import Event, Note
+from ...files import atomic_write, make_folder, write_json, write_text
+from ..dataset import Dataset, Int64Array, UInt8Array
+from ..listing import Listing
+from ..named.catalogue import cache_home
+from ..settings import PreprocessSettings
+from .cache import PictureCache
+from .decoding import Pace, Sink, filled
+from .exclude import exclusion_list, kept_indices, match, renumbered
+from .facts import PictureFacts
+from .geometry import complete
+from .preprocess import Preprocess
+
+VERSION = 1
+"""Changes when the same picture would give other pixels."""
+_ROWS_AT_ONCE = 64
+_FAULTS_SHOWN = 10
+_MEMORY_SHARE = 0.25
+"""Up to so much of the memory is used for a copy without what is excluded."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Prepared:
+    """Every picture of a listing as bytes of one size, and what was seen of it.
+
+    A picture that cannot be read has its row all the same, so that indices are those of the
+    listing; what stands in it means nothing, and `facts.faults` says why. A dataset leaves it out.
+    """
+
+    listing: Listing
+    settings: PreprocessSettings
+    """As given, with size and channels filled in."""
+    images: UInt8Array
+    """uint8 (N, C, H, W), a row for each picture of the listing; mapped from the cache."""
+    facts: PictureFacts
+    folder: Path
+    """Where it lies in the cache."""
+
+    @property
+    def geometry(self) -> Preprocess:
+        """Size, channels and way of resizing of the images."""
+        return Preprocess.from_settings(self.settings)
+
+    def dataset(self, excluded: Mapping[int, str] | None = None) -> Dataset:
+        """The pictures that are not excluded.
+
+        Args:
+            excluded: reasons by the index of the picture in the listing.
+
+        Raises:
+            DataError: pictures that are not excluded cannot be read; the sentence names them.
+        """
+        listing, left_out = self.listing, dict(sorted((excluded or {}).items()))
+        names = listing.pictures.names
+        self._refuse_faults(left_out)
+        kept = kept_indices(len(listing), left_out)
+        if not len(kept):
+            raise DataError("Every picture is excluded.", "Shorten the list of --exclude.")
+        return Dataset(
+            self._rows(kept),
+            listing.labels[kept],
+            listing.classes,
+            test=renumbered(listing.test, kept),
+            val=renumbered(listing.val, kept),
+            groups=None if listing.groups is None else tuple(listing.groups[i] for i in kept),
+            files=names if len(kept) == len(names) else tuple(names[index] for index in kept),
+            name=listing.name,
+            excluded={names[index]: why for index, why in left_out.items()},
+            pixels_sha256=hashlib.sha256(self.facts.pixels_sha256[kept].data).hexdigest(),
+            origin=Origin(listing=listing, settings=_geometry_of(self.settings), excluded=left_out),
+        )
+
+    def _refuse_faults(self, excluded: Mapping[int, str]) -> None:
+        """Name every unreadable picture that is not excluded, and list them with those that are."""
+        unread = {i: why for i, why in self.facts.faults.items() if i not in excluded}
+        if not unread:
+            return
+        names = self.listing.pictures.names
+        path = self.folder / "unreadable.txt"
+        reasons = {names[i]: why.removeprefix(names[i]) for i, why in unread.items()}
+        before = {names[index]: why for index, why in excluded.items()}
+        write_text(path, exclusion_list(before | reasons))
+        shown = [f"\n  {why}" for why in list(unread.values())[:_FAULTS_SHOWN]]
+        more = len(unread) - len(shown)
+        if more:
+            shown.append(f"\n  and {more:,} more")
+        raise DataError(
+            f"{len(unread):,} of {len(names):,} pictures cannot be read:{''.join(shown)}",
+            f"Replace them, or go on without what is listed: --exclude {path}",
+        )
+
+    def _rows(self, kept: Int64Array) -> UInt8Array:
+        """The images that are kept: mapped as they lie there, or where some are missing, copied."""
+        if len(kept) == len(self.images):
+            return self.images
+        size = len(kept) * self.images[0].size
+        if size <= _MEMORY_SHARE * _memory_bytes():
+            return self.images[kept]
+        return self._rows_on_disk(kept)
+
+    def _rows_on_disk(self, kept: Int64Array) -> UInt8Array:
+        key = hashlib.sha256(self.facts.pixels_sha256[kept].data).hexdigest()[:16]
+        path = self.folder / f"without-{key}.npy"
+        if not path.exists():
+            with atomic_write(path) as stream:
+                described = {"descr": "|u1", "fortran_order": False}
+                shape = (len(kept), *self.images.shape[1:])
+                np.lib.format.write_array_header_1_0(stream, {**described, "shape": shape})
+                for start in range(0, len(kept), _ROWS_AT_ONCE):
+                    stream.write(self.images[kept[start : start + _ROWS_AT_ONCE]].data)
+        return np.asarray(np.load(path, mmap_mode="r"))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Origin:
+    """Where a dataset of pictures came from, so that it need not be resized a second time."""
+
+    listing: Listing
+    settings: PreprocessSettings
+    """With size and channels filled in."""
+    excluded: Mapping[int, str]
+
+    def filled_in(self, settings: PreprocessSettings) -> PreprocessSettings:
+        """The geometry of `settings`, where they leave it open that of the dataset."""
+        size = settings.image_size or self.settings.image_size
+        channels = settings.channels or self.settings.channels
+        return _geometry_of(replace(settings, image_size=(size[0], size[-1]), channels=channels))
+
+    def prepared_as(
+        self,
+        settings: PreprocessSettings,
+        entries: Mapping[str, str] | None = None,
+        on_event: Sink | None = None,
+    ) -> Dataset:
+        """The same pictures at another size, without what `entries` name besides."""
+        names = self.listing.pictures.names
+        known = {names[index]: why for index, why in self.excluded.items()}
+        more = match(entries or {}, names, known=known)
+        excluded = {**self.excluded, **more}
+        return prepared(self.listing, settings, excluded=excluded, on_event=on_event).dataset(
+            excluded
+        )
+
+
+def prepare(
+    listing: Listing,
+    settings: PreprocessSettings,
+    *,
+    entries: Mapping[str, str] | None = None,
+    root: str = "",
+    on_event: Sink | None = None,
+) -> Dataset:
+    """The dataset of all pictures, at the size and with the channels that the settings say.
+
+    Args:
+        entries: names to leave out, each with its reason.
+        root: folder in which the names of the pictures lie, where there is one.
+
+    Raises:
+        DataError: pictures cannot be read; the sentence names them.
+    """
+    excluded = match(entries or {}, listing.pictures.names, root=root, known={})
+    found = prepared(listing, settings, excluded=excluded, on_event=on_event)
+    return found.dataset(excluded)
+
+
+def prepared(
+    listing: Listing,
+    settings: PreprocessSettings,
+    *,
+    excluded: Container[int] = (),
+    on_event: Sink | None = None,
+) -> Prepared:
+    """Every picture at the size and with the channels that the settings say, and its facts.
+
+    Decoded in parallel the first time, and then taken from the cache. A picture that cannot be read
+    stops nothing here.
+
+    Args:
+        excluded: pictures that have no say in size and channels where these are left open.
+
+    Raises:
+        FileError: the cache cannot be written, or is too small.
+    """
+    tell = on_event or _ignore
+    key = _listing_key(listing)
+    settings = _completed(listing, settings, key, excluded, tell)
+    geometry = Preprocess.from_settings(settings)
+    cache = PictureCache(
+        folder=_pictures_home() / _geometry_name(geometry) / f"{_plain(listing.name)}-{key[:16]}",
+        shape=(len(listing), *geometry.input_shape),
+    )
+    facts = cache.sealed_facts()
+    if facts is None or facts.faults:
+        with cache.locked(lambda text: tell(Note(text))):
+            facts = filled(cache, listing, geometry, tell)
+    return Prepared(
+        listing=listing,
+        settings=settings,
+        images=cache.images(),
+        facts=facts,
+        folder=cache.folder,
+    )
+
+
+def _geometry_of(settings: PreprocessSettings) -> PreprocessSettings:
+    """Without mean and spread, which change no pixel."""
+    return replace(settings, mean=(), std=())
+
+
+def _ignore(_event: Event) -> None:
+    """A sink that nobody reads."""
+
+
+def _pictures_home() -> Path:
+    return cache_home() / "pictures"
+
+
+def _listing_key(listing: Listing) -> str:
+    """Changes when a picture is added, removed, renamed or touched."""
+    digest = hashlib.sha256()
+    for index, name in enumerate(listing.pictures.names):
+        try:
+            stamp = listing.pictures.stamp(index)
+        except (OSError, PictureError):
+            stamp = "missing"
+        digest.update(f"{name}\0{stamp}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _geometry_name(geometry: Preprocess) -> str:
+    """The name of a folder; decoders of another version may give other pixels."""
+    decoders = {
+        name: features.version(name) for name in ("pil", "libjpeg_turbo", "webp", "libtiff")
+    }
+    key = hashlib.sha256(json.dumps([VERSION, decoders]).encode()).hexdigest()[:8]
+    size = "x".join(map(str, geometry.input_shape))
+    return f"{size}-{geometry.resize}-{key}"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.]+", "_", name)[:60].lstrip(".") or "pictures"
+
+
+def _completed(
+    listing: Listing,
+    settings: PreprocessSettings,
+    key: str,
+    excluded: Container[int],
+    tell: Sink,
+) -> PreprocessSettings:
+    """Size and channels, remembered by the listing's key, since all headers may have to be read."""
+    if settings.image_size and settings.channels:
+        return complete(listing, settings)
+    left_out = [index for index in range(len(listing)) if index in excluded] if excluded else []
+    asked = json.dumps([key, settings.image_size, settings.channels, left_out])
+    path = _pictures_home() / "sizes" / f"{hashlib.sha256(asked.encode()).hexdigest()[:32]}.json"
+    try:
+        height, width, channels = json.loads(path.read_bytes())
+        return replace(settings, image_size=(height, width), channels=channels)
+    except (OSError, ValueError, TypeError):
+        pass
+    pace = Pace("sizes", len(listing), tell)
+    found = complete(listing, settings, excluded=excluded, looked_at=pace.at)
+    make_folder(path.parent)
+    write_json(path, [*found.image_size, found.channels])
+    return found
+
+
+def _memory_bytes() -> int:
+    if os.name != "posix":
+        return 8 << 30
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,319 @@
+"""How a picture becomes the model's input: the same steps in training and ever after."""
+
+from __future__ import annotations
+
+import glob
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from ...errors import PictureError, RecipeError
+from ..dataset import UInt8Array
+from ..settings import PreprocessSettings
+from .decode import (
+    Header,
+    decode_picture,
+    header_of,
+    one_at_a_time,
+    opened,
+    quiet_decoding,
+    read_content,
+    upright,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+_SPARE = 1.9
+"""A JPEG is decoded at no less than so many times the size that is wanted of it. What comes of it
+differs from a full decoding as little as Lanczos does from bicubic; and 500 pixels, the usual side
+of a photograph in a dataset, can be decoded at a quarter for 64."""
+_BAND_PIXELS = 1_000_000
+"""Colours are converted so many pixels at a time, which bounds the memory for large pictures."""
+
+
+class Decoded(NamedTuple):
+    """An encoded picture that became an image, and what its file says of it."""
+
+    pixels: UInt8Array
+    """uint8 (C, H, W)."""
+    header: Header
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """Geometry and colour of the model's input, with nothing left open.
+
+    Every way of resizing uses Pillow's bicubic filter with antialiasing.
+    """
+
+    channels: int
+    height: int
+    width: int
+    resize: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def from_settings(cls, settings: PreprocessSettings) -> Preprocess:
+        """From settings in which size and channels are filled in; no mean is 0, no std is 1.
+
+        Raises:
+            RecipeError: mean or std have neither one number nor one a channel.
+        """
+        channels = settings.channels or 1
+        height, width = settings.image_size
+        statistics = {"mean": settings.mean or (0.0,), "std": settings.std or (1.0,)}
+        problems = [
+            f"{name} must be one number or {channels}, one a channel, not {len(values)}"
+            for name, values in statistics.items()
+            if len(values) not in (1, channels)
+        ]
+        if problems:
+            raise RecipeError(problems, "Leave mean and std out to have them measured.")
+        mean, std = (v if len(v) == channels else v * channels for v in statistics.values())
+        return cls(
+            channels=channels,
+            height=height,
+            width=width,
+            resize=settings.resize,
+            mean=mean,
+            std=std,
+        )
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return self.channels, self.height, self.width
+
+    def picture(self, picture: Image.Image, *, invert: bool = False) -> UInt8Array:
+        """One picture of any size and mode as uint8 (C, H, W).
+
+        `invert` turns dark-on-light into light-on-dark, before any padding is added.
+        """
+        flat = flattened(picture, background=255 if invert else 0)
+        # Gray becomes colour when it is small, which comes to the same.
+        if self.channels == 1 and flat.mode != "L":
+            flat = flat.convert("L")
+        if invert:
+            flat = ImageOps.invert(flat)
+        if flat.size != (self.width, self.height):
+            flat = self._resized(flat)
+        pixels = np.asarray(flat, dtype=np.uint8)
+        if flat.mode == "L":
+            return np.repeat(pixels[None], self.channels, axis=0)
+        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+    def read(self, path: Path, *, invert: bool = False) -> UInt8Array:
+        """As `encoded`, from a file.
+
+        Raises:
+            PictureError: no such file, not a picture, damaged, or too large.
+        """
+        return self.encoded(read_content(path), str(path), invert=invert)
+
+    def encoded(self, content: bytes, name: str, *, invert: bool = False) -> UInt8Array:
+        """One encoded picture (JPEG, PNG, ...) as uint8 (C, H, W), in training and ever after.
+
+        Raises:
+            PictureError: not a picture, damaged, or too large; the sentence begins with `name`.
+        """
+        with quiet_decoding():
+            return self.seen(content, name, invert=invert).pixels
+
+    def seen(self, content: bytes, name: str, *, invert: bool = False) -> Decoded:
+        """As `encoded`, with the header; safe in several threads inside one `quiet_decoding`."""
+        # Even the header's EXIF tag may stand behind the pixels, which are then decoded for it.
+        with opened(content, name) as picture, one_at_a_time(picture):
+            header = header_of(picture, content)
+            whole = upright(picture, content, enough=self.enough)
+            return Decoded(self.picture(whole, invert=invert), header)
+
+    def enough(self, width: int, height: int) -> tuple[int, int]:
+        """The (width, height) that a picture of this size may be reduced to while it is decoded."""
+        across, down = self.width / width, self.height / height
+        if self.resize != "stretch":
+            across = down = min(across, down) if self.resize == "letterbox" else max(across, down)
+        return math.ceil(_SPARE * width * across), math.ceil(_SPARE * height * down)
+
+    def images(self, images: UInt8Array) -> UInt8Array:
+        """A dataset's images (N, C, H, W), brought to the input's size and channels; uint8."""
+        if images.shape[1:] == self.input_shape:
+            return images
+        prepared = np.empty((len(images), *self.input_shape), np.uint8)
+        for index, image in enumerate(images):
+            prepared[index] = self.picture(as_picture(image))
+        return prepared
+
+    def normalizer(self, device: torch.device | str) -> Callable[[Tensor], Tensor]:
+        """A function uint8 (B, C, H, W) -> float32 on `device`: (pixel / 255 - mean) / std."""
+        import torch
+
+        std = torch.tensor(self.std, dtype=torch.float64).view(-1, 1, 1)
+        mean = torch.tensor(self.mean, dtype=torch.float64).view(-1, 1, 1)
+        scale, shift = (1 / (255 * std)).float().to(device), (-mean / std).float().to(device)
+        if scale.numel() == 1:
+            # A plain number is half the price of a broadcast tensor.
+            factor, offset = scale.item(), shift.item()
+            if offset == 0:
+                return lambda images: images.to(torch.float32).mul_(factor)
+            return lambda images: images.to(torch.float32).mul_(factor).add_(offset)
+        return lambda images: images.to(torch.float32).mul_(scale).add_(shift)
+
+    def denormalizer(self, device: torch.device | str) -> Callable[[Tensor], Tensor]:
+        """The inverse of `normalizer`, float32 (B, C, H, W) -> uint8: for looking at batches."""
+        import torch
+
+        std = torch.tensor(self.std, dtype=torch.float32, device=device).view(-1, 1, 1)
+        mean = torch.tensor(self.mean, dtype=torch.float32, device=device).view(-1, 1, 1)
+
+        def pixels(images: Tensor) -> Tensor:
+            return ((images * std + mean) * 255).round_().clamp_(0, 255).to(torch.uint8)
+
+        return pixels
+
+    def _resized(self, picture: Image.Image) -> Image.Image:
+        size = (self.width, self.height)
+        if self.resize == "letterbox":
+            return _letterboxed(picture, size)
+        if self.resize == "crop":
+            return ImageOps.fit(picture, size, Image.Resampling.BICUBIC)
+        return picture.resize(size, Image.Resampling.BICUBIC)
+
+
+def as_picture(image: UInt8Array) -> Image.Image:
+    """A uint8 image (C, H, W) with 1 or 3 channels as a picture."""
+    return Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
+
+
+def read_picture(path: Path, preprocess: Preprocess | None = None) -> Image.Image:
+    """A file's picture, upright; with `preprocess` decoded no larger than that needs it.
+
+    Raises:
+        PictureError: no such file, not a picture, damaged, or too large.
+    """
+    enough = preprocess.enough if preprocess else None
+    return decode_picture(read_content(path), str(path), enough)
+
+
+def find_pictures(arguments: Iterable[str]) -> list[Path]:
+    """Files named directly, by folder (pictures directly in it) or by pattern, in natural order.
+
+    Raises:
+        PictureError: an argument that leads to no picture.
+    """
+    found: list[Path] = []
+    for argument in arguments:
+        try:
+            files = list(_matching(argument))
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise PictureError(f"Cannot read {argument}: {reason}.", "Check the path.") from None
+        if not files:
+            raise PictureError(
+                f"No picture at {argument}.", "Name files, folders or a pattern such as 'in/*.png'."
+            )
+        found += files
+    return list(dict.fromkeys(found))
+
+
+def flattened(picture: Image.Image, *, background: int) -> Image.Image:
+    """Any mode as gray (L) or RGB: transparency over `background`, 16 bits scaled, not cut."""
+    if picture.mode.startswith(("I", "F")):
+        return _scaled_to_8_bits(picture, background)
+    if picture.mode == "P" or picture.has_transparency_data:
+        return _by_bands(picture, "RGB", lambda band: _laid_over(band, background))
+    if picture.mode in ("L", "RGB"):
+        return picture
+    return picture.convert(Image.getmodebase(picture.mode))
+
+
+def _by_bands(
+    picture: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]
+) -> Image.Image:
+    """What `convert` makes of every pixel, a band of rows at a time."""
+    whole = Image.new(mode, picture.size)
+    for band in _bands(picture):
+        whole.paste(convert(picture.crop(band)), band)
+    return whole
+
+
+def _bands(picture: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    rows = max(1, _BAND_PIXELS // picture.width)
+    for top in range(0, picture.height, rows):
+        yield 0, top, picture.width, min(top + rows, picture.height)
+
+
+def _laid_over(picture: Image.Image, background: int) -> Image.Image:
+    layered = picture.convert("LA" if picture.mode == "La" else "RGBA").convert("RGBA")
+    canvas = Image.new("RGBA", picture.size, (background, background, background, 255))
+    return Image.alpha_composite(canvas, layered).convert("RGB")
+
+
+def _scaled_to_8_bits(picture: Image.Image, background: int) -> Image.Image:
+    """Gray from 16-bit integers in 0..65535, wider integers, or floats in 0..1.
+
+    Where wider integers (mode I) or floats exceed that, they are scaled from their own range;
+    wider integers that stay below 256 are taken for bytes.
+    """
+    bottom, top = 0.0, 0.0
+    for band in _bands(picture):
+        values = _numbers(picture.crop(band))
+        finite = values[np.isfinite(values)]
+        bottom = min(bottom, float(finite.min(initial=0)))
+        top = max(top, float(finite.max(initial=0)))
+    if picture.mode.startswith("F"):
+        low, high = bottom, max(top, 1.0)
+    else:
+        low, high = 0.0, 255.0 if picture.mode == "I" and top <= 255 else max(top, 65535.0)
+
+    def convert(band: Image.Image) -> Image.Image:
+        values = _numbers(band)
+        scaled = (np.nan_to_num(values, posinf=high, neginf=low) - low) / (high - low) * 255
+        scaled[values == picture.info.get("transparency")] = background
+        return Image.fromarray(scaled.round().clip(0, 255).astype(np.uint8))
+
+    return _by_bands(picture, "L", convert)
+
+
+def _numbers(picture: Image.Image) -> npt.NDArray[np.float64]:
+    with np.errstate(invalid="ignore"):  # a NaN may be of the signaling kind
+        return np.asarray(picture, dtype=np.float64)
+
+
+def _letterboxed(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """As `ImageOps.pad`, which loses a picture so thin that less than half a pixel is left."""
+    scale = min(size[0] / picture.width, size[1] / picture.height)
+    width, height = (max(1, round(length * scale)) for length in picture.size)
+    corner = round((size[0] - width) / 2), round((size[1] - height) / 2)
+    canvas = Image.new(picture.mode, size)
+    canvas.paste(picture.resize((width, height), Image.Resampling.BICUBIC), corner)
+    return canvas
+
+
+def _matching(argument: str) -> Iterator[Path]:
+    path = Path(argument)
+    if path.is_dir():
+        known = Image.registered_extensions()
+        entries = [e for e in path.iterdir() if e.is_file() and not e.name.startswith(".")]
+        yield from sorted((e for e in entries if e.suffix.lower() in known), key=natural_key)
+    elif path.exists() or not glob.has_magic(argument):
+        yield path
+    else:
+        # Path.glob takes no absolute pattern.
+        matches = [Path(match) for match in glob.iglob(argument, recursive=True)]  # noqa: PTH207
+        yield from sorted((match for match in matches if match.is_file()), key=natural_key)
+
+
+def natural_key(path: Path | str) -> tuple[list[tuple[int, int | str]], str]:
+    """Sort key under which img2 comes before img10, and img1 always on the same side of img01."""
+    pieces = re.split(r"(\d+)", str(path))
+    return [(0, int(p)) if p.isdecimal() else (1, p) for p in pieces], str(path)

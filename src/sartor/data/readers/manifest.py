@@ -1,0 +1,351 @@
+"""Lists of pictures: CSV, TSV, JSON lines, or lines of path and label.
+
+How a list is written is found by looking: the right reading is the one under which its first rows
+name files that exist. Which column is which, `columns` decides.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ...errors import CorruptDataError, DataError
+from ..listing import Listing
+from ..settings import COLUMN_SETTINGS, SourceSettings
+from .columns import (
+    COLUMN_NAMES,
+    Holds,
+    Table,
+    choose_columns,
+    described,
+    plain_name,
+)
+from .labels import split_of
+from .rows import Below, Rows, common_folder, list_rows, read_rows
+from .tree import FileTree, FolderTree, inside, is_picture, shown
+
+MANIFEST_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".lst")
+
+_MAX_BYTES = 512 << 20
+_DELIMITERS = {
+    ",": "comma-separated list",
+    "\t": "tab-separated list",
+    ";": "semicolon-separated list",
+    "|": "bar-separated list",
+}
+_SAMPLE_ROWS = 100
+_ASK_FOR_ROWS = "Write a row for each picture: its path, a comma, its label."
+_NO_LIST = "A list of pictures is text: a path and a label in each line."
+_WRITE_OBJECT = 'Write an object in each line: {"file_name": "1.png", "label": "cat"}.'
+_CORRECT = "Correct that line, or take it out."
+
+_SPLIT_LIST = re.compile(
+    r"(?P<split>[a-z]+)([-_.](labels?|list|files|images|annotations|set|split))?"
+)
+_NO_LISTS = re.compile(r"read.?me|licen[cs]e|copying|requirements|classes|class_names|label_names")
+
+_JSON = re.compile(r'\s*\{\s*("|\}|$)')
+
+Row = tuple[int, tuple[str, ...]]
+"""The line that a row begins in, counted from 1, and its cells."""
+
+
+class Lists(NamedTuple):
+    """Which files of a tree may be lists of its pictures."""
+
+    sure: Mapping[str, str | None]
+    """Those whose name says so, by path, and the split that each holds."""
+    of_hub: bool
+    """Whether these are called metadata, as the Hugging Face hub has it."""
+    others: tuple[str, ...]
+    """Those that only end as a list may."""
+
+
+def find_lists(paths: Sequence[str]) -> Lists:
+    """The lists at the top, and metadata in the folders of splits."""
+    base = "".join(f"{folder}/" for folder in common_folder(paths))
+    hub: dict[str, str | None] = {}
+    of_splits: dict[str, str | None] = {}
+    others: list[str] = []
+    for path in paths:
+        *folders, name = path.removeprefix(base).split("/")
+        stem, ending = os.path.splitext(name.lower())  # noqa: PTH122
+        if ending not in MANIFEST_SUFFIXES or len(folders) > 1:
+            continue
+        if stem == "metadata" and (not folders or split_of(folders[0])):
+            hub[path] = split_of(folders[0]) if folders else None
+        elif not folders and (match := _SPLIT_LIST.fullmatch(stem)) and split_of(match["split"]):
+            of_splits[path] = split_of(match["split"])
+        elif not folders and not _NO_LISTS.match(stem):
+            others.append(path)
+    return Lists(hub or of_splits, bool(hub), tuple(others))
+
+
+def list_manifests(
+    tree: FileTree, files: Mapping[str, str | None], settings: SourceSettings, *, name: str
+) -> Listing:
+    """The pictures that one list names, or one list for each split.
+
+    Args:
+        tree: where the lists lie, and the pictures unless the settings name another folder.
+        files: the path of each list, and the split that it holds; None where its rows say it.
+
+    Raises:
+        DataError, UsageError: as `read_table`, `choose_columns`, `read_rows` and `list_rows`.
+    """
+    root = settings.image_root
+    pictures = tree if root is None else FolderTree(Path(root))
+    named = frozenset(getattr(settings, one) for one in COLUMN_SETTINGS) - {None}
+    parts: list[Rows] = []
+    remarks: list[str] = []
+    shapes: list[str] = []
+    for path, split in files.items():
+        source = inside(tree, path)
+        if tree.size(path) > _MAX_BYTES:
+            raise CorruptDataError(f"{source} is larger than {_MAX_BYTES >> 20} MiB.", _NO_LIST)
+        below = Below(pictures, "" if root is not None else path.rpartition("/")[0])
+        table = read_table(tree.read(path), source=source, holds=below.holds, named=named)
+        choice = choose_columns(table, settings, below.holds)
+        rows, said = read_rows(table, choice)
+        splits = [split] * len(rows.paths) if split else rows.splits
+        parts.append(replace(rows, paths=[below.path(one) for one in rows.paths], splits=splits))
+        remarks += said
+        shapes.append(described(table, choice))
+    shape = shapes[0] if len(shapes) == 1 else f"{len(shapes)} lists; the first: {shapes[0]}"
+    source = inside(tree, next(iter(files))) if len(files) == 1 else tree.name
+    return list_rows(
+        _together(parts), pictures, name=name, source=source, shape=shape, remarks=remarks
+    )
+
+
+def read_table(
+    content: bytes, *, source: str, holds: Holds, named: frozenset[str] = frozenset()
+) -> Table:
+    """The rows of a list.
+
+    Args:
+        content: the whole file.
+        source: what errors call it.
+        holds: whether there is a file at a path as the list writes it.
+        named: columns that the user names, by which a header is known.
+
+    Raises:
+        CorruptDataError: it is no text, or its rows do not fit together; the line is named.
+        DataError: it has no rows.
+    """
+    text = _text(content, source)
+    if _JSON.match(text):
+        return _json_table(text, source)
+    written, rows = _right_reading(text, source, holds)
+    header = _has_header([cells for _, cells in rows[:_SAMPLE_ROWS]], holds, named)
+    if len(rows) == header:
+        raise DataError(f"{source} has a header and no rows.", _ASK_FOR_ROWS)
+    return Table(
+        source=source,
+        written=written,
+        header=tuple(name.strip() for name in rows[0][1]) if header else None,
+        rows=[cells for _, cells in rows[header:]],
+        lines=[line for line, _ in rows[header:]],
+    )
+
+
+def _text(content: bytes, source: str) -> str:
+    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise CorruptDataError(
+            f"{source} is no text in UTF-8: byte {error.start + 1:,} does not fit.",
+            "Save it as UTF-8, or name another file.",
+        ) from None
+    if "\0" in text:
+        raise CorruptDataError(f"{source} is no text: it holds zero bytes.", "Name another file.")
+    if not text.strip():
+        raise DataError(f"{source} is empty.", _ASK_FOR_ROWS)
+    return text
+
+
+def _right_reading(text: str, source: str, holds: Holds) -> tuple[str, list[Row]]:
+    """How the list is written, and its rows; at least one, all of the same width."""
+    readings: list[tuple[str, list[Row]]] = []
+    faults: list[CorruptDataError] = []
+    for delimiter, written in _DELIMITERS.items():
+        if _usual(text, delimiter):
+            try:
+                readings.append((written, list(_delimited(text, delimiter, source))))
+            except CorruptDataError as fault:
+                faults.append(fault)
+    words, odd_line = _words(text)
+    if not odd_line:
+        readings.append(("lines of path and label", words))
+    for written, rows in readings:
+        if any(holds(cell.strip()) for _, cells in rows[:_SAMPLE_ROWS] for cell in cells):
+            return written, rows
+    if readings and (not faults or readings[0][1] is not words):
+        return readings[0]
+    if faults:
+        raise faults[0]
+    line = _lines(text)[odd_line - 1]
+    raise CorruptDataError(
+        f"Line {odd_line:,} of {source} has no path and label: {shown(line)}", _ASK_FOR_ROWS
+    )
+
+
+def _usual(text: str, delimiter: str) -> bool:
+    """Whether the delimiter divides most of the first rows into as many cells as the first row."""
+    widths = []
+    try:
+        for _, cells in islice(_rows(text, delimiter), _SAMPLE_ROWS):
+            widths.append(len(cells))
+    except csv.Error:
+        # Whoever reads on is told where.
+        return delimiter in text
+    return bool(widths) and widths[0] > 1 and 2 * widths.count(widths[0]) > len(widths)
+
+
+def _delimited(text: str, delimiter: str, source: str) -> Iterator[Row]:
+    width, line = 0, 1
+    try:
+        for line, cells in _rows(text, delimiter):
+            width = width or len(cells)
+            if len(cells) != width:
+                raise CorruptDataError(
+                    f"Line {line:,} of {source} has {_columns(len(cells))} where the lines before "
+                    f"have {width}.",
+                    'Correct it; text that holds the delimiter stands in quotes: "a, b".',
+                )
+            yield line, cells
+    except csv.Error as error:
+        raise CorruptDataError(
+            f"{source} cannot be read beyond line {line:,}: {error}.",
+            "A quote may be missing thereafter.",
+        ) from None
+
+
+def _rows(text: str, delimiter: str) -> Iterator[Row]:
+    """Rows with anything in them."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    begin, in_comments = 1, True
+    for cells in reader:
+        in_comments = in_comments and _is_comment(cells[0] if cells else "#")
+        if not in_comments and any(cell.strip() for cell in cells):
+            yield begin, tuple(cells)
+        begin = reader.line_num + 1
+
+
+def _words(text: str) -> tuple[list[Row], int]:
+    """Path and label of each line, and the first line that does not have them, else 0.
+
+    The label is the last word, so that a path may hold spaces.
+    """
+    rows: list[Row] = []
+    for number, line in enumerate(_lines(text), 1):
+        if not line.strip() or _is_comment(line):
+            continue
+        cells = line.strip().rsplit(None, 1)
+        if len(cells) < 2:
+            return [], number
+        path, label = cells
+        if len(path) > 2 and path[0] == path[-1] and path[0] in "\"'":
+            path = path[1:-1]
+        rows.append((number, (path, label)))
+    # Comments alone are no rows.
+    return rows, 0 if rows else 1
+
+
+def _lines(text: str) -> list[str]:
+    # Not splitlines, which breaks lines at characters that a path may hold.
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+def _is_comment(line: str) -> bool:
+    # "#1.png" may be a picture.
+    return line.strip() == "#" or line.lstrip().startswith("# ")
+
+
+def _has_header(rows: list[tuple[str, ...]], holds: Holds, named: frozenset[str]) -> bool:
+    """Whether the first row names columns: it must not name a picture, while others do.
+
+    A first picture that is missing is no header: it would vanish without a word.
+    """
+    first, *others = [[cell.strip() for cell in row] for row in rows]
+    if any(is_picture(cell) or holds(cell) for cell in first):
+        return False
+    if any(cell in named or plain_name(cell) in COLUMN_NAMES for cell in first):
+        return True
+    return any(is_picture(cell) or holds(cell) for row in others for cell in row)
+
+
+def _json_table(text: str, source: str) -> Table:
+    """Rows of one JSON object a line; a cell that is not there is empty."""
+    documents: list[tuple[int, dict[str, Any]]] = []
+    for number, line in enumerate(_lines(text), 1):
+        if line.strip():
+            documents.append((number, _json_object(line, f"line {number:,} of {source}")))
+    header = tuple(dict.fromkeys(key for _, document in documents for key in document))
+    if not header:
+        raise DataError(f"{source} has objects without keys.", _WRITE_OBJECT)
+    structured = {
+        key
+        for _, document in documents
+        for key, value in document.items()
+        if isinstance(value, dict | list)
+    }
+    return Table(
+        source=source,
+        written="JSON lines",
+        header=header,
+        rows=[tuple(_cell(document.get(key)) for key in header) for _, document in documents],
+        lines=[number for number, _ in documents],
+        structured=frozenset(structured),
+    )
+
+
+def _json_object(line: str, where: str) -> dict[str, Any]:
+    try:
+        document = json.loads(line, object_pairs_hook=_without_repetition, parse_constant=_refused)
+    except (ValueError, RecursionError) as error:
+        raise CorruptDataError(f"Not JSON: {where}: {error}.", _CORRECT) from None
+    if not isinstance(document, dict):
+        raise CorruptDataError(f"No JSON object: {where}.", _WRITE_OBJECT)
+    return document
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return document
+
+
+def _refused(constant: str) -> Any:
+    raise ValueError(f"{constant} is no value")
+
+
+def _cell(value: Any) -> str:
+    """A value as a table without types would have it."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _columns(count: int) -> str:
+    return "1 column" if count == 1 else f"{count} columns"
+
+
+def _together(parts: list[Rows]) -> Rows:
+    groups = [part.groups for part in parts if part.groups is not None]
+    return Rows(
+        paths=[path for part in parts for path in part.paths],
+        labels=[label for part in parts for label in part.labels],
+        splits=[split for part in parts for split in part.splits],
+        groups=[one for group in groups for one in group] if len(groups) == len(parts) else None,
+    )

@@ -1,0 +1,171 @@
+"""How the machine is used: threads, the layout of images in memory, precision.
+
+Tiny numbers are not flushed to zero: PyTorch can ask that of one thread alone, so the bits would
+depend on which threads of the process are older than the wish.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from ..settings import TrainingSettings
+from . import kernels
+from .direct import chain_of
+
+_BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_tile")
+_COMPILERS = ("g++", "clang++", "c++", "cl")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """One way to use the machine; each field is a resolved setting of the same name."""
+
+    memory_format: str
+    amp_dtype: str
+    threads: int
+    engine: str
+
+    @classmethod
+    def of(cls, settings: TrainingSettings) -> Engine:
+        """The one that resolved settings name."""
+        return cls(
+            memory_format=settings.memory_format,
+            amp_dtype=settings.amp_dtype,
+            threads=chosen_threads(settings.threads),
+            engine=settings.engine,
+        )
+
+
+def chosen_memory_format(wish: str, model: nn.Module) -> str:
+    """For "auto": channels-last for convolutions, whose kernels and pooling like it best."""
+    if wish != "auto":
+        return wish
+    return "channels-last" if has_convolutions(model) else "contiguous"
+
+
+def has_convolutions(model: nn.Module) -> bool:
+    """Whether the layout of images matters to a model."""
+    return any(isinstance(module, nn.Conv2d) for module in model.modules())
+
+
+def chosen_threads(wish: int | None) -> int:
+    """As many as PyTorch would use, which honours OMP_NUM_THREADS, unless told otherwise."""
+    return wish or torch.get_num_threads()
+
+
+def chosen_precision(wish: str, device: str) -> str:
+    """For "auto", as long as nothing was measured: bfloat16 where the device multiplies it."""
+    if wish != "auto":
+        return wish
+    return "bfloat16" if multiplies_bfloat16(device) else "float32"
+
+
+def multiplies_bfloat16(device: str) -> bool:
+    """Whether the device has instructions for products of bfloat16, not conversions alone."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device != "cpu":
+        return False
+    # PyTorch has no public name for these yet, so they may be gone in another version.
+    found = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in _BFLOAT16_INSTRUCTIONS)
+    return any(asked() for asked in found if asked is not None)
+
+
+def chosen_engine(settings: TrainingSettings, model: nn.Module) -> str:
+    """For "auto", as long as nothing was measured: direct for the networks that it is for."""
+    if settings.engine != "auto":
+        return settings.engine
+    return "plain" if chain_of(model, settings) is None else "direct"
+
+
+def problems(settings: TrainingSettings, device: str) -> list[str]:
+    """Why the settings cannot be used on a device of this machine."""
+    found = [problem(settings.engine, device)]
+    if settings.amp_dtype == "float16" and device != "cuda":
+        found.append(f"amp_dtype float16 is for cuda; on {device}, use bfloat16")
+    return [sentence for sentence in found if sentence]
+
+
+def problem(engine: str, device: str) -> str | None:
+    """Why an engine cannot work on a device of this machine."""
+    if engine in ("direct", "onednn") and device != "cpu":
+        return f"engine {engine} computes on the processor alone, not on {device}"
+    if engine == "onednn" and not kernels.available():
+        return "engine onednn needs a build of PyTorch with oneDNN, which this is not"
+    if engine == "graph" and device != "cuda":
+        return f"engine graph is a CUDA graph, and the device is {device}"
+    if engine == "compiled" and device == "mps":
+        return "engine compiled is for cpu and cuda"
+    if engine == "compiled" and device == "cpu" and not _has_compiler():
+        return "engine compiled needs a compiler of C++, such as g++, which is not here"
+    return None
+
+
+def _has_compiler() -> bool:
+    names = (os.environ.get("CXX", ""), *_COMPILERS)
+    return any(name and shutil.which(name) for name in names)
+
+
+def torch_memory_format(name: str) -> torch.memory_format:
+    """The constant of PyTorch's for a resolved memory format."""
+    return torch.channels_last if name == "channels-last" else torch.contiguous_format
+
+
+def laid_out(model: nn.Module, memory_format: str) -> nn.Module:
+    """The model itself, its weights in that layout, whatever their layout was before."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if not is_lazy(tensor) and tensor.ndim == 4:
+            # Through the plain layout, for the strides of a side of length 1 tell kernels apart.
+            plain = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+            if tensor.stride() != plain.stride():
+                tensor.data = plain.copy_(tensor.data)
+    if memory_format == "channels-last":
+        # The stubs of nn.Module.to do not know its keyword memory_format.
+        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return model
+
+
+@contextmanager
+def tuned(settings: TrainingSettings, model: nn.Module | None = None) -> Iterator[None]:
+    """Use the machine as the resolved settings say; afterwards all is as it was, the model too."""
+    with threads_of(settings), torch.random.fork_rng(devices=_used_gpus(settings)):
+        if model is not None:
+            take_kernels(settings, model)
+        try:
+            yield
+        finally:
+            if model is not None:
+                kernels.remove_from(model)
+
+
+@contextmanager
+def threads_of(settings: TrainingSettings) -> Iterator[None]:
+    """Use as many threads as the resolved settings say."""
+    before = torch.get_num_threads()
+    wanted = settings.threads or before
+    if wanted == before:
+        yield
+        return
+    torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def take_kernels(settings: TrainingSettings, model: nn.Module) -> None:
+    """Let a model compute by the kernels that the resolved settings name."""
+    if settings.engine == "onednn" and settings.batch_size != "all":
+        kernels.apply_to(model, settings.batch_size)
+
+
+def _used_gpus(settings: TrainingSettings) -> list[int]:
+    return [torch.cuda.current_device()] if settings.device == "cuda" else []

@@ -1,0 +1,308 @@
+"""Measures which engine trains a model fastest, and leaves no trace in it.
+
+Every contestant trains a copy of the model on the first batches of the real training, from the same
+weights. They take turns, so that what disturbs the machine disturbs all of them, and each is
+compared with the default in the same round. A contestant that fails, or whose first loss is not
+that of the default, is out, with its reason.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+
+from torch import nn
+
+from ...data.feed.ahead import chosen_workers, prepared_ahead
+from ...data.feed.batches import Batches
+from ...device import synchronize
+from ...models.custom import reason_of
+from ..loop import Job, Outcome, seed_random_numbers, update
+from ..schedule import learning_rate
+from ..settings import TrainingSettings
+from . import hardware as engine
+from . import kernels
+from .direct import chain_of
+from .hardware import Engine
+
+CLEARLY = 1.07
+"""So many times as fast must an engine be to take the place of a plainer one."""
+FEWEST_ROUNDS = 3
+MOST_ROUNDS = 60
+_SECONDS_A_TURN = 0.01
+_HOPELESS = 0.75
+_UNSTEADY = 3.0
+_STEPS_TO_RECORD = 4
+# Wide, for some networks draw other random numbers in another layout; the contract of the tests is
+# narrow.
+_TOLERANCE = 0.1
+
+JobOf = Callable[[Engine], Job]
+"""The job of an engine, on a copy of the model with its first weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """How fast an engine is."""
+
+    engine: Engine
+    seconds_a_step: float
+    """Median over the rounds, batch included."""
+    times_as_fast: float
+    """As the default; the median over the rounds of the ratio within a round."""
+    quickest: float
+    """Seconds of a step in the quickest round."""
+    rounds: int
+
+    @property
+    def steady(self) -> bool:
+        """Whether other programs left it alone in most of its rounds."""
+        return self.seconds_a_step <= _UNSTEADY * self.quickest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What a race came to."""
+
+    timings: tuple[Timing, ...]
+    """The default first."""
+    left_out: tuple[tuple[Engine, str], ...]
+    """Engines that cannot run here, each with its reason."""
+    seconds: float
+    """What measuring took."""
+
+
+def choices(
+    default: Engine, free: Iterable[str], model: nn.Module, batch_size: int, device: str = "cpu"
+) -> list[Engine]:
+    """Engines with as many threads as the default, the default first; `free` names what may vary.
+
+    The number of threads is looked at afterwards, for the fastest of these.
+    """
+    free = set(free)
+    formats = [default.memory_format]
+    if "memory_format" in free and engine.has_convolutions(model):
+        formats = ["channels-last", "contiguous"]
+    precisions = ["float32", "bfloat16"] if "amp_dtype" in free else [default.amp_dtype]
+    engines = [
+        replace(default, memory_format=layout, amp_dtype=precision, engine=kind)
+        for layout, precision in itertools.product(formats, precisions)
+        for kind in _kinds(model, batch_size, device, precision)
+    ]
+    return sorted(engines, key=lambda one: one != default)
+
+
+def _kinds(model: nn.Module, batch_size: int, device: str, precision: str) -> list[str]:
+    if device == "cuda":
+        return ["plain", "graph"]
+    if device != "cpu" or precision != "float32":
+        return ["plain"]
+    is_chain = chain_of(model, TrainingSettings(device=device, amp_dtype=precision)) is not None
+    kinds = ["direct"] if is_chain else ["plain"]
+    if is_chain and engine.has_convolutions(model):
+        # Its convolutions are other ones; linear layers are the same without autograd.
+        kinds.append("plain")
+    if kernels.suit(model, batch_size):
+        kinds.append("onednn")
+    return kinds
+
+
+def fewer_threads(default: Engine, free: Iterable[str]) -> list[int]:
+    """Halves of the default's threads down to one, at most three of them."""
+    if "threads" not in set(free):
+        return []
+    halves = [default.threads >> shift for shift in range(1, default.threads.bit_length())]
+    return halves if len(halves) <= 3 else [*halves[:2], halves[-1]]
+
+
+def measure(
+    engines: Sequence[Engine], threads: Sequence[int], job_of: JobOf, seconds: float
+) -> Measurement:
+    """Race the engines (the default first), then the fastest with fewer threads.
+
+    Takes about `seconds`, and more where so little time holds too few steps.
+
+    Raises:
+        Exception: whatever the default engine fails with.
+    """
+    first = race(engines, job_of, seconds * (0.6 if threads else 1))
+    if not threads:
+        return first
+    default, best = engines[0], fastest(first.timings).engine
+    contestants = dict.fromkeys([default, best, *(replace(best, threads=n) for n in threads)])
+    second = race(list(contestants), job_of, seconds * 0.4)
+    again = {timing.engine for timing in second.timings}
+    return Measurement(
+        timings=(
+            *second.timings,
+            *(timing for timing in first.timings if timing.engine not in again),
+        ),
+        left_out=first.left_out + second.left_out,
+        seconds=first.seconds + second.seconds,
+    )
+
+
+def race(engines: Sequence[Engine], job_of: JobOf, seconds: float) -> Measurement:
+    """Let the engines (the default first) train in turns for about `seconds`.
+
+    Raises:
+        Exception: whatever the default engine fails with.
+    """
+    began = time.perf_counter()
+    default = _Contestant(engines[0], job_of)
+    contestants, left_out = [default], []
+    for one in engines[1:]:
+        try:
+            contestants.append(_Contestant(one, job_of, default.loss))
+        except Exception as error:  # whatever an engine may leave with that cannot run here
+            left_out.append((one, reason_of(error)))
+    steps = max(1, math.ceil(_SECONDS_A_TURN / default.turn(2)))
+    running = contestants
+    for done in range(MOST_ROUNDS):
+        if done >= FEWEST_ROUNDS and time.perf_counter() - began >= seconds:
+            break
+        for contestant in running:
+            contestant.seconds.append(contestant.turn(steps))
+        if done + 1 == FEWEST_ROUNDS:
+            running = [one for one in running if one.times_as_fast(default) > _HOPELESS]
+    return Measurement(
+        timings=tuple(one.timing(default) for one in contestants),
+        left_out=tuple(left_out),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def with_compiled(measured: Measurement, job_of: JobOf, seconds: float) -> Measurement:
+    """The same with the choice compiled, raced against the choice and the default."""
+    default, best = measured.timings[0].engine, fastest(measured.timings).engine
+    contestants = dict.fromkeys([default, best, replace(best, engine="compiled")])
+    more = race(list(contestants), job_of, seconds)
+    return Measurement(
+        timings=(*measured.timings, *more.timings[len(contestants) - 1 :]),
+        left_out=measured.left_out + more.left_out,
+        seconds=measured.seconds + more.seconds,
+    )
+
+
+def fastest(timings: Sequence[Timing]) -> Timing:
+    """The choice: the default (the first), unless another is clearly faster.
+
+    An engine that differs more from the default must be clearly faster than those that differ less.
+    Where the default was not steady, the machine was busy and the race says nothing.
+    """
+    default = chosen = timings[0]
+    if not default.steady:
+        return default
+    for _, alike in _by_difference(timings[1:], default.engine):
+        best = max(alike, key=lambda timing: timing.times_as_fast)
+        if best.times_as_fast >= CLEARLY * chosen.times_as_fast:
+            chosen = best
+    return chosen
+
+
+def differing(one: Engine, other: Engine) -> list[str]:
+    """Names of the settings in which two engines differ."""
+    return [
+        field.name
+        for field in fields(Engine)
+        if getattr(one, field.name) != getattr(other, field.name)
+    ]
+
+
+def seconds_a_step(job: Job) -> float:
+    """The pace of a job that is trained on a copy; for a guess of how long training will take."""
+    contestant = _Contestant(Engine.of(job.settings), lambda _: job)
+    return contestant.turn(2)
+
+
+def _by_difference(
+    timings: Sequence[Timing], default: Engine
+) -> Iterator[tuple[int, list[Timing]]]:
+    def difference(timing: Timing) -> int:
+        return len(differing(timing.engine, default))
+
+    for count, alike in itertools.groupby(sorted(timings, key=difference), difference):
+        yield count, list(alike)
+
+
+class _Contestant:
+    """A job that trains in turns."""
+
+    def __init__(self, one: Engine, job_of: JobOf, expected_loss: float | None = None) -> None:
+        self._engine = one
+        self._job = job_of(one)
+        self._job.model.train()
+        self._step = 0
+        self.seconds: list[float] = []
+        """Of a step, one number a round."""
+        with engine.tuned(self._job.settings, self._job.model):
+            self.loss = self._update()
+            if self._job.step is not None:
+                # Until all is recorded that is going to be.
+                for _ in range(_STEPS_TO_RECORD):
+                    self._make_step()
+        if expected_loss is not None and not math.isclose(
+            self.loss, expected_loss, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE
+        ):
+            raise ArithmeticError(f"the first loss is {self.loss:g}, not {expected_loss:g}")
+
+    def turn(self, steps: int) -> float:
+        """Make some steps; seconds of each."""
+        settings = self._job.settings
+        device = settings.device
+        with engine.tuned(settings, self._job.model), self._batches_ahead():
+            # Not timed: threads that were asleep, and caches that others filled.
+            self._update()
+            synchronize(device)
+            began = time.perf_counter()
+            for _ in range(steps):
+                self._make_step()
+            synchronize(device)
+            return (time.perf_counter() - began) / steps
+
+    def times_as_fast(self, default: _Contestant) -> float:
+        return statistics.median(
+            theirs / own for theirs, own in zip(default.seconds, self.seconds, strict=False)
+        )
+
+    def timing(self, default: _Contestant) -> Timing:
+        return Timing(
+            engine=self._engine,
+            seconds_a_step=statistics.median(self.seconds),
+            times_as_fast=self.times_as_fast(default),
+            quickest=min(self.seconds),
+            rounds=len(self.seconds),
+        )
+
+    @contextmanager
+    def _batches_ahead(self) -> Iterator[None]:
+        """Batches as the training gets them: where a core is idle, from a thread of its own."""
+        batches, settings = self._job.batches, self._job.settings
+        if not isinstance(batches, Batches):
+            yield
+            return
+        workers = chosen_workers(settings.workers, batches, settings.threads)
+        with prepared_ahead(batches, workers) as ahead:
+            self._job = replace(self._job, batches=ahead)
+            try:
+                yield
+            finally:
+                self._job = replace(self._job, batches=batches)
+
+    def _update(self) -> float:
+        outcome = self._make_step()
+        return float(outcome.loss) / float(outcome.weight)
+
+    def _make_step(self) -> Outcome:
+        job, steps_per_epoch = self._job, len(self._job.batches)
+        seed_random_numbers(job.settings.seed, self._step)
+        # The last batch of an epoch may be smaller.
+        batch = job.batches.batch(0, self._step % max(1, steps_per_epoch - 1))
+        self._step += 1
+        lr = learning_rate(job.settings, 0, steps_per_epoch)
+        return (job.step or update)(job, batch, lr)
