@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +34,27 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (home / "sets").symlink_to(sets)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SARTOR_HOME", str(home))
+        # What a shell exports must not decide what a test sees.
+        for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "SARTOR_DEBUG"):
+            patch.delenv(name, raising=False)
         yield home
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """The last line says what was skipped, and how to have it."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(str(report.longrepr[-1]).removeprefix("Skipped: ") for report in skipped)
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"skipped {count}: {reason}")
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Every test starts in an empty folder, so none can see the runs of whoever works here."""
+    folder = tmp_path_factory.mktemp("here")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -543,7 +543,7 @@ class TestRun:
             assert picture.width > 100
 
     def test_open(self, tmp_path: Path) -> None:
-        with pytest.raises(RunError, match="There is no run at"):
+        with pytest.raises(RunError, match="There is nothing at"):
             sartor.Run.open(tmp_path / "nowhere")
         with pytest.raises(RunError, match="is no complete run"):
             sartor.Run.open(tmp_path)

@@ -51,9 +51,30 @@ class TestHelp:
         assert command("--version").out.startswith("sartor ")
 
     def test_names_every_shipped_recipe(self, command: Any) -> None:
-        text = command("fit", "--help").out
-        listed = " ".join(text.split()).partition("shipped recipe (")[2].partition(")")[0]
-        assert sorted(listed.replace(" │ │", "").split(", ")) == sorted(shipped_recipes())
+        text = " ".join(command("fit", "--help-all").out.split())
+        listed = text.partition("Shipped: ")[2].partition(". ")[0]
+        assert sorted(listed.split(", ")) == sorted(shipped_recipes())
+
+    def test_the_first_screen_is_one_screen(
+        self, command: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "80")
+        for verb in VERBS:
+            text = command(verb, "--help").out
+            assert len(text.splitlines()) <= 40, verb
+            assert "None" not in text
+            assert "default: False" not in text
+
+    @pytest.mark.parametrize("flag", ["momentum", "label-column", "tta", "no-check", "mean"])
+    def test_what_the_first_screen_leaves_out_is_among_all(self, flag: str, command: Any) -> None:
+        assert f"--{flag}" not in command("fit", "--help").out
+        assert f"--{flag}" in command("fit", "--help-all").out
+
+    def test_one_group(self, command: Any) -> None:
+        text = command("fit", "--help", "training").out
+        assert "--lr RATE" in text
+        assert "--val-fraction" not in text
+        assert "Train in the order of the files" in " ".join(text.split())
 
     def test_no_help_imports_torch(self) -> None:
         code = (
@@ -68,7 +89,7 @@ class TestHelp:
         assert answer.returncode == 0, answer.stderr
 
     def test_every_setting_stands_there_with_its_default(self, command: Any) -> None:
-        text = " ".join(command("fit", "--help").out.split())
+        text = " ".join(command("fit", "--help-all").out.split())
         for flag in (
             *("model", "model-kwargs", "epochs", "batch-size", "lr", "opt", "momentum"),
             *("weight-decay", "sched", "warmup-epochs", "smoothing", "loss", "clip-grad"),
@@ -80,7 +101,7 @@ class TestHelp:
 
     def test_a_recipe_changes_the_defaults(self, command: Any) -> None:
         for words in (["--recipe", "fashion-mlp"], ["--recipe=fashion-mlp"]):
-            text = " ".join(command("fit", *words, "--help").out.split())
+            text = " ".join(command("fit", *words, "--help-all").out.split())
             assert "(default: 0.001)" in text
             assert "hidden=128,64,32" in " ".join(text.split())
 

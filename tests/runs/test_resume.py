@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import sartor
-from sartor.api.run import load_checkpoint
+from sartor.api.opened import load_checkpoint
 from sartor.data.dataset import Dataset
 from sartor.events import EpochDone, Event
 from sartor.runs.folder import RunFolder

@@ -12,15 +12,16 @@ if TYPE_CHECKING:
     from .checking import check
     from .comparing import Comparison, compare
     from .explaining import Explanation, explain, explanations_figure
-    from .fitting import RangeTest, compose_recipe, find_learning_rate, fit, overfit_batch, resume
+    from .fitting import RangeTest, compose_recipe, find_learning_rate, overfit_batch
     from .judging import evaluate, mistakes_figure, predictions_of
     from .looking import load, summary
     from .mapping import Embedding, embed
     from .notes import Sink
+    from .opened import load_checkpoint
     from .predicting import Picture, Prediction, predict, predict_readable
     from .predictor import Predictor
     from .reporting import Report, report
-    from .run import Run, load_checkpoint
+    from .run import Run, fit, resume
     from .seeds import SeedRuns, fit_seeds
     from .tracing import Trace, trace
 
@@ -45,17 +46,17 @@ _HOMES = {
     "explain": "explaining",
     "explanations_figure": "explaining",
     "find_learning_rate": "fitting",
-    "fit": "fitting",
+    "fit": "run",
     "fit_seeds": "seeds",
     "load": "looking",
-    "load_checkpoint": "run",
+    "load_checkpoint": "opened",
     "mistakes_figure": "judging",
     "overfit_batch": "fitting",
     "predict": "predicting",
     "predict_readable": "predicting",
     "predictions_of": "judging",
     "report": "reporting",
-    "resume": "fitting",
+    "resume": "run",
     "summary": "looking",
     "trace": "tracing",
 }

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..data.dataset import Dataset
-    from .run import Run
+    from .opened import OpenedRun
 
 SPLITS = ("test", "val")
 
@@ -132,7 +132,7 @@ class Comparison:
 
 
 def compare(
-    *runs: str | Path | Run, split: str = "test", on_event: Sink | None = None
+    *runs: str | Path | OpenedRun, split: str = "test", on_event: Sink | None = None
 ) -> Comparison:
     """Compare runs on the same images, pair by pair, with an interval and a verdict on each.
 
@@ -175,7 +175,7 @@ def compare(
     )
 
 
-def _folder(run: str | Path | Run) -> RunFolder:
+def _folder(run: str | Path | OpenedRun) -> RunFolder:
     folder = find_run(run) if isinstance(run, str | Path) else run.folder
     folder.status()
     return folder
@@ -200,7 +200,7 @@ def _names(folders: Sequence[RunFolder]) -> list[str]:
 
 
 def _predictions(
-    run: str | Path | Run, folder: RunFolder, split: str, on_event: Sink | None
+    run: str | Path | OpenedRun, folder: RunFolder, split: str, on_event: Sink | None
 ) -> Predictions:
     """The saved predictions of the run's best weights, or new ones."""
     path = folder.predictions_path(split)
@@ -222,14 +222,14 @@ def _predictions(
 
 
 def _made(
-    run: str | Path | Run, folder: RunFolder, split: str, reason: str, on_event: Sink | None
+    run: str | Path | OpenedRun, folder: RunFolder, split: str, reason: str, on_event: Sink | None
 ) -> Predictions:
     tell(on_event, f"{folder.path} {reason}: evaluating it now.")
     # Only here is torch needed.
     from .judging import predictions_of
-    from .run import as_run
+    from .opened import open_run
 
-    return predictions_of(as_run(run), split)
+    return predictions_of(open_run(run), split)
 
 
 def _seed_group(
@@ -242,7 +242,7 @@ def _seed_group(
     )
 
 
-def _dataset(run: str | Path | Run, folder: RunFolder, fingerprint: str) -> Dataset:
+def _dataset(run: str | Path | OpenedRun, folder: RunFolder, fingerprint: str) -> Dataset:
     """The data that the runs were judged on; opened without torch for a run that has none."""
     if not isinstance(run, str | Path):
         return run.dataset()

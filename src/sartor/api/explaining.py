@@ -18,8 +18,8 @@ from ..errors import PictureError, UsageError, unknown
 from ..evaluation.predictions import probabilities_of
 from ..inspection.attribution import METHODS, attribute
 from ..training.loop import answers
+from .opened import OpenedRun, open_run
 from .predicting import Picture, prepared_pictures
-from .run import Run, as_run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,7 +62,7 @@ def explanations_figure(explanations: Sequence[Explanation]) -> Figure:
 
 
 def explain(
-    run: str | Path | Run,
+    run: str | Path | OpenedRun,
     pictures: Picture | int | Sequence[Picture | int],
     *,
     method: str = METHODS[0],
@@ -83,7 +83,7 @@ def explain(
         UsageError: no such method, class or image. PictureError: naming the files that cannot be
             read. MissingExtraError: captum is not installed.
     """
-    run = as_run(run)
+    run = open_run(run)
     several = (
         list(pictures)
         if isinstance(pictures, Sequence) and not isinstance(pictures, str)
@@ -95,7 +95,7 @@ def explain(
 
 
 def explain_images(
-    run: Run,
+    run: OpenedRun,
     network: nn.Module,
     names: Sequence[str],
     images: UInt8Array,
@@ -138,7 +138,7 @@ def explain_images(
 
 
 def _images(
-    run: Run, pictures: Sequence[Picture | int], invert: bool
+    run: OpenedRun, pictures: Sequence[Picture | int], invert: bool
 ) -> tuple[list[str], UInt8Array]:
     """Names, and the images as the network is given them, uint8 (B, C, H, W)."""
     preprocess = Preprocess.from_settings(run.recipe.preprocess)
@@ -158,7 +158,7 @@ def _images(
     return names, np.concatenate(images)
 
 
-def _dataset_image(run: Run, index: int) -> UInt8Array:
+def _dataset_image(run: OpenedRun, index: int) -> UInt8Array:
     dataset = run.dataset()
     if not 0 <= index < len(dataset):
         raise UsageError(

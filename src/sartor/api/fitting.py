@@ -36,7 +36,7 @@ from ..training.range_test import range_test
 from ..training.state import Checkpoint, Progress
 from .looking import dataset_for
 from .notes import Sink, tell, warn
-from .run import Run, as_run, load_checkpoint, with_weights
+from .opened import OpenedRun, load_checkpoint, open_run, with_weights
 from .splitting import doubts, imbalanced, split_of, unsettled
 from .suiting import suited
 from .tuning import Tuning, tune
@@ -65,7 +65,7 @@ def fit(
     report: bool = True,
     on_event: Sink | None = None,
     **settings: Any,
-) -> Run:
+) -> OpenedRun:
     """Train a classifier and keep all that comes of it in a run's folder.
 
     Args:
@@ -106,21 +106,23 @@ def fit(
         progress = Progress(seconds=time.perf_counter() - ready)
         sink(_started(folder, job, resolved, material, progress, loss, tuning))
         _train(folder, job, progress, sink)
-        run = Run(folder, dataset=dataset, network=model if isinstance(model, nn.Module) else None)
+        run = OpenedRun(
+            folder, dataset=dataset, network=model if isinstance(model, nn.Module) else None
+        )
         if report:
             _report(run)
     return run
 
 
 def resume(
-    run: str | Path | Run,
+    run: str | Path | OpenedRun,
     *,
     epochs: int | None = None,
     data: Dataset | None = None,
     model: nn.Module | None = None,
     report: bool = True,
     on_event: Sink | None = None,
-) -> Run:
+) -> OpenedRun:
     """Go on where a run stopped, or train a finished one for more epochs.
 
     On the processor the weights end bit for bit as if nothing had happened. `data` and `model` are
@@ -129,7 +131,7 @@ def resume(
     Raises:
         RunError: no such run, broken, in use, or from another version. Others as `fit`.
     """
-    before = as_run(run, data, model)
+    before = open_run(run, data, model)
     with before.folder.locked():
         before.folder.settle()
         checkpoint = _checkpoint_or_none(before.folder)
@@ -256,7 +258,7 @@ def _with_engine(
 
 
 def _continue(
-    run: Run,
+    run: OpenedRun,
     recipe: Recipe,
     checkpoint: Checkpoint | None,
     progress: Progress,
@@ -266,7 +268,7 @@ def _continue(
     ready = time.perf_counter()
     source = run.folder.model_source_path
     job, resolved, material = _assemble(
-        recipe, dataset, run._network, run.split(), source if source.is_file() else None
+        recipe, dataset, run.given_network, run.split(), source if source.is_file() else None
     )
     if checkpoint:
         with_weights(job.model, checkpoint, run.path)
@@ -330,7 +332,7 @@ def _check(
         warn(found["summary"] for found in findings if found["severity"] == "error")
 
 
-def _report(run: Run) -> None:
+def _report(run: OpenedRun) -> None:
     from .reporting import report_of_training
 
     report_of_training(run)
@@ -350,7 +352,7 @@ def _explained(events: Iterator[Event], progress: Progress) -> Iterator[Event]:
         ) from error
 
 
-def _extended(run: Run, progress: Progress, epochs: int | None) -> Recipe:
+def _extended(run: OpenedRun, progress: Progress, epochs: int | None) -> Recipe:
     """The run's recipe, with the epochs that are asked for."""
     recipe = run.recipe
     if epochs is None:
@@ -369,7 +371,7 @@ def _extended(run: Run, progress: Progress, epochs: int | None) -> Recipe:
     return extended
 
 
-def _keep_recipe(run: Run, recipe: Recipe) -> None:
+def _keep_recipe(run: OpenedRun, recipe: Recipe) -> None:
     """Make it the run's recipe; where it differs from the one before, that one is kept too."""
     before = run.recipe
     if recipe == before:
@@ -379,7 +381,7 @@ def _keep_recipe(run: Run, recipe: Recipe) -> None:
     write_text(run.folder.recipe_path, recipe.to_toml())
 
 
-def _close(run: Run, recipe: Recipe, progress: Progress) -> None:
+def _close(run: OpenedRun, recipe: Recipe, progress: Progress) -> None:
     """Say that a run is over which was killed before it could say so itself."""
     _keep_recipe(run, recipe)
     state = "stopped early" if progress.stopped_early else "finished"

@@ -18,14 +18,14 @@ from ..evaluation.predictions import Predictions
 from ..files import make_folder
 from ..training.engines import hardware as engine
 from ..training.loop import logits_of
-from .run import Run, as_run, load_checkpoint, with_weights
+from .opened import OpenedRun, load_checkpoint, open_run, with_weights
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 def evaluate(
-    run: str | Path | Run,
+    run: str | Path | OpenedRun,
     split: str = "test",
     *,
     checkpoint: str = "best",
@@ -41,10 +41,10 @@ def evaluate(
     Raises:
         UsageError: an unknown split, or one without images. RunError: a broken run.
     """
-    return judge(predictions_of(as_run(run, data, model), split, checkpoint=checkpoint))
+    return judge(predictions_of(open_run(run, data, model), split, checkpoint=checkpoint))
 
 
-def predictions_of(run: Run, split: str, *, checkpoint: str = "best") -> Predictions:
+def predictions_of(run: OpenedRun, split: str, *, checkpoint: str = "best") -> Predictions:
     """Predict every image of a split and save the logits in the run."""
     recipe, dataset, parts = run.recipe, run.dataset(), run.split()
     if split not in ("train", "val", "test"):
@@ -55,7 +55,7 @@ def predictions_of(run: Run, split: str, *, checkpoint: str = "best") -> Predict
             f"The {split} split of {run.path} has no images.", "Choose another with --split."
         )
     kept = load_checkpoint(run.folder, checkpoint)
-    network = with_weights(run._bare_network(len(kept.classes)), kept, run.path)
+    network = with_weights(run.untrained_network(len(kept.classes)), kept, run.path)
     material, _ = assembly.prepare_material(recipe, dataset, parts)
     feed = material.feed(indices, recipe.training)
     with engine.tuned(recipe.training, network):
@@ -74,7 +74,7 @@ def predictions_of(run: Run, split: str, *, checkpoint: str = "best") -> Predict
     return predictions
 
 
-def mistakes_figure(run: Run, predictions: Predictions, count: int = 32) -> Figure:
+def mistakes_figure(run: OpenedRun, predictions: Predictions, count: int = 32) -> Figure:
     """The wrong answers with the largest loss, each titled with true and predicted class."""
     from ..reports.figures import sample_grid
 

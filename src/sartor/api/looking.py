@@ -16,7 +16,7 @@ from ..errors import DataError, UsageError
 from ..models.summary import Summary, summarize
 from ..recipe import Recipe
 from .notes import Sink, noting
-from .run import Run
+from .opened import OpenedRun
 
 
 def load(source: str | Path, *, on_event: Sink | None = None, **settings: Any) -> Dataset:
@@ -35,7 +35,7 @@ def load(source: str | Path, *, on_event: Sink | None = None, **settings: Any) -
 
 
 def summary(
-    model: str | nn.Module | Run, data: str | Path | Dataset = "digits", **model_kwargs: Any
+    model: str | nn.Module | OpenedRun, data: str | Path | Dataset = "digits", **model_kwargs: Any
 ) -> Summary:
     """A table of a network's layers: shapes, parameters, multiply-adds, memory.
 
@@ -43,7 +43,7 @@ def summary(
         model: a name, "path/file.py:Name", any network, or a run, whose data and settings it uses.
         data: whose images decide the shapes.
     """
-    if isinstance(model, Run):
+    if isinstance(model, OpenedRun):
         shape = Preprocess.from_settings(model.recipe.preprocess).input_shape
         return summarize(model.network("last"), shape)
     dataset, _ = dataset_for(data, Recipe(), None)

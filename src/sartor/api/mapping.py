@@ -14,7 +14,7 @@ from ..errors import UsageError
 from ..inspection import embedding as inspection
 from ..inspection.embedding import features_of, lay_out, strangeness_of
 from ..training.engines import hardware as engine
-from .run import Run, as_run
+from .opened import OpenedRun, open_run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +33,7 @@ class Embedding(inspection.Embedding):
 
 
 def embed(
-    run: str | Path | Run,
+    run: str | Path | OpenedRun,
     split: str = "val",
     *,
     method: str = "pca",
@@ -52,7 +52,7 @@ def embed(
     Raises:
         UsageError: no such split or method, or a split without images. RunError: a broken run.
     """
-    run = as_run(run, data)
+    run = open_run(run, data)
     dataset, parts = run.dataset(), run.split()
     if split not in ("train", "val", "test"):
         raise UsageError(f'There is no split "{split}".', "Choose train, val or test.")

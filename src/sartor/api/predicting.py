@@ -13,8 +13,8 @@ from PIL import Image
 
 from ..data.pictures.preprocess import Preprocess, find_pictures, read_picture
 from ..errors import PictureError
+from .opened import OpenedRun, open_run
 from .predictor import Predictor
-from .run import Run, as_run
 
 Picture = str | Path | Image.Image
 """A file, a folder, a pattern, or a picture in memory."""
@@ -48,7 +48,7 @@ class Prediction:
 
 
 def predict(
-    run: str | Path | Run,
+    run: str | Path | OpenedRun,
     pictures: Picture | Sequence[Picture],
     *,
     invert: bool = False,
@@ -65,7 +65,7 @@ def predict(
     """
     several = [pictures] if isinstance(pictures, str | Path | Image.Image) else list(pictures)
     predictions, faults = predict_readable(
-        as_run(run), several, invert=invert, checkpoint=checkpoint
+        open_run(run), several, invert=invert, checkpoint=checkpoint
     )
     if faults:
         raise PictureError("\n".join(fault.message for fault in faults), faults[0].hint)
@@ -73,7 +73,7 @@ def predict(
 
 
 def predict_readable(
-    run: Run,
+    run: OpenedRun,
     pictures: Sequence[Picture],
     *,
     invert: bool = False,

@@ -11,7 +11,7 @@ from ..errors import DataError
 from ..evaluation.predictions import Float32Array, Float64Array, probabilities_of
 from ..training.engines import hardware as engine
 from ..training.loop import answers
-from .run import Run, load_checkpoint, with_weights
+from .opened import OpenedRun, load_checkpoint, with_weights
 
 _IMAGES_AT_ONCE = 1000
 
@@ -19,7 +19,7 @@ _IMAGES_AT_ONCE = 1000
 class Predictor:
     """Classifies arrays; opens the run once, where `sartor.predict` opens it in every call."""
 
-    def __init__(self, run: Run, *, checkpoint: str = "best") -> None:
+    def __init__(self, run: OpenedRun, *, checkpoint: str = "best") -> None:
         """The "best" checkpoint or the "last".
 
         Raises:
@@ -33,7 +33,9 @@ class Predictor:
         self._training = recipe.training
         self._layout = engine.torch_memory_format(recipe.training.memory_format)
         self._normalize = self.preprocess.normalizer(recipe.training.device)
-        self._network = with_weights(run._bare_network(len(kept.classes)), kept, run.path).eval()
+        self._network = with_weights(
+            run.untrained_network(len(kept.classes)), kept, run.path
+        ).eval()
         engine.take_kernels(recipe.training, self._network)
 
     def probabilities(self, images: UInt8Array) -> Float64Array:

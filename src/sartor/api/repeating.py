@@ -9,12 +9,12 @@ from .. import assembly
 from ..data.named.catalogue import NAMES
 from ..errors import SartorError
 from ..models.custom import is_custom, source_of
-from .run import Run
+from .opened import OpenedRun
 
 _AGAIN = "again"
 
 
-def commands_to_repeat(run: Run) -> tuple[list[str], str]:
+def commands_to_repeat(run: OpenedRun) -> tuple[list[str], str]:
     """Commands that train the same weights again, and where they are to be called.
 
     For the shell; for Python where a program gave the run something that no command can name.
@@ -36,7 +36,7 @@ def commands_to_repeat(run: Run) -> tuple[list[str], str]:
     return [*_restored_model(run, model), *_fit_and_resume(run, path)], ""
 
 
-def _fit_and_resume(run: Run, path: str) -> list[str]:
+def _fit_and_resume(run: OpenedRun, path: str) -> list[str]:
     """One command, and one more for each time that the run was made longer."""
     before = sorted(run.path.glob("recipe-before-*.toml"), key=_number)
     if not before:
@@ -53,7 +53,7 @@ def _number(file: Path) -> int:
     return int(digits) if digits.isdecimal() else 0
 
 
-def _restored_model(run: Run, model: str) -> list[str]:
+def _restored_model(run: OpenedRun, model: str) -> list[str]:
     """The command that puts the network's source back, where it is not what it was."""
     kept = run.folder.model_source_path
     if not is_custom(model) or not kept.is_file():

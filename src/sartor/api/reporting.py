@@ -28,8 +28,8 @@ from .explaining import explain_images
 from .judging import predictions_of
 from .mapping import Embedding, embed
 from .notes import warn
+from .opened import OpenedRun, load_checkpoint, open_run
 from .repeating import commands_to_repeat
-from .run import Run, as_run, load_checkpoint
 
 SPLITS = ("test", "val")
 """What a report may judge: a network knows its training images too well."""
@@ -71,7 +71,7 @@ class Report:
 
 
 def report(
-    run: str | Path | Run,
+    run: str | Path | OpenedRun,
     split: str | None = None,
     *,
     out: str | Path | None = None,
@@ -94,7 +94,7 @@ def report(
     Raises:
         UsageError: an unknown split, or one without images. RunError: a broken run.
     """
-    opened = as_run(run, data, model)
+    opened = open_run(run, data, model)
     page = opened.folder.report_path if out is None else _checked_page(Path(out))
     parts = opened.split()
     chosen = _chosen_split(parts, split)
@@ -103,7 +103,7 @@ def report(
     return _write(opened, parts, predictions, page, checkpoint, *insights)
 
 
-def report_of_training(run: Run) -> Report | None:
+def report_of_training(run: OpenedRun) -> Report | None:
     """The report that `fit` makes: it judges the validation split and leaves the test images alone.
 
     A run is worth more than its report: where that cannot be made, a warning says why.
@@ -119,7 +119,7 @@ def report_of_training(run: Run) -> Report | None:
 
 
 def _insights(
-    run: Run, predictions: Predictions, checkpoint: str, method: str
+    run: OpenedRun, predictions: Predictions, checkpoint: str, method: str
 ) -> tuple[Embedding | None, tuple[Explained, ...]]:
     """A map of the split and reasons for the worst mistakes, where the network allows it."""
     try:
@@ -139,7 +139,7 @@ def _insights(
     return embedding, explained
 
 
-def _explained(run: Run, predictions: Predictions, checkpoint: str) -> tuple[Explained, ...]:
+def _explained(run: OpenedRun, predictions: Predictions, checkpoint: str) -> tuple[Explained, ...]:
     worst = Answers.of(predictions).mistakes()[:_EXPLAINED]
     if not len(worst):
         return ()
@@ -176,7 +176,7 @@ def _reason(error: Exception) -> str:
 
 
 def _write(
-    run: Run,
+    run: OpenedRun,
     parts: Split,
     predictions: Predictions | None,
     page: Path,
@@ -215,7 +215,7 @@ def _write(
     return Report(document=document, path=page)
 
 
-def _facts(run: Run, judged: Checkpoint, checkpoint: str) -> dict[str, Any]:
+def _facts(run: OpenedRun, judged: Checkpoint, checkpoint: str) -> dict[str, Any]:
     newest = load_checkpoint(run.folder, "last")
     return {
         "path": str(run.path),
@@ -229,7 +229,7 @@ def _facts(run: Run, judged: Checkpoint, checkpoint: str) -> dict[str, Any]:
 
 
 def _validation(
-    run: Run, parts: Split, predictions: Predictions | None, checkpoint: str
+    run: OpenedRun, parts: Split, predictions: Predictions | None, checkpoint: str
 ) -> Predictions | None:
     """Predictions of the validation split by the weights that are judged."""
     if predictions is None or not len(parts.val):
@@ -250,9 +250,9 @@ def _validation(
     return predictions_of(run, "val", checkpoint=checkpoint)
 
 
-def _summary(run: Run, kept: Checkpoint) -> Summary:
+def _summary(run: OpenedRun, kept: Checkpoint) -> Summary:
     shape = Preprocess.from_settings(run.recipe.preprocess).input_shape
-    network = run._bare_network(len(kept.classes))
+    network = run.untrained_network(len(kept.classes))
     return summarize(network, shape, count_multiply_adds=False)
 
 

@@ -17,9 +17,9 @@ from ..evaluation.spread import Spread, spread_of
 from ..recipe import Recipe
 from ..runs.folder import RunFolder
 from ..runs.store import summarize_run
-from .fitting import compose_recipe, fit
+from .fitting import compose_recipe
 from .notes import Sink
-from .run import Run
+from .run import Run, fit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

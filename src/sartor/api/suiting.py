@@ -11,6 +11,8 @@ from .notes import Sink, tell
 
 _LARGEST_SMALL = 40
 """Height and width in pixels up to which gray images are small."""
+_LARGEST_TINY = 12
+"""The same for images of a few pixels, such as those of digits."""
 _TOGETHER = {
     "model": {"model_kwargs"},
     "opt": {"lr", "momentum", "nesterov", "betas", "weight_decay"},
@@ -22,20 +24,27 @@ _TOGETHER = {
 def suited(
     recipe: Recipe, dataset: Dataset, said: Mapping[str, Any], on_event: Sink | None
 ) -> Recipe:
-    """The recipe, for colour or larger pictures with the settings of the recipe `pictures`.
+    """The recipe with the settings of the shipped one that suits the images, where there is one.
 
-    What was `said` stays. Small gray images, as those of digits and mnist, change nothing.
+    Colour or larger images take `pictures`; gray ones of a few pixels, as in the set digits, take
+    `digits`, unless a network is named, for its settings belong to its network. Others stay plain.
+    What was `said` stays.
     """
     channels = recipe.preprocess.channels or dataset.shape[0]
-    if channels == 1 and max(recipe.preprocess.image_size or dataset.shape[1:]) <= _LARGEST_SMALL:
+    longest = max(recipe.preprocess.image_size or dataset.shape[1:])
+    if channels > 1 or longest > _LARGEST_SMALL:
+        kind = "colour" if channels == 3 else f"more than {_LARGEST_SMALL} pixels wide or high"
+        name = "pictures"
+    elif longest <= _LARGEST_TINY and not {"model", "model_kwargs"} & set(said):
+        kind, name = f"gray and at most {_LARGEST_TINY} pixels wide and high", "digits"
+    else:
         return recipe
-    spoken = set(said).union(*(_TOGETHER.get(name, ()) for name in said))
+    named = set(said).union(*(_TOGETHER.get(one, ()) for one in said))
     plain = Recipe().settings()
     changes = {
-        name: value
-        for name, value in load_recipe("pictures").settings().items()
-        if value != plain[name] and name not in spoken
+        setting: value
+        for setting, value in load_recipe(name).settings().items()
+        if value != plain[setting] and setting not in named
     }
-    kind = "colour" if channels == 3 else f"more than {_LARGEST_SMALL} pixels wide or high"
-    tell(on_event, f"recipe pictures, for the images are {kind}; --recipe plain is without it")
+    tell(on_event, f"recipe {name}: the images are {kind}; --recipe plain opts out")
     return recipe.with_settings(changes)

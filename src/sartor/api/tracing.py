@@ -37,7 +37,7 @@ from ..training.state import Checkpoint
 from .fitting import _assemble, compose_recipe
 from .looking import dataset_for
 from .notes import warn
-from .run import Run, as_run, load_checkpoint, with_weights
+from .opened import OpenedRun, load_checkpoint, open_run, with_weights
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,7 +98,7 @@ class _Subject:
 
 
 def trace(
-    target: str | Path | Run | nn.Module | None = None,
+    target: str | Path | OpenedRun | nn.Module | None = None,
     images: Tensor | None = None,
     labels: Tensor | None = None,
     *,
@@ -153,7 +153,7 @@ def trace(
     run = _run_or_none(target)
     if run is not None:
         _refuse_for_runs(data, recipe)
-        opened = as_run(run, data if isinstance(data, Dataset) else None, model)
+        opened = open_run(run, data if isinstance(data, Dataset) else None, model)
         subject = _trained(opened, checkpoint, untrained, settings)
     else:
         subject = _fresh(target, data, recipe, settings)
@@ -200,13 +200,15 @@ def _evidence(subject: _Subject, trace: inspection.Trace) -> npt.NDArray[np.floa
 # ------------------------------------------------------------------------------------ networks
 
 
-def _run_or_none(target: str | Path | Run | nn.Module | None) -> str | Path | Run | None:
+def _run_or_none(
+    target: str | Path | OpenedRun | nn.Module | None,
+) -> str | Path | OpenedRun | None:
     """The target, if it is a run; None for a network.
 
     Raises:
         UsageError: it is neither.
     """
-    if isinstance(target, Run):
+    if isinstance(target, OpenedRun):
         return target
     if target is None or isinstance(target, nn.Module):
         return None
@@ -228,13 +230,15 @@ def _refuse_for_runs(data: object, recipe: object) -> None:
         raise UsageError(f"A run brings its own {what}.", f"Leave {what} out, or name a model.")
 
 
-def _trained(run: Run, checkpoint: str, untrained: bool, settings: dict[str, Any]) -> _Subject:
+def _trained(
+    run: OpenedRun, checkpoint: str, untrained: bool, settings: dict[str, Any]
+) -> _Subject:
     kept = load_checkpoint(run.folder, checkpoint)
     dataset, recipe = run.dataset(), run.recipe
-    network = run._bare_network(len(kept.classes))
+    network = run.untrained_network(len(kept.classes))
     if not untrained:
         with_weights(network, kept, run.path)
-    elif run._network is not None:
+    elif run.given_network is not None:
         raise UsageError(
             f"The first weights of {run.path} are not kept, for it trained a Python object.",
             "Trace the object itself: sartor.trace(network, data=...).",
@@ -264,13 +268,13 @@ def _trained(run: Run, checkpoint: str, untrained: bool, settings: dict[str, Any
 
 
 def _fresh(
-    target: str | Path | nn.Module | Run | None,
+    target: str | Path | nn.Module | OpenedRun | None,
     data: str | Path | Dataset | None,
     recipe: str | Path | Recipe | None,
     settings: dict[str, Any],
 ) -> _Subject:
     model = copied(target) if isinstance(target, nn.Module) else target
-    assert not isinstance(model, Run)
+    assert not isinstance(model, OpenedRun)
     wanted = compose_recipe(recipe, str(model) if isinstance(model, Path) else model, settings)
     dataset, wanted = dataset_for(data, wanted, None)
     job, resolved, material = _assemble(
@@ -312,7 +316,7 @@ def _learning_rate(job: Job, step: int, given: dict[str, Any]) -> tuple[float, t
 
 
 def _optimizer_state(
-    run: Run, kept: Checkpoint, job: Job
+    run: OpenedRun, kept: Checkpoint, job: Job
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """What the optimizer remembered at this checkpoint, where that is kept."""
     state, own = kept.optimizer, job.optimizer.tensors

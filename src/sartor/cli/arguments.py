@@ -20,6 +20,27 @@ MapName = Literal["pca", "tsne", "umap"]
 MethodName = Literal["occlusion", "integrated-gradients", "grad-cam"]
 
 
+GROUPS = {"data": "data", "preprocess": "data", "model": "model", "training": "training"}
+"""Heading of the flags that each nested part brings, as `--help GROUP` names it."""
+FIRST_SCREEN = {
+    "fit": (
+        *("recipe", "out", "seeds", "json"),
+        *("val_fraction", "exclude", "image_size", "model", "model_kwargs"),
+        *("epochs", "batch_size", "opt", "lr", "sched", "augment", "loss"),
+        *("patience", "seed", "device"),
+    ),
+    "check": (
+        *("only", "skip", "fast", "html", "quarantine", "strict", "seed", "quiet", "json"),
+        *("format", "label_column", "group_column", "val_fraction", "exclude", "image_size"),
+    ),
+    "trace": (
+        *("image", "batch", "split", "picture", "label", "checkpoint", "untrained"),
+        *("data", "model_kwargs", "out", "json"),
+    ),
+}
+"""What most people set: the flags that `--help` shows; `--help-all` shows the others too."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SourceFlags(SourceSettings):
     """Data"""
@@ -43,32 +64,29 @@ class Fit:
     """Train a classifier. The result is a run: a folder with all that came of it."""
 
     target: Positional[str | None] = None
-    """A named set (digits, mnist, fashion-mnist, kmnist, emnist, cifar10, cifar100), or a path: a
-    folder of pictures, a list of them, .parquet, .npz, IDX files, .zip or .tar; by default that of
-    the recipe."""
+    """A named set ({sets}) or the path of your own: folder of pictures, list (CSV, JSONL, ...),
+    .parquet, .npz, IDX, .zip or .tar. Default: the set of the recipe."""
     recipe: str | None = None
-    """Start from a shipped recipe (mnist-fast, mnist-best, fashion-fast, fashion-best, fashion-cnn,
-    fashion-mlp, mnist-logistic, mnist-mlp, pictures, plain) or a .toml file; other flags replace
-    its values. By default pictures (a residual network and more epochs) for colour or larger
-    images, else plain, whose values stand here."""
+    """A shipped recipe or a .toml file to start from; other flags replace its values. Shipped:
+    {recipes}. Without this flag the data decide: pictures for colour or larger images, digits
+    for images of at most 12 pixels, else plain, whose values are shown here as defaults."""
     out: Path | None = None
     """The run's folder; by default the next free runs/NAME."""
     seeds: int | None = None
-    """Train with so many seeds, counted up from --seed: a run for each, their mean and spread."""
+    """Train with N consecutive seeds from --seed: one run per seed, mean and standard deviation."""
     overfit_batch: bool = False
-    """Check the network: train on one batch, not augmented, until it is learnt by heart. Makes no
-    run."""
+    """Check the network by training on a single batch until it is memorised; makes no run."""
     lr_find: bool = False
-    """Range test: train a copy for at most 100 steps at rising learning rates, suggest one. Makes
-    no run; --out names a picture of the curve (.png, .svg or .pdf)."""
+    """Learning-rate finder: train a copy for at most 100 steps at rising learning rates and suggest
+    one; makes no run. --out names a picture of the curve (.png, .svg or .pdf)."""
     no_check: bool = False
-    """Do not look for faults of the data first; `sartor check` looks closer."""
+    """Skip the fast checks of the data before training; `sartor check` runs them all."""
     no_report: bool = False
-    """Make no report at the end. It judges the validation split; test images are not touched."""
+    """Skip the report at the end; it judges the validation split and never touches test images."""
     quiet: bool = False
-    """No progress."""
+    """Show no progress."""
     json: bool = False
-    """The result as one line of JSON."""
+    """Print the result as one line of JSON."""
     data: OmitArgPrefixes[DataFlags] = field(default_factory=DataFlags)
     preprocess: OmitArgPrefixes[PreprocessSettings] = field(default_factory=PreprocessSettings)
     model: OmitArgPrefixes[ModelSettings] = field(default_factory=ModelSettings)
@@ -79,70 +97,70 @@ class Fit:
 
 @dataclass(frozen=True, kw_only=True)
 class Resume:
-    """Go on where a run stopped, as if nothing had happened, or train it longer."""
+    """Continue an interrupted run as if nothing had happened, or train a finished one longer."""
 
     run: Positional[str]
     """A run's folder, its name in runs/, or latest."""
     epochs: int | None = None
-    """Train until the run has so many epochs in all."""
+    """Total number of epochs to train to."""
     quiet: bool = False
-    """No progress."""
+    """Show no progress."""
     json: bool = False
-    """The result as one line of JSON."""
+    """Print the result as one line of JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Look at a set: counts, shape, classes, mean and spread; samples as a picture."""
+    """Look at a set: counts, shape, classes, mean and standard deviation; samples as a picture."""
 
     target: Positional[str] = "digits"
-    """A named set (digits, mnist, fashion-mnist, kmnist, emnist, cifar10, cifar100), or a path: a
-    folder of pictures, a list of them, .parquet, .npz, IDX files, .zip or .tar."""
+    """A named set ({sets}) or the path of your own: folder of pictures, list (CSV, JSONL, ...),
+    .parquet, .npz, IDX, .zip or .tar."""
     samples: int | None = None
-    """Draw so many samples, 8 a row, into a picture."""
+    """Draw N samples, 8 per row, into a picture."""
     image: int | None = None
-    """Draw the image of this number, counted from 0, into a picture."""
+    """Draw image number N, counted from 0, into a picture."""
     pixels: bool = False
     """Write the value of every pixel on that image."""
     augment: tuple[str, ...] = ()
     """Draw that image and then, epoch by epoch, what training with this augmentation makes of it,
     such as flip crop=4; see sartor fit --help."""
     out: Path | None = None
-    """Where the picture goes (.png, .svg or .pdf); by default the current folder."""
+    """File of the picture (.png, .svg or .pdf); by default in the current folder."""
     seed: int = 0
     """Decides which samples are drawn."""
     json: bool = False
-    """As one line of JSON."""
+    """Print one line of JSON."""
     data: OmitArgPrefixes[SourceFlags] = field(default_factory=SourceFlags)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """Find the faults of a set. Reads alone: nothing is deleted, moved or replaced."""
+    """Find the faults of a set. Read-only: nothing is deleted, moved or replaced."""
 
     target: Positional[str] = "digits"
-    """A named set (digits, mnist, fashion-mnist, kmnist, emnist, cifar10, cifar100) or a folder."""
+    """A named set ({sets}), or the path of your own."""
     only: tuple[str, ...] = ()
-    """Run these checks alone: files, formats, geometry, classes, groups, duplicates (these are the
+    """Run only these checks: files, formats, geometry, classes, groups, duplicates (these are the
     fast ones, which fit runs too), near-duplicates, appearance, shortcuts, labels."""
     skip: tuple[str, ...] = ()
     """Run all but these checks."""
     fast: bool = False
-    """Run the fast checks alone."""
+    """Run only the fast checks."""
     html: Path | None = None
-    """Write the report with pictures into this file."""
+    """Write a report with pictures to this file (.html)."""
     quarantine: Path | None = None
-    """Write the list of pictures to leave out into this file, for fit --exclude."""
+    """Write the list of pictures to leave out to this file, for fit --exclude."""
     quarantine_labels: bool = False
-    """List pictures whose label is probably wrong there too."""
+    """Also list pictures whose label is probably wrong in that file."""
     strict: bool = False
-    """Exit code 1 for warnings too; without it, for errors alone."""
+    """Exit with code 1 for warnings too, not only for errors."""
     seed: int = 0
-    """Decides the split, as that of fit does, and everything random."""
+    """Random seed; decides the split, as in fit."""
     quiet: bool = False
-    """No progress."""
+    """Show no progress."""
     json: bool = False
-    """As one line of JSON."""
+    """Print one line of JSON."""
     data: OmitArgPrefixes[DataFlags] = field(default_factory=DataFlags)
     preprocess: OmitArgPrefixes[PreprocessSettings] = field(default_factory=PreprocessSettings)
 
@@ -152,9 +170,9 @@ class Runs:
     """List the runs, the newest first."""
 
     folder: Positional[Path] = Path("runs")
-    """Where they are."""
+    """The folder that holds the runs."""
     json: bool = False
-    """As one line of JSON."""
+    """Print one line of JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +184,7 @@ class Show:
     plot: Path | None = None
     """Draw loss and accuracy over epochs into this file (.png, .svg or .pdf)."""
     json: bool = False
-    """As one line of JSON."""
+    """Print one line of JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,12 +200,12 @@ class Evaluate:
     mistakes: Path | None = None
     """Draw the worst mistakes, true and predicted class, into this file (.png, .svg or .pdf)."""
     json: bool = False
-    """As one line of JSON."""
+    """Print one line of JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """Compare runs on the same images: is one better, by how much, and how sure is it?"""
+    """Compare runs on the same images: is one better, by how much, and how certain is that?"""
 
     runs: Positional[Annotated[tuple[str, ...], arg(metavar="RUN...")]]
     """Two runs or more, the one to compare with first."""
@@ -196,7 +214,7 @@ class Compare:
     flips: Annotated[Path | None, arg(metavar="FILE")] = None
     """Draw the images that flip each way into this file (.png, .svg or .pdf)."""
     json: bool = False
-    """As one line of JSON."""
+    """Print one line of JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,8 +224,8 @@ class Report:
     run: Positional[str]
     """A run's folder, its name in runs/, or latest."""
     split: JudgedSplitName | None = None
-    """Which images are judged: test or val; by default the test images where there are some. That
-    is final: choose nothing by what it says."""
+    """Which images are judged: test or val; by default the test images where there are any. That
+    look is final: choose nothing by it."""
     checkpoint: CheckpointName = "best"
     """Weights of the best epoch (by the validation split; without one, the last) or the last."""
     out: Path | None = None
@@ -215,7 +233,7 @@ class Report:
     map: MapName = "pca"
     """How the images are laid out by what the network sees; umap needs the extra maps."""
     json: bool = False
-    """What report.json holds, as one line."""
+    """Print the content of report.json on one line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,17 +245,17 @@ class Predict:
     pictures: Positional[tuple[str, ...]]
     """Picture files, folders, or patterns such as 'in/*.png'."""
     topk: int | None = None
-    """Show so many of the most probable classes."""
+    """Show the N most probable classes."""
     invert: bool = False
     """The pictures are dark on light, and training had light on dark."""
     explain: Path | None = None
-    """Draw which pixels speak for each answer into this file (.png, .svg or .pdf)."""
+    """Draw which pixels support each prediction into this file (.png, .svg or .pdf)."""
     method: MethodName = "occlusion"
-    """How to find them; grad-cam needs a network with convolutions."""
+    """Attribution method; grad-cam needs a network with convolutions."""
     checkpoint: CheckpointName = "best"
     """Weights of the best epoch or the last."""
     json: bool = False
-    """As one line of JSON."""
+    """Print one line of JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,32 +263,32 @@ class Summary:
     """A network's layers: shapes, parameters, multiply-adds, memory."""
 
     model: Positional[str]
-    """linear, mlp, lenet, path/file.py:Name, or a run."""
+    """A registered model ({models}), path/file.py:Name, or a run."""
     data: str = "digits"
     """A set whose images decide the shapes; a run brings its own."""
     model_kwargs: Mapping[str, Setting] = field(default_factory=dict)
     """The model's own settings, such as hidden=512,512 dropout=0.2."""
     json: bool = False
-    """As one line of JSON."""
+    """Print one line of JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
     """See one image or one batch go through a network, forward and back."""
 
-    target: Positional[str | None] = None
-    """A run (folder, name in runs/, or latest), or an untrained model: linear, mlp, lenet,
+    target: Positional[Annotated[str | None, arg(metavar="RUN|MODEL")]] = None
+    """A run (folder, name in runs/, or latest), or an untrained model: {models}, or
     path/file.py:Name."""
     image: int | None = None
     """Number of an image, counted from 0, in the dataset or in --split; by default 0."""
     batch: int | None = None
-    """So many images instead of one: the first in the order of training, or of --split."""
+    """Trace N images instead of one: the first in the order of training, or of --split."""
     split: SplitName | None = None
     """Count within this part: test, val or train."""
     picture: Path | None = None
     """A picture file instead of an image of the dataset."""
     label: str | None = None
-    """The picture's class, by name or number; without it there is no way back."""
+    """The picture's class, by name or number; without it there is no backward pass."""
     invert: bool = False
     """The picture is dark on light, and training had light on dark."""
     checkpoint: CheckpointName = "best"
@@ -278,7 +296,7 @@ class Trace:
     untrained: bool = False
     """A run's network with its first weights."""
     training_mode: bool = False
-    """With dropout and batch statistics, as in training."""
+    """Use dropout and batch statistics, as in training."""
     data: str | None = None
     """For a model: a named set or a folder, by default digits; a run brings its own."""
     recipe: str | None = None
@@ -294,6 +312,6 @@ class Trace:
     seed: int | None = None
     """For the first weights and the order of training."""
     out: Path | None = None
-    """Write a page (.html) with pictures that can be stepped through, forward and back."""
+    """Write a page (.html) that steps through the network, forward and back."""
     json: bool = False
     """As one line of JSON: everything but pictures and tensors."""

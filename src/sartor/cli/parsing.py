@@ -6,7 +6,7 @@ import os
 import re
 from collections import abc
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from typing import Any, get_origin
 
 import tyro
@@ -17,6 +17,7 @@ from ..errors import UsageError
 from ..models.settings import parse_model_kwargs
 from ..recipe import Recipe, load_recipe, setting_places
 from . import arguments as verbs
+from .helping import asks_for_help, help_text
 
 _REGISTRY = ConstructorRegistry()
 
@@ -46,6 +47,9 @@ def parse(verb: str, class_name: str, words: list[str]) -> Any:
         # tyro has no other switch for it.
         tyro._experimental_options["ansi_codes"] = False
     default: Any = _fit_defaults(words) if kind is verbs.Fit else tyro.MISSING_NONPROP
+    if asks_for_help(words):
+        print(help_text(verb, kind, _shown_defaults(kind, default), words))
+        raise SystemExit(0)
     return tyro.cli(
         kind,
         prog=f"sartor {verb}",
@@ -54,6 +58,18 @@ def parse(verb: str, class_name: str, words: list[str]) -> Any:
         registry=_REGISTRY,
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
     )
+
+
+def _shown_defaults(kind: type, default: Any) -> object:
+    """The defaults as an object; what has none, such as a run to name, is None."""
+    if default is not tyro.MISSING_NONPROP:
+        return default
+    required = {
+        field.name: None
+        for field in fields(kind)
+        if field.default is MISSING and field.default_factory is MISSING
+    }
+    return kind(**required)
 
 
 def _explain_augmentation_flags(words: list[str]) -> None:

@@ -27,20 +27,20 @@ class SourceSettings:
     """Where the images come from, and how to read them."""
 
     source: str = "digits"
-    """A named set (digits, mnist, fashion-mnist, kmnist, emnist, cifar10, cifar100), or a path: a
-    folder of pictures, a list of them, .parquet, .npz, IDX files, .zip or .tar."""
+    """A named set ({sets}), or a path: a folder of pictures, a list of them, .parquet, .npz, IDX
+    files, .zip or .tar."""
     format: Annotated[str, OneOf("format", FORMATS)] = "auto"
     """How the source is read: folder (ROOT/CLASS/*), split-folders (ROOT/train/CLASS/*, and val,
-    test), manifest (a list: CSV, TSV, JSONL, or lines of path and label), parquet, npz, idx; auto
-    looks. What lies in an archive is read likewise."""
+    test), manifest (a list: CSV, TSV, JSONL, or lines of path and label), parquet, npz or idx; auto
+    detects it. Archives are read the same way."""
     image_column: str | None = None
     """Column of the pictures (their paths, or in parquet their bytes), by name, or by number from 1
     where a list has no header; in .npz a key. Default: by looking."""
     label_column: str | None = None
     """Column of the labels, or key in .npz; default: by looking."""
     group_column: str | None = None
-    """Column that says what belongs together (patient, session, author), or key in .npz; default:
-    "group", if there is one."""
+    """Column of the group (patient, session, author), or key in .npz; default: "group", if there is
+    one. A group stays on one side of the split."""
     split_column: str | None = None
     """Column that says train, val or test; default: "split", if there is one that says so."""
     image_root: str | None = None
@@ -52,21 +52,20 @@ class DataSettings(SourceSettings):
     """Where the images come from and how they are divided."""
 
     exclude: str | None = None
-    """A list of pictures not to use, as `sartor check --quarantine` writes it: the name of a file,
-    or the number of an image where there are no files, a line. The run keeps a copy."""
+    """List of pictures to leave out, as `sartor check --quarantine` writes it: one file name per
+    line, or the number of an image where there are no files. The run keeps a copy."""
     fingerprint: str = ""
     """SHA-256 of the dataset; filled in when a run is made, checked when it is resumed."""
     val_fraction: Annotated[float, Range(0, 0.9)] = 0.1
-    """Share of the training images held out for validation where the source brings no such part,
-    stratified, whole groups; 0 trains on all of them."""
+    """Share of images held out for validation, stratified and by whole groups, where the source has
+    no validation part; 0 trains on all of them."""
     test_fraction: Annotated[float, Range(0, 0.9)] = 0.2
-    """Share held out for testing where the source brings no test part of its own."""
+    """Share held out for testing where the source has no test part."""
     duplicates: Annotated[str, OneOf("way with duplicates", DUPLICATES)] = "auto"
     """Equal images: kept together on one side of the split, or ignored; auto: together where they
     come from picture files, ignored in named sets and arrays."""
     limit_per_class: Annotated[int | None, Range(1, 1_000_000_000)] = None
-    """Train on at most so many images of each class, for quick trials; validation and test stay
-    whole."""
+    """Train on at most N images per class, for quick trials; validation and test stay whole."""
     split_hash: str = ""
     """SHA-256 of the split; filled in when a run is made, checked when it is resumed."""
 

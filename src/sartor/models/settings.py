@@ -21,7 +21,7 @@ class ModelSettings:
     """The network of a recipe."""
 
     model: str = "lenet"
-    """Registered name, or path/file.py:ClassOrFunction."""
+    """Network: {models}, or path/file.py:ClassOrFunction."""
     model_kwargs: Mapping[str, Setting] = field(default_factory=dict)
     """The model's own settings, such as hidden=512,512 dropout=0.2."""
 

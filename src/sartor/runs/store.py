@@ -39,6 +39,7 @@ def find_run(name_or_path: str | Path, runs: Path = RUNS) -> RunFolder:
     for path in (Path(name_or_path), runs / name_or_path):
         if path.is_dir():
             return RunFolder(path)
+    _refuse_path(str(name_or_path))
     folders = run_folders(runs)
     if str(name_or_path) == "latest" and folders:
         return folders[0]
@@ -49,6 +50,22 @@ def find_run(name_or_path: str | Path, runs: Path = RUNS) -> RunFolder:
         )
     sentence = unknown("run", str(name_or_path), names)
     raise RunError(sentence[0].upper() + sentence[1:], "`sartor runs` lists all.")
+
+
+def _refuse_path(given: str) -> None:
+    """Say of what can only be a path what is there, instead of offering names of runs.
+
+    Raises:
+        RunError: `given` has a separator or a leading tilde, or is a file.
+    """
+    path = Path(given)
+    if path.is_file():
+        raise RunError(f"{given} is a file, not the folder of a run.", "Name a run's folder.")
+    if path.name != given or given in (".", "..") or given.startswith("~"):
+        raise RunError(
+            f"There is nothing at {given}.",
+            "Check the path; `sartor runs` lists the runs in runs/.",
+        )
 
 
 def run_folders(runs: Path = RUNS) -> list[RunFolder]:

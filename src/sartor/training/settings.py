@@ -24,24 +24,25 @@ class TrainingSettings:
     """How the weights are found."""
 
     epochs: Annotated[int | Literal["auto"], Range(1, 1_000_000)] = 10
-    """Passes over the training images; auto: as many as see 60,000 images, from 10 to 100."""
+    """Passes over the training images; auto: enough to see 60,000 images, between 10 and 100."""
     batch_size: Annotated[int | Literal["all"], Range(1, 10_000_000)] = 64
-    """Images a batch; 1 is descent on single samples, all on the whole set."""
+    """Images per batch; 1 is stochastic gradient descent on single images, all is full-batch."""
     shuffle: bool = True
-    """A new order each epoch, from the seed; without it, the order of the files."""
+    """Shuffle the training images each epoch. Off: Train in the order of the files instead of a new
+    order each epoch."""
     sampler: Annotated[str, OneOf("sampler", SAMPLERS)] = "every"
-    """What an epoch has: every training image once, or balanced: as many images, but each class
-    equally often, which repeats those of small classes and leaves out some of large ones."""
+    """every: each training image once per epoch; balanced: as many images, but every class equally
+    often, which repeats images of small classes and leaves out some of large ones."""
     drop_last: bool = False
-    """Leave out an incomplete last step of an epoch."""
+    """Drop the incomplete last batch of each epoch."""
     augment: tuple[str, ...] = ()
-    """Random changes of the training images, in this order, such as flip crop=4 erase=0.25. Words:
+    """Random augmentation of training images, in this order, such as flip crop=4 erase=0.25. Words:
     flip vflip crop shift rotate affine perspective resized-crop cutout erase blur sharpness
     grayscale mixup cutmix and, by kornia, color-jitter randaugment trivialaugment."""
     opt: Annotated[str, OneOf("optimizer", OPTIMIZERS)] = "adamw"
-    """sgd, adam, adamw or rmsprop."""
+    """Optimizer: sgd, adam, adamw or rmsprop."""
     lr: Annotated[float, Range(0, 1_000, open_low=True)] = 0.002
-    """Learning rate; with a schedule, its highest value."""
+    """Learning rate; with a schedule, its peak."""
     momentum: Annotated[float, Range(0, 0.9999)] = 0.0
     """Momentum of sgd and rmsprop."""
     nesterov: bool = False
@@ -51,63 +52,66 @@ class TrainingSettings:
     weight_decay: Annotated[float, Range(0, 1_000)] = 0.0
     """L2 penalty; for adamw, decoupled."""
     sched: Annotated[str, OneOf("schedule", SCHEDULES)] = "cosine"
-    """Learning rate over time: constant, cosine, onecycle or step."""
+    """Schedule: constant, cosine, onecycle or step."""
     warmup_epochs: Annotated[float, Range(0, 1_000_000)] = 0.0
-    """Epochs in which the learning rate rises to its value; fractions are fine."""
+    """Epochs of linear warm-up of the learning rate; may be a fraction."""
     min_lr: Annotated[float, Range(0, 1_000)] = 0.0
-    """Where cosine ends."""
+    """Learning rate at the end of the cosine schedule."""
     decay_epochs: Annotated[float, Range(0, 1_000_000, open_low=True)] = 30.0
-    """For step: epochs between two decays."""
+    """Step schedule: epochs between two decays."""
     decay_rate: Annotated[float, Range(0, 1, open_low=True)] = 0.1
-    """For step: factor of each decay."""
+    """Step schedule: factor of each decay."""
     loss: Annotated[str, OneOf("loss", LOSSES)] = "cross-entropy"
-    """cross-entropy, mse (on one-hot targets) or bce (with logits, one class against the rest)."""
+    """Loss: cross-entropy, mse or bce; mse on one-hot targets, bce with logits, one class against
+    the rest."""
     smoothing: Annotated[float, Range(0, 0.99)] = 0.0
-    """Label smoothing, for cross-entropy."""
+    """Label smoothing; requires cross-entropy."""
     class_weights: Annotated[
         Literal["none", "balanced", "effective"] | tuple[float, ...],
         Range(0, 1_000_000, open_low=True),
     ] = "none"
-    """none, balanced (inverse to a class's size), effective (inverse to its effective number of
-    samples, which is milder) or one number a class."""
+    """Class weights in the loss: none, balanced (inverse to the size of the class), effective
+    (inverse to its effective number of samples, which is milder), or one number per class."""
     effective_beta: Annotated[float, Range(0, 0.999999)] = 0.999
-    """For class weights effective: from 0, no weights, towards 1, balanced. A class counts as
-    1 / (1 - beta) images at most."""
+    """For class weights effective: from 0, no weights, towards 1, balanced. A class counts as 1 /
+    (1 - beta) images at most."""
     clip_grad: Annotated[float | None, Range(0, 1_000_000, open_low=True)] = None
-    """Largest norm of the gradient; longer ones are scaled down."""
+    """Clip the norm of the gradient to this value."""
     grad_accum_steps: Annotated[int, Range(1, 100_000)] = 1
-    """Batches whose gradients make one step; but for batch statistics and dropout the same step as
-    one batch that many times larger."""
+    """Batches per optimizer step; apart from batch statistics and dropout the same step as with one
+    batch that many times larger."""
     tta: Annotated[str, OneOf("test-time augmentation", VIEWS)] = "none"
-    """What is averaged over in every judgement and prediction: none, the picture alone; flip, also
-    mirrored; shift, also moved by a pixel along the diagonals; flip-shift, also mirrored, and one
-    of each moved. Each view takes its time again."""
+    """Test-time augmentation: none; flip, averaged with the mirrored image; shift, averaged with
+    copies moved by a pixel along the diagonals; flip-shift, mirrored, and one of each moved. Every
+    view costs another forward pass."""
     patience: Annotated[int | None, Range(1, 1_000_000)] = None
-    """Stop after so many epochs without a better validation figure."""
+    """Early stopping after N epochs without improvement; needs a validation split."""
     monitor: Annotated[str, OneOf("figure to monitor", MONITORS)] = "val_accuracy"
-    """Decides which epoch is the best: val_accuracy, val_balanced_accuracy, val_macro_f1 or
+    """Metric that decides the best epoch: val_accuracy, val_balanced_accuracy, val_macro_f1 or
     val_loss."""
     seed: Annotated[int, Range(0, 2**32 - 1)] = 0
-    """Decides the split, the first weights, the order of images and everything random."""
+    """Random seed; decides the split, the initial weights, the order of images and everything
+    random."""
     device: Annotated[str, OneOf("device", DEVICES)] = "auto"
-    """auto (cuda, else mps, else cpu), cpu, cuda or mps."""
+    """Device: auto, cpu, cuda or mps; auto takes cuda, else mps, else cpu."""
     amp_dtype: Annotated[str, OneOf("precision", PRECISIONS)] = "float32"
-    """Arithmetic of the forward pass: float32, bfloat16, float16 (on cuda, gradients scaled), or
+    """Precision of the forward pass: float32, bfloat16, float16 (on cuda, gradients scaled), or
     auto (bfloat16 where it is faster: as measured, or if nothing is measured, where the device has
     instructions for it)."""
     memory_format: Annotated[str, OneOf("memory format", MEMORY_FORMATS)] = "auto"
-    """Layout of images: contiguous, channels-last, or auto (channels-last for convolutions)."""
+    """Memory layout of images: contiguous, channels-last, or auto (channels-last for
+    convolutions)."""
     threads: Annotated[int | None, Range(1, 1_024)] = None
-    """Processor threads; default: all cores. Kept in the run: the order of sums depends on it."""
+    """CPU threads; by default all cores. Recorded in the run: the order of sums depends on it."""
     engine: Annotated[str, OneOf("engine", ENGINES)] = "auto"
-    """auto: where training takes long enough to repay it, measure which memory format, number of
-    threads, kernels and, with --amp-dtype auto, precision are fastest here; what is set is kept.
-    plain: measure nothing. direct: a chain of linear and convolutional layers without autograd.
-    onednn: large linear layers by oneDNN. compiled: by torch.compile, whose dropout draws other
-    numbers. graph: the step as one CUDA graph. Direct and onednn are for the processor."""
+    """How steps are computed: auto measures, where training is long enough to repay it, which
+    memory format, number of threads, kernels and, with --amp-dtype auto, precision are fastest on
+    this machine. plain: measure nothing. direct: a chain of linear and convolutional layers without
+    autograd. onednn: large linear layers by oneDNN. compiled: by torch.compile, whose dropout draws
+    other numbers. graph: the step as one CUDA graph. Direct and onednn are for the processor."""
     workers: Annotated[int | Literal["auto"], Range(0, 1_024)] = "auto"
-    """Threads that prepare batches ahead of the step that needs them; auto: one where a core would
-    be idle or a disk is waited for. They change no bit."""
+    """Threads that prepare batches ahead; auto: one where a core would be idle or wait for the
+    disk. The results do not depend on it."""
 
     @property
     def last_epoch(self) -> int:

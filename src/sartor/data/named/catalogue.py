@@ -26,6 +26,7 @@ from ...errors import CorruptDataError, FileError, UnavailableError, UsageError,
 from ...files import atomic_write, explain_os_errors, make_folder, sha256_of, write_text
 from ..dataset import Dataset, Int64Array, UInt8Array
 from ..readers.idx import GZIP_MAGIC, inflate, join_parts, pair, read_idx
+from .names import NAMED_SETS
 from .places import (
     Content,
     DebianPackage,
@@ -447,5 +448,5 @@ SETS = {
 }
 """The sets that are fetched, by name."""
 
-NAMES = ("digits", *SETS)
+NAMES = NAMED_SETS
 """Every name that `load_named` knows."""

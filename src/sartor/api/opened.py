@@ -1,0 +1,244 @@
+"""A run's folder read back: recipe, dataset, split, checkpoints, network; all verbs stand on it."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+from torch import nn
+
+from .. import assembly
+from ..data.dataset import Dataset
+from ..data.sources import as_asked, open_source
+from ..data.splits.split import Split
+from ..errors import CheckpointError, DataError, RunError, UsageError
+from ..recipe import Recipe
+from ..runs.folder import RunFolder
+from ..runs.store import find_run
+from ..training.state import Checkpoint
+from .notes import Sink, warn
+
+
+class OpenedRun:
+    """What a run's folder holds, read when it is asked for."""
+
+    def __init__(
+        self, folder: RunFolder, *, dataset: Dataset | None = None, network: nn.Module | None = None
+    ) -> None:
+        self.folder = folder
+        self.given_dataset = dataset
+        """As the program had it, or as it was read back once."""
+        self.given_network = network
+        """The program's own object, for a run that trained one."""
+
+    @classmethod
+    def open(cls, name_or_path: str | Path) -> Self:
+        """A run by its path, its name in runs/, or "latest".
+
+        Raises:
+            RunError: there is none, or it is broken or from another version.
+        """
+        folder = find_run(name_or_path)
+        folder.read_recipe_text()
+        folder.status()
+        return cls(folder)
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self.folder.path
+
+    @property
+    def recipe(self) -> Recipe:
+        """The resolved recipe: the same run can be made from it again."""
+        return _read_recipe(self.folder)
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One row an epoch."""
+        return self.folder.history()
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """`state`, and what goes with it."""
+        return self.folder.status()
+
+    @property
+    def weights_sha256(self) -> str:
+        """Of the newest weights; equal weights give equal hashes."""
+        return load_checkpoint(self.folder, "last").weights_sha256
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What each output of the network means."""
+        return load_checkpoint(self.folder, "last").classes
+
+    def dataset(self, *, on_event: Sink | None = None) -> Dataset:
+        """The dataset that it was trained on, without what was left out then.
+
+        Raises:
+            DataError: it is not the same any more, or was a Python object that is not at hand.
+        """
+        recipe = self.recipe
+        if self.given_dataset is None:
+            self.given_dataset = _reopened(recipe, self.folder, on_event)
+        elif self.given_dataset.origin is not None:
+            # At the size of the run, where it was loaded at another.
+            data = replace(recipe.data, exclude=None)
+            self.given_dataset = as_asked(
+                self.given_dataset, data, recipe.preprocess, on_event=on_event
+            )
+        if self.given_dataset.fingerprint != recipe.data.fingerprint:
+            raise DataError(
+                f"The data {recipe.data.source} is not what {self.path} was trained on"
+                f"{self._other_classes(self.given_dataset)}.",
+                "Give the original data, or train anew.",
+            )
+        return self.given_dataset
+
+    def _other_classes(self, dataset: Dataset) -> str:
+        """How the classes of a dataset differ from those that were learnt, if they do."""
+        try:
+            learnt = self.classes
+        except RunError:
+            return ""
+        gone = [name for name in learnt if name not in dataset.classes]
+        new = [name for name in dataset.classes if name not in learnt]
+        parts = [
+            f"{what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+            for what, names in (("classes that are gone", gone), ("new classes", new))
+            if names
+        ]
+        return f" ({'; '.join(parts)})" if parts else ""
+
+    def split(self) -> Split:
+        """The split that it was trained with.
+
+        Raises:
+            RunError: it is missing, damaged, or not the one that the recipe names.
+        """
+        content = self.folder.read_bytes(self.folder.split_path, "split.npz")
+        split, data = Split.from_bytes(content), self.recipe.data
+        # Runs from before there was such a hash have none.
+        if data.split_hash not in ("", split.sha256(data.fingerprint)):
+            raise RunError(
+                f"The split.npz of {self.path} is not the one that it was trained with.",
+                "Put the original file back, or train again from the run's recipe.toml.",
+            )
+        return split
+
+    @property
+    def split_sha256(self) -> str:
+        """Of the dataset's fingerprint and the indices of each part; equal splits, equal hashes."""
+        return self.split().sha256(self.recipe.data.fingerprint)
+
+    def network(self, checkpoint: str = "best") -> nn.Module:
+        """The trained network, on its device, in evaluation mode."""
+        kept = load_checkpoint(self.folder, checkpoint)
+        return with_weights(self.untrained_network(len(kept.classes)), kept, self.path).eval()
+
+    def untrained_network(self, num_classes: int) -> nn.Module:
+        """The network as its recipe builds it, on its device, without the trained weights."""
+        source = self.folder.model_source_path
+        recipe = self.recipe
+        if self.given_network is not None:
+            # The user's own object stays as training left it.
+            network = copy.deepcopy(self.given_network)
+        else:
+            network = assembly.build_network(
+                recipe, num_classes, source if source.is_file() else None
+            )
+        return assembly.place_network(network, recipe)[0]
+
+    def result(self) -> dict[str, Any]:
+        """The figures of the last epoch and the hash of its weights, as `fit --json` gives them."""
+        kept = load_checkpoint(self.folder, "last")
+        rows = kept.progress.history
+        last = rows[-1] if rows else {}
+        speed = len(rows) / sum(1 / row["images_per_second"] for row in rows) if rows else None
+        names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+        return {
+            "run": str(self.path),
+            "epochs": kept.progress.epoch,
+            "steps": kept.progress.step,
+            "seconds": round(kept.progress.seconds, 4),
+            "images_per_second": speed and round(speed, 1),
+            **{name: last.get(name) for name in names},
+            "weights_sha256": kept.weights_sha256,
+        }
+
+
+def open_run(
+    run: str | Path | OpenedRun, data: Dataset | None = None, model: nn.Module | None = None
+) -> OpenedRun:
+    """A run by its path or name; with `data` and `model` where a program gave it these.
+
+    Raises:
+        RunError: there is none, or it is broken or from another version.
+    """
+    opened = run if isinstance(run, OpenedRun) else OpenedRun.open(run)
+    if data is None and model is None:
+        return opened
+    dataset, network = data or opened.given_dataset, model or opened.given_network
+    return OpenedRun(opened.folder, dataset=dataset, network=network)
+
+
+def load_checkpoint(folder: RunFolder, which: str) -> Checkpoint:
+    """The "last" or "best" checkpoint; where its file is damaged an older one, with a warning.
+
+    Raises:
+        CheckpointError: none is whole. RunError: there is none.
+    """
+    if which not in ("best", "last"):
+        raise UsageError(f'There is no checkpoint "{which}".', "Choose best or last.")
+    faults: list[str] = []
+    for path in folder.checkpoints(which):
+        try:
+            kept = Checkpoint.from_bytes(folder.read_bytes(path, path.name), str(path))
+        except RunError as error:
+            # Damaged, or gone: a training that goes on replaces it just now.
+            faults.append(error.message)
+            continue
+        if which == "best" and kept.progress.best_epoch and not path.name.startswith(which):
+            faults = faults or [f"The best checkpoint of {folder.path} is missing."]
+        warn(f"{fault} {path.name} is used instead." for fault in faults)
+        return kept
+    if faults:
+        raise CheckpointError(" ".join(faults), "No older checkpoint is whole: train anew.")
+    raise RunError(
+        f"{folder.path} has no checkpoint yet.", f"Train it: sartor resume {folder.path}"
+    )
+
+
+def with_weights(model: nn.Module, checkpoint: Checkpoint, run: Path) -> nn.Module:
+    try:
+        model.load_state_dict(checkpoint.weights)
+    except RuntimeError as error:
+        raise RunError(
+            f"The weights in {run} do not fit its model: {str(error).splitlines()[-1].strip()}",
+            "Was the model's source changed? Give the one that was trained.",
+        ) from error
+    return model
+
+
+def _read_recipe(folder: RunFolder) -> Recipe:
+    try:
+        return Recipe.from_toml(folder.read_recipe_text())
+    except UsageError as error:
+        raise RunError(
+            f"The recipe of {folder.path} cannot be used: {error.message}",
+            "It may come from another version of sartor; its environment.json says which.",
+        ) from error
+
+
+def _reopened(recipe: Recipe, folder: RunFolder, on_event: Sink | None) -> Dataset:
+    try:
+        data = recipe.data.with_list_at(folder.excluded_path)
+        return open_source(data, recipe.preprocess, on_event=on_event)
+    except UsageError as error:
+        raise DataError(
+            f"The run's data {recipe.data.source} is not at hand.",
+            "Give it again with data=..., or put it back where it was.",
+        ) from error
