@@ -1,4 +1,4 @@
-"""How many pictures a second augmentation changes, beside one picture at a time with Pillow.
+"""How many pictures per second augmentation changes, beside one picture at a time with Pillow.
 
     python benchmarks/augment.py                     flip and crop, and each word by itself
     python benchmarks/augment.py --words flip crop   one line, for these words together
@@ -76,7 +76,7 @@ def main(words: Sequence[str] | None = None) -> int:
     }
     if not given.words:
         pillow = measure_pillow(given.rounds, given.count)
-        speeds["flip crop, one by one with Pillow"] = Speeds(pillow, None)
+        speeds["flip crop, one at a time with Pillow"] = Speeds(pillow, None)
     trained = measure_training(given.rounds) if given.training else {}
     if given.json:
         print(json.dumps({"speeds": _plain(speeds) | trained}))
@@ -214,8 +214,8 @@ def _table(speeds: Mapping[str, Speeds]) -> list[str]:
         f"| {name} | {_cell(both.changed)} | {_cell(both.batches)} |"
         for name, both in speeds.items()
     ]
-    head = ["| words | changed, pictures a second | in batches of 64 floats |", "|---|---|---|"]
-    return [*head, *rows, "", f"Wanted of flip and crop on 2 cores: {TARGET:,}."]
+    head = ["| words | changed, pictures per second | in batches of 64 floats |", "|---|---|---|"]
+    return [*head, *rows, "", f"Target for flip and crop on 2 cores: {TARGET:,}."]
 
 
 def _training(trained: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -224,7 +224,7 @@ def _training(trained: Mapping[str, Mapping[str, float]]) -> list[str]:
         for recipe, speeds in trained.items()
         for name, speed in speeds.items()
     ]
-    return ["", "| recipe | way | images a second |", "|---|---|---|", *rows] if rows else []
+    return ["", "| recipe | way | images per second |", "|---|---|---|", *rows] if rows else []
 
 
 def _parse(words: Sequence[str] | None) -> argparse.Namespace:

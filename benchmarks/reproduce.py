@@ -55,7 +55,7 @@ def main(words: Sequence[str] | None = None) -> int:
             figures[case.name] = measure(case, dataset, range(given.seeds))
     print("\n".join(tables(figures)))
     if not (given.only or given.no_write):
-        described["time of it all"] = f"{(time.perf_counter() - began) / 60:.1f} minutes"
+        described["total time"] = f"{(time.perf_counter() - began) / 60:.1f} minutes"
         write_text(machine.DOCS / "reproduction.md", document(described, figures))
     return 0
 

@@ -219,11 +219,11 @@ def memory_now() -> Figures:
 
 
 COLUMNS: Mapping[str, str] = {
-    "start": "start, us an image",
-    "feed": "feed, us an image",
-    "augmented": "feed with flip and crop, us an image",
-    "training": "training, us an image",
-    "own": "memory of its own, MiB",
+    "start": "start, us per image",
+    "feed": "feed, us per image",
+    "augmented": "feed with flip and crop, us per image",
+    "training": "training, us per image",
+    "own": "own memory, MiB",
     "file": "pages of the file, MiB",
 }
 
@@ -235,7 +235,7 @@ def table(found: Mapping[int, Sequence[Figures]]) -> list[str]:
         cells = [_cell([figures[name] for figures in rounds]) for name in COLUMNS]
         lines.append(f"| {count:,} | {' | '.join(cells)} |")
     rounds = len(next(iter(found.values())))
-    return [*lines, "", f"Medians of {rounds} processes each, and the lowest to the highest."]
+    return [*lines, "", f"Medians of {rounds} processes each, with lowest to highest in brackets."]
 
 
 def verdicts(found: Mapping[int, Sequence[Figures]]) -> list[str]:

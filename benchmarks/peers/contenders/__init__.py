@@ -98,7 +98,7 @@ CONTENDERS: Mapping[str, Contender] = {
     ),
     "sartor": Contender(title="sartor", module="with_sartor", makers=ALL, whole=True),
     "sartor-alone": Contender(
-        title="sartor, training alone", module="with_sartor", makers={"defaults": "TrainingAlone"}
+        title="sartor, training only", module="with_sartor", makers={"defaults": "TrainingAlone"}
     ),
     "sartor-pictures": Contender(
         title="sartor, run.predict of pictures",
