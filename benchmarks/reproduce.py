@@ -95,7 +95,7 @@ def figures_of_seed(case: Case, dataset: sartor.Dataset, seed: int) -> Figures:
 
 
 def numbered(name: str, values: Sequence[float], digits: int) -> dict[str, Reported]:
-    """One figure an epoch, from the first."""
+    """One figure per epoch, from the first."""
     return {f"{name} {n}": Reported(value, digits) for n, value in enumerate(values, start=1)}
 
 

@@ -23,7 +23,7 @@ class Reported(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """What is reported, and what sartor gives, one value a seed."""
+    """What is reported, and what sartor gives, one value per seed."""
 
     name: str
     reported: Reported
@@ -102,7 +102,7 @@ def tables(figures: Mapping[str, Sequence[Figure]]) -> list[str]:
 
 
 def table(found: Sequence[Figure]) -> list[str]:
-    """One row a figure."""
+    """One row per figure."""
     head = "| figure | reported | sartor, mean | standard deviation | lowest to highest | agrees |"
     return [head, "|---|--:|--:|--:|--:|---|", *map(row, found)]
 

@@ -89,7 +89,7 @@ def defaults_table(results: Results, task: Task) -> list[str]:
 
 
 def predict_table(results: Results, task: Task) -> list[str]:
-    """Images a second, and microseconds of one image."""
+    """Images per second, and microseconds of one image."""
     rows = []
     for name in results.contenders(task.key):
         found = results.rows(task.key, name)
