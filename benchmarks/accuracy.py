@@ -2,7 +2,7 @@
 
     python benchmarks/accuracy.py                        everything that is not measured yet
     python benchmarks/accuracy.py --only fashion-fast    what is missing of one recipe
-    python benchmarks/accuracy.py --anew                 forget what was measured before
+    python benchmarks/accuracy.py --fresh                forget what was measured before
 
 Results are kept in docs/recipes.json, each with its machine and commit, and docs/recipes.md is
 written from all of them, so that the hour it takes may be spent in pieces. Goals are judged on test
@@ -105,7 +105,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Measure what is missing; write after each result."""
     given = parsed_arguments(words)
     torch.set_num_threads(chosen_threads(None))
-    results = [] if given.anew else kept_results()
+    results = [] if given.fresh else kept_results()
     began = time.perf_counter()
     for trial, seed in missing(results, given):
         if time.perf_counter() - began > given.minutes * 60:
@@ -126,7 +126,7 @@ def parsed_arguments(words: Sequence[str] | None) -> argparse.Namespace:
         "--kind", choices=["goals", "ablations", "race"], help="one kind of measurement"
     )
     parser.add_argument("--minutes", type=float, default=1e9, help="begin nothing after so many")
-    parser.add_argument("--anew", action="store_true", help="forget what was measured before")
+    parser.add_argument("--fresh", action="store_true", help="forget what was measured before")
     return parser.parse_args(words)
 
 

@@ -1,4 +1,4 @@
-"""How many pictures a second augmentation changes, beside one picture at a time with Pillow.
+"""How many pictures per second augmentation changes, beside one picture at a time with Pillow.
 
     python benchmarks/augment.py                     flip and crop, and each word by itself
     python benchmarks/augment.py --words flip crop   one line, for these words together
@@ -6,7 +6,7 @@
     python benchmarks/augment.py --page docs/feed.md writes the table into the page
 
 60,000 gray pictures of 28x28 lie in memory as bytes; as many threads as there are cores draw them
-in the order of an epoch, as a training's workers do. Measured are the change alone, gathered and
+in the order of an epoch, as a training's workers do. Measured are the change itself, gathered and
 changed 1,024 at a time, and all of a training's way: batches of 64, changed, mixed, normalised to
 floats. A round is an epoch, of slow words half a second. Printed are the median over the rounds,
 the slowest and the fastest.
@@ -47,7 +47,7 @@ TRAININGS = {"fashion-cnn": "fashion-mnist", "mnist-mlp": "mnist"}
 
 
 class Speed(NamedTuple):
-    """Pictures a second."""
+    """Pictures per second."""
 
     median: float
     slowest: float
@@ -76,7 +76,7 @@ def main(words: Sequence[str] | None = None) -> int:
     }
     if not given.words:
         pillow = measure_pillow(given.rounds, given.count)
-        speeds["flip crop, one by one with Pillow"] = Speeds(pillow, None)
+        speeds["flip crop, one at a time with Pillow"] = Speeds(pillow, None)
     trained = measure_training(given.rounds) if given.training else {}
     if given.json:
         print(json.dumps({"speeds": _plain(speeds) | trained}))
@@ -90,7 +90,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def measure(words: Sequence[str], rounds: int, threads: int, count: int = COUNT) -> Speed:
-    """Pictures a second that are gathered and changed."""
+    """Pictures per second that are gathered and changed."""
     augmentation = augmentation_of(words, seed=0, num_classes=10, mean=(0.3,))
     assert augmentation is not None
     images = _images(count)
@@ -108,7 +108,7 @@ def measure(words: Sequence[str], rounds: int, threads: int, count: int = COUNT)
 
 
 def measure_batches(words: Sequence[str], rounds: int, threads: int, count: int = COUNT) -> Speed:
-    """Pictures a second that become batches of 64, drawn in groups as training draws them."""
+    """Pictures per second that become batches of 64, drawn in groups as training draws them."""
     look = {"channels": 1, "height": SIDE, "width": SIDE, "resize": "stretch"}
     batches = Batches(
         feed=Feed(
@@ -155,7 +155,7 @@ def measure_pillow(rounds: int, count: int = COUNT) -> Speed:
 
 
 def measure_training(rounds: int) -> dict[str, dict[str, float]]:
-    """Images a second in training: plain, augmented, and augmented by threads ahead."""
+    """Images per second in training: plain, augmented, and augmented by threads ahead."""
     ways: dict[str, dict[str, object]] = {"plain": {}}
     for workers in (0, 1, 2):
         ways[f"flip crop, {workers} workers"] = {"augment": "flip crop", "workers": workers}
@@ -192,7 +192,7 @@ def _cases() -> list[list[str]]:
 
 
 def _mixes(words: Sequence[str]) -> bool:
-    """Labels are mixed as well: there is no change of bytes alone."""
+    """Labels are mixed as well: there is no change of bytes by itself."""
     return any(isinstance(step, MIXING) for step in steps_of(words).values())
 
 
@@ -214,8 +214,8 @@ def _table(speeds: Mapping[str, Speeds]) -> list[str]:
         f"| {name} | {_cell(both.changed)} | {_cell(both.batches)} |"
         for name, both in speeds.items()
     ]
-    head = ["| words | changed, pictures a second | in batches of 64 floats |", "|---|---|---|"]
-    return [*head, *rows, "", f"Wanted of flip and crop on 2 cores: {TARGET:,}."]
+    head = ["| words | changed, pictures per second | in batches of 64 floats |", "|---|---|---|"]
+    return [*head, *rows, "", f"Target for flip and crop on 2 cores: {TARGET:,}."]
 
 
 def _training(trained: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -224,7 +224,7 @@ def _training(trained: Mapping[str, Mapping[str, float]]) -> list[str]:
         for recipe, speeds in trained.items()
         for name, speed in speeds.items()
     ]
-    return ["", "| recipe | way | images a second |", "|---|---|---|", *rows] if rows else []
+    return ["", "| recipe | way | images per second |", "|---|---|---|", *rows] if rows else []
 
 
 def _parse(words: Sequence[str] | None) -> argparse.Namespace:

@@ -8,7 +8,7 @@
 In each round the loop trains an epoch, then sartor as many as its recipe says, with the same
 hyper-parameters on the same images lying in memory; a round gives one ratio of the times of an
 epoch. The first round only warms up, and is where `--engine auto` measures and chooses. Timed of
-the loop are its epochs alone; of sartor `sartor.fit` without what the loop has no part of, the
+the loop are only its epochs; of sartor `sartor.fit` without what the loop has no part of, the
 check of the data and the report, from the call until it returns: looking at data it has not seen,
 building the network, training, checkpoints on disk, history. Beside it stands a whole `sartor.fit`.
 Then a step of the loop is compared with a bare step on one batch and with the machine's peak, and a

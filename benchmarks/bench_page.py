@@ -37,7 +37,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """One pair of measurements; times in seconds an epoch."""
+    """One pair of measurements; times in seconds per epoch."""
 
     engine: str
     """Which sartor took."""
@@ -52,7 +52,7 @@ class Round:
     """`seconds` of the history's last row: from the images that lie ready to the last epoch's end,
     without the last checkpoint."""
     images_per_second: float
-    """As the history has it: training alone, no validation and no checkpoint."""
+    """As the history has it: only training, no validation and no checkpoint."""
 
     @property
     def ratio(self) -> float:
@@ -88,7 +88,7 @@ class Result:
     loop_images_per_second: float
     train_images_per_second: float
     images_per_second: float
-    """Of the training steps alone."""
+    """Of the training steps only."""
 
     @property
     def reached(self) -> bool:
@@ -129,9 +129,9 @@ def ratio_table(results: Sequence[Result]) -> list[str]:
 
 
 def time_table(results: Sequence[Result]) -> list[str]:
-    """Seconds an epoch and images a second, medians, in Markdown."""
+    """Seconds per epoch and images per second, medians, in Markdown."""
     head = (
-        "| training | its engine | epochs a round: loop, sartor | loop, s | sartor, s "
+        "| training | its engine | epochs per round: loop, sartor | loop, s | sartor, s "
         "| its `seconds` | loop, images/s | sartor, images/s "
         "| its `images_per_second` | whole `sartor.fit`, s |"
     )
@@ -150,7 +150,7 @@ def step_table(steps: Sequence[StepCost]) -> list[str]:
     head = (
         "| training | engine | bare step of PyTorch, µs | of the engine, µs "
         "| step of the loop, µs | overhead, µs | overhead | reached "
-        "| operations a step | of the machine's peak |"
+        "| operations per step | of the machine's peak |"
     )
     rows = [
         f"| {s.name} | {s.engine} | {s.plain_us:,.0f} | {s.bare_us:,.0f} "
@@ -240,45 +240,45 @@ _PAGE = """\
 Written by `benchmarks/bench.py` (`make bench`); every single result is in
 [benchmarks.json](benchmarks.json).
 
-## Beside the plain PyTorch loop
+## Compared with a plain PyTorch loop
 
 {ratios}
 
-Rounds: {rounds}, after one that warms up. In a round the loop trains one epoch, then sartor as many
-as the recipe has, and the ratio compares their times of an epoch. Time of the loop: its epoch
-alone. Time of sartor: `sartor.fit(..., check=False, report=False)`, from the call until it returns,
-with the fingerprint of the data, the checkpoints on the disk and the history, divided by its
-epochs. Both have the same hyper-parameters, the images in memory and all the cores.
+Rounds: {rounds}, after one warm-up round. In each round the loop trains one epoch, then sartor
+trains all epochs of the recipe, and the ratio compares their times per epoch. Time of the loop:
+only its epoch. Time of sartor: `sartor.fit(..., check=False, report=False)`, from the call until it
+returns, including the data's fingerprint, the checkpoints on disk and the history, divided by its
+epochs. Both have the same hyper-parameters, the images in memory, and all cores.
 
-The loop is [tutorial.py](../benchmarks/tutorial.py): a `Dataset` that makes a Pillow picture and a
-tensor of every sample, a `DataLoader` without workers, networks and optimizers of `torch` with
-default flags, `.item()` for loss and number correct of every batch. Both judge 10,000 images after
-every epoch, fashion-cnn apart, whose walk-through judges none. For mnist-mlp these are drawn from
-all 70,000 images, since its recipe has no validation split; 60,000 are left to train on.
+The loop is [tutorial.py](../benchmarks/tutorial.py): a `Dataset` that turns every sample into a
+Pillow picture and a tensor, a `DataLoader` without workers, networks and optimizers of `torch` with
+default flags, `.item()` for the loss and the number of correct images of every batch. Both evaluate
+10,000 images after every epoch, except for fashion-cnn, whose walk-through evaluates none. For
+mnist-mlp these are drawn from all 70,000 images, since its recipe has no validation split; 60,000
+remain for training.
 
-Seconds an epoch and images a second, medians over the rounds:
+Seconds per epoch and images per second, medians over the rounds:
 
 {times}
 
 `seconds` and `images_per_second` are those of the run's history: the first leaves out the last
-checkpoint, the second counts the training steps alone. The last column is what a user waits for:
-all epochs of a round with the check of the data before and the report after them, which the loop
-does not have. The engine is what `--engine auto` chose; where it measured, that was before these
-rounds.
+checkpoint, the second counts only the training steps. The last column is what a user waits for: all
+epochs of a round with the data check before and the report after them, neither of which the loop
+has. The engine is what `--engine auto` chose; where it measured, it did so before these rounds.
 
 ## What a step costs
 
 {steps}
 
-A bare step is forward, loss, backward and update on one batch that lies ready, and nothing else, in
-PyTorch written down by hand, or by the engine that the rounds above took; a step of the loop is
-that engine's, and has its batch drawn and made floats, its seed, learning rate, figures, events and
-the state for a checkpoint. Medians over {rounds} rounds of an epoch each, after one that warms up;
-the overhead, the loop's step less that of the engine, is the median of the differences within a
-round, and is to be at most {overhead_us} µs
-and {overhead} %. Operations are those of convolutions and linear layers (`sartor summary`), forward
-and back; the peak is that of a product of two matrices of 2048 x 2048 in single precision, by
-PyTorch's BLAS or by oneDNN, whichever is faster.
+A bare step is forward, loss, backward and update on one prepared batch, and nothing else, in
+handwritten PyTorch, or by the engine that the rounds above used; a step of the loop uses that
+engine, and also draws its batch and converts it to floats, sets seed and learning rate, and keeps
+figures, events and the state for a checkpoint. Medians over {rounds} rounds of one epoch each,
+after one warm-up round; the overhead, the loop's step minus the engine's, is the median of the
+differences within a round, and should be at most {overhead_us} µs and {overhead} %. Operations are
+those of convolutions and linear layers (`sartor summary`), forward and back; the peak is that of
+multiplying two 2048 x 2048 matrices in single precision with PyTorch's BLAS or oneDNN, whichever is
+faster.
 
 ## A long training
 
@@ -286,13 +286,13 @@ PyTorch's BLAS or by oneDNN, whichever is faster.
 
 One `sartor.fit` in a fresh process ([long_run.py](../benchmarks/long_run.py)). Memory is the
 resident set. Log and checkpoints are everything between the loop's copy of its state and the files
-on the disk.
+on disk.
 
 ## Waiting times
 
 {limits}
 
-Each in a fresh process, the set on the disk already.
+Each in a fresh process, with the set already on disk.
 
 ## Measured on
 

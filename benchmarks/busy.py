@@ -3,7 +3,7 @@
     python benchmarks/busy.py
 
 Trains one epoch of fashion-mlp with the command line, alone and beside as many busy processes as
-there are cores, in turn; prints images a second.
+there are cores, in turn; prints images per second.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def main(words: Sequence[str] | None = None) -> int:
             figures[case.name] = measure(case, dataset, range(given.seeds))
     print("\n".join(tables(figures)))
     if not (given.only or given.no_write):
-        described["time of it all"] = f"{(time.perf_counter() - began) / 60:.1f} minutes"
+        described["total time"] = f"{(time.perf_counter() - began) / 60:.1f} minutes"
         write_text(machine.DOCS / "reproduction.md", document(described, figures))
     return 0
 
@@ -95,7 +95,7 @@ def figures_of_seed(case: Case, dataset: sartor.Dataset, seed: int) -> Figures:
 
 
 def numbered(name: str, values: Sequence[float], digits: int) -> dict[str, Reported]:
-    """One figure an epoch, from the first."""
+    """One figure per epoch, from the first."""
     return {f"{name} {n}": Reported(value, digits) for n, value in enumerate(values, start=1)}
 
 

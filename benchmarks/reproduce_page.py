@@ -23,7 +23,7 @@ class Reported(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """What is reported, and what sartor gives, one value a seed."""
+    """What is reported, and what sartor gives, one value per seed."""
 
     name: str
     reported: Reported
@@ -52,7 +52,7 @@ class Figure:
 
 def _chance(recipe: str, seeds: int, mean: str, deviation: str, low: str, high: str) -> str:
     return (
-        f"chance of a few seeds. Over {seeds} it agrees: mean {mean}, standard deviation "
+        f"chance, with few seeds. Over {seeds} it agrees: mean {mean}, standard deviation "
         f"{deviation}, {low} to {high} "
         f"(`python benchmarks/reproduce.py --only {recipe} --seeds {seeds}`)."
     )
@@ -102,7 +102,7 @@ def tables(figures: Mapping[str, Sequence[Figure]]) -> list[str]:
 
 
 def table(found: Sequence[Figure]) -> list[str]:
-    """One row a figure."""
+    """One row per figure."""
     head = "| figure | reported | sartor, mean | standard deviation | lowest to highest | agrees |"
     return [head, "|---|--:|--:|--:|--:|---|", *map(row, found)]
 
@@ -148,23 +148,22 @@ def document(described: Mapping[str, str], figures: Mapping[str, Sequence[Figure
 
 
 _PAGE = """\
-# The walk-throughs' figures, made again
+# The walk-throughs, reproduced
 
-Written by `benchmarks/reproduce.py` (`make reproduce`). sartor grew from walk-throughs of PyTorch;
-here their figures stand beside those of its recipes, each trained with {seeds} seeds. A seed
-decides the split, the first weights, the order of the images and what dropout leaves out. Each
-figure of a walk-through is one draw; its seed is not known.
+Written by `benchmarks/reproduce.py` (`make reproduce`). sartor grew out of PyTorch walk-throughs;
+here their figures are compared with those of its recipes, each trained with {seeds} seeds. A seed
+decides the split, the first weights, the order of the images and what dropout drops. Each figure of
+a walk-through is one draw; its seed is not known.
 
-"Agrees" says that the reported figure lies within two standard deviations of our mean, or between
-our lowest and highest: {agreeing} of {judged} do. A spread estimated from {seeds} seeds is rough:
-of figures drawn just like ours, {chance:.0%} would be judged not to agree. Figures of the same run
-rise and fall together, and so do their verdicts.
+"Agrees" means that the reported figure lies within two standard deviations of our mean, or between
+our lowest and highest: {agreeing} of {judged} do. A standard deviation estimated from {seeds} seeds
+is rough: of figures drawn exactly like ours, {chance:.0%} would be judged not to agree. Figures of
+the same run rise and fall together, and so do their verdicts.
 
-mnist-logistic is trained for 20 epochs, as its walk-through does in the end; the first 5 are those
-of the recipe.
+mnist-logistic is trained for 20 epochs, as its walk-through is in the end; the first 5 are those of
+the recipe.
 
-{tables}
-## Made on
+{tables} ## Measured on
 
 {machine}
 """

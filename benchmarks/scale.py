@@ -100,7 +100,7 @@ def write_images(originals: np.ndarray, count: int, path: Path) -> None:
 
 
 def measure(path: Path, count: int, seconds: float) -> Figures:
-    """Microseconds an image, and mebibytes."""
+    """Microseconds per image, and mebibytes."""
     torch.set_num_threads(1)
     warm_up()
     with highest_memory() as memory:
@@ -152,7 +152,7 @@ def batches_of(material: assembly.Material, recipe: Recipe, augment: Sequence[st
 
 
 def epochs_cost(batches: Batches, seconds: float) -> float:
-    """Microseconds an image of whole epochs, the median over as many as take so many seconds."""
+    """Microseconds per image of whole epochs, the median over as many as take so many seconds."""
     costs, began = [], time.perf_counter()
     for epoch in range(1_000_000):
         epoch_began = time.perf_counter()
@@ -165,7 +165,7 @@ def epochs_cost(batches: Batches, seconds: float) -> float:
 
 
 def training_cost(dataset: Dataset, count: int, seconds: float) -> float:
-    """Microseconds an image between two rows of the history, the mean over the epochs."""
+    """Microseconds per image between two rows of the history, the mean over the epochs."""
     epochs = max(4, int(seconds / (count * 5e-6)))
     rows = train(dataset, epochs=min(epochs, 200))
     # The median of single epochs would suffer from the history's rounding, to a tenth of a
@@ -212,18 +212,18 @@ def highest_memory() -> Iterator[Figures]:
 
 
 def memory_now() -> Figures:
-    """MiB that belong to this process alone, and of files that are mapped."""
+    """MiB that belong only to this process, and of files that are mapped."""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     keys = {"own": "RssAnon", "file": "RssFile"}
     return {name: int(lines[key].split()[0]) / 1024 for name, key in keys.items()}
 
 
 COLUMNS: Mapping[str, str] = {
-    "start": "start, us an image",
-    "feed": "feed, us an image",
-    "augmented": "feed with flip and crop, us an image",
-    "training": "training, us an image",
-    "own": "memory of its own, MiB",
+    "start": "start, us per image",
+    "feed": "feed, us per image",
+    "augmented": "feed with flip and crop, us per image",
+    "training": "training, us per image",
+    "own": "own memory, MiB",
     "file": "pages of the file, MiB",
 }
 
@@ -235,7 +235,7 @@ def table(found: Mapping[int, Sequence[Figures]]) -> list[str]:
         cells = [_cell([figures[name] for figures in rounds]) for name in COLUMNS]
         lines.append(f"| {count:,} | {' | '.join(cells)} |")
     rounds = len(next(iter(found.values())))
-    return [*lines, "", f"Medians of {rounds} processes each, and the lowest to the highest."]
+    return [*lines, "", f"Medians of {rounds} processes each, with lowest to highest in brackets."]
 
 
 def verdicts(found: Mapping[int, Sequence[Figures]]) -> list[str]:

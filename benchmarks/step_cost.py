@@ -57,9 +57,9 @@ class StepCost:
     overhead: float
     """The median of the differences as a share of the bare step."""
     operations: int
-    """Additions and multiplications of a step's convolutions and linear layers, there and back."""
+    """Additions and multiplications of its convolutions and linear layers, forward and backward."""
     peak_share: float
-    """Of the operations a second that the machine reaches at best, in the loop."""
+    """Share of the operations per second that the machine reaches at best, in the loop."""
 
 
 def job_of(name: str, dataset: sartor.Dataset, **settings: Any) -> Job:
@@ -101,7 +101,7 @@ def prepared(job: Job) -> AbstractContextManager[None]:
 
 
 def cost_of(name: str, job: Job, pairs: Sequence[Pair], peak: float) -> StepCost:
-    """What the rounds say; `peak` in operations a second."""
+    """What the rounds say; `peak` in operations per second."""
     loop_us = statistics.median(pair.loop_us for pair in pairs)
     shape = job.batches.batch(0, 0).images.shape
     with prepared(job):
@@ -126,7 +126,7 @@ def operations_of(summary: Summary, batch_size: int) -> int:
 
 
 def peak_operations(rounds: int, side: int = PEAK_SIDE) -> float:
-    """Operations a second of a square product in single precision, by the best library here."""
+    """Operations per second of a square product in single precision, by the best library here."""
     left, right = torch.rand(side, side), torch.rand(side, side)
     ways: list[Callable[[], object]] = [lambda: torch.mm(left, right)]
     linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None)

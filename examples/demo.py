@@ -21,11 +21,11 @@ def main() -> None:
     pictures = save_test_pictures(Path(run) / "pictures")
     command("predict", run, *map(str, pictures))
     print(
-        f"\nThe run lies in {run}; its pictures are curves.png and mistakes.png.\n"
-        "What to type next:\n"
+        f"\nThe run is in {run}, with curves.png and mistakes.png.\n"
+        "Next:\n"
         f"  .venv/bin/sartor resume {run} --epochs 10     train it longer\n"
-        f"  .venv/bin/sartor predict {run} YOUR.png       classify a picture of yours\n"
-        "  .venv/bin/sartor fit mnist --model mlp       another set, another network"
+        f"  .venv/bin/sartor predict {run} YOUR.png       classify your own picture\n"
+        "  .venv/bin/sartor fit mnist --model mlp       another dataset and network"
     )
 
 
@@ -59,7 +59,7 @@ def sartor_command(*words: str) -> list[str]:
 
 
 def save_test_pictures(folder: Path) -> list[Path]:
-    """The first test images as PNG files that bear their true class in the name."""
+    """The first test images as PNG files named after their true class."""
     folder.mkdir(parents=True, exist_ok=True)
     dataset = sartor.load("fashion-mnist")
     assert dataset.test is not None

@@ -37,14 +37,14 @@ def goal_table(results: Results) -> list[str]:
     """What sartor is to reach, and what it does."""
     rows = [_goal_cells(results, goal) for goal in GOALS]
     return table(
-        ["training", "against", "goal", "as documented", "reached", "training alone", "batches"],
+        ["training", "against", "goal", "as documented", "reached", "training only", "batches"],
         rows,
         left=2,
     )
 
 
 def batches_table(results: Results, task: Task) -> list[str]:
-    """Microseconds a step, from ready batches."""
+    """Microseconds per step, from ready batches."""
     bare = [step_seconds(task, row) for row in results.rows(task.key, "bare")]
     rows = []
     for name in results.contenders(task.key):
@@ -62,12 +62,12 @@ def batches_table(results: Results, task: Task) -> list[str]:
                 *_learnt(results, task, name, judged=name != "bare"),
             ]
         )
-    head = ["contender", "µs a step", "lowest to highest", "beyond the bare step, µs"]
+    head = ["contender", "µs per step", "lowest to highest", "beyond the bare step, µs"]
     return table([*head, *_COMPARED, *_THROUGHPUT, *_LEARNT], rows)
 
 
 def defaults_table(results: Results, task: Task) -> list[str]:
-    """Seconds an epoch, of whole trainings."""
+    """Seconds per epoch, of whole trainings."""
     rows = []
     for name in results.contenders(task.key):
         found = results.rows(task.key, name)
@@ -84,12 +84,12 @@ def defaults_table(results: Results, task: Task) -> list[str]:
                 *_learnt(results, task, name, judged=True),
             ]
         )
-    head = ["contender", "epochs", "s an epoch", "lowest to highest", "µs a step"]
+    head = ["contender", "epochs", "s per epoch", "lowest to highest", "µs per step"]
     return table([*head, *_COMPARED, *_THROUGHPUT, *_LEARNT], rows)
 
 
 def predict_table(results: Results, task: Task) -> list[str]:
-    """Images a second, and microseconds of one image."""
+    """Images per second, and microseconds of one image."""
     rows = []
     for name in results.contenders(task.key):
         found = results.rows(task.key, name)
@@ -114,7 +114,7 @@ def predict_table(results: Results, task: Task) -> list[str]:
         "one image: p50, µs",
         "p99, µs",
     ]
-    return table([*head, "same answers", "first call, s"], rows)
+    return table([*head, "same predictions", "first call, s"], rows)
 
 
 def start_table(results: Results) -> list[str]:
@@ -126,7 +126,7 @@ def start_table(results: Results) -> list[str]:
         if starts:
             cells = [_median_of(results, key, name, "first_seconds") for key in keys]
             rows.append([contender.title, f"{Spread.of(starts).median:.1f}", *cells])
-    return table(["contender", "until imported, s", *keys], rows)
+    return table(["contender", "import, s", *keys], rows)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
@@ -224,13 +224,13 @@ def _of_task(task: Task) -> str:
     training = task.training
     if task.table == "predict":
         return f"{task.train_images:,} images of {task.source}."
-    judged = f", {task.val_images:,} judged after each" if task.val_images else ""
+    judged = f", {task.val_images:,} evaluated after each" if task.val_images else ""
     order = "a new order every epoch" if task.shuffle else "the set's order"
     return (
-        f"{task.train_images:,} images of {task.source} an epoch, {order}{judged}; batches of "
+        f"{task.train_images:,} images of {task.source} per epoch, {order}{judged}; batches of "
         f"{training.batch_size}, {task.steps:,} steps; {training.optimizer.__name__}, learning "
         f"rate {training.learning_rate:g}; {training_flops(task.name) / 1e6:,.2f} million "
-        "operations an image."
+        "operations per image."
     )
 
 
@@ -240,81 +240,82 @@ def _dates(results: Results) -> str:
 
 
 _PAGE = """\
-# sartor beside other tools
+# sartor and other tools
 
 Written by `benchmarks/bench_peers.py` (`make bench-peers`); every single result is in
 [peers.json](peers.json).
 
 All contenders run in one environment (`benchmarks/peers/requirements.txt`): the same Python, the
-same build of torch, which for sartor and for the loop is the one that Lightning, fastai, skorch and
-Keras use. All start from the same weights, those of sartor's recipe with seed 0, and train with the
-same hyper-parameters on the same images. In each round every contender has a fresh process, held to
-the same two cores; they train one after the other, task by task, and only one works at a time; each
-round begins with another contender. Figures are medians over the rounds; a ratio is the median of
-the rounds' ratios.
+same build of torch for sartor, the loop, Lightning, fastai, skorch and Keras. All start from the
+same weights, those of sartor's recipe with seed 0, and train with the same hyper-parameters on the
+same images. In each round every contender has a fresh process, pinned to the same two cores; they
+train one after the other, task by task, and only one works at a time; each round begins with a
+different contender. Figures are medians over the rounds; a ratio is the median of the rounds'
+ratios.
 
-Loss and accuracy are those of the final weights on the images that were trained on, worked out by
-one judge (`judge.py`) for all: who trained something else would show here. Of peak: operations of
-the network (forward and back, counted by torch's `FlopCounterMode`) times images a second, over the
-best that float32 products of two 2048 x 2048 matrices reach here: {peak:,.0f} GFLOP/s, the better
-of `mm` and oneDNN.
+Loss and accuracy are those of the final weights on the training images, computed by one judge
+(`judge.py`) for all: whoever trained something else would show up here. "Of peak": operations of
+the network (forward and backward, counted by torch's `FlopCounterMode`) times images per second,
+divided by the best rate that float32 products of two 2048 x 2048 matrices reach here: {peak:,.0f}
+GFLOP/s, the better of `mm` and oneDNN.
 
 ## Goals
 
 {goals}
 
-How many times as fast as the other sartor is; lowest to highest of the rounds in brackets. As
-documented: a whole `sartor.fit` with its check of the data and its report, which the others do not
-make, over the walk-through's epochs. Training alone: without these two, and with the engine named
-that `--engine auto` takes for a training long enough to repay measuring: oneDNN's linear layers for
-the two MLPs, and no autograd for all four. Batches: a step of such a training, in the first kind of
-table below.
+How many times as fast sartor is as the other tool; lowest to highest of the rounds in brackets. "As
+documented": a whole `sartor.fit` with its data check and its report, which the others do not have,
+over the walk-through's epochs. "Training only": without these two, and with the engine that
+`--engine auto` chooses for a training long enough to repay measuring: oneDNN's linear layers for
+the two MLPs, and no autograd for all four. "Batches": a step of such a training, in the first kind
+of table below.
 
 ## Equal batches in memory
 
-What a tool adds to a step. Each gets the same images as batches of floats that lie ready, in the
-same order, in the cheapest way that its documentation offers; nothing is judged, shown or logged.
-sartor has no such entrance: it gets the bytes and makes its batches of them in every step. Time of
-a step: what the epochs after the first add to a training, over their steps, so that what comes once
-for a training is left out. The bare step goes through one batch again and again with PyTorch's
-modules and optimizer, at a learning rate of 0, and reads no loss.
+What a tool adds to a step. Each gets the same images as prepared float batches, in the same order,
+in the cheapest way its documentation offers; nothing is evaluated, shown or logged. sartor does not
+accept such batches: it gets the bytes and makes its batches in every step. Time of a step: what the
+epochs after the first add to a training, divided by their steps, so that one-time costs are left
+out. The bare step repeats one batch with PyTorch's modules and optimizer, at a learning rate of 0,
+and reads no loss.
 
 {batches}
 
 ## As documented
 
-What a newcomer gets: each tool as its own introduction has it, with progress bar, logger and
-checkpoints where these are on by default; what is printed goes into a file. The loop is
+What a newcomer gets: each tool as its own introduction shows it, with progress bar, logger and
+checkpoints where these are on by default; output goes to a file. The loop is
 [tutorial.py](../benchmarks/tutorial.py) on torchvision's data sets. Lightning and fastai get the
 same sets in PyTorch's loaders; skorch and Keras arrays of floats; sartor its own data set. Time of
-an epoch: all of the training, from the call until it returns, over its epochs; the data were loaded
-before, and 20 steps trained with all shapes that occur, so that what is compiled lies ready. sartor
-trains as many epochs as the walk-through, the others fewer; "training alone" as many as they.
+an epoch: all of the training, from the call until it returns, divided by its epochs; before that,
+the data were loaded and 20 steps trained with all shapes that occur, so that everything is
+compiled. sartor trains as many epochs as the walk-through, the others fewer; "training only" as
+many as they.
 
 {defaults}
 
 ## Prediction
 
-From bytes in memory, (N, 28, 28), to the number of a class, with the weights of one run for all.
-Many: {predict_images:,} images in a call, in batches of 1,000 where the tool lets one choose; the
-median of three calls in a round. One: calls with one image, up to 2,000 in a second. Lightning has
-the module itself called for one image, which is plain torch, and fastai's `predict` wants its own
-data sets. sartor's first row is `run.predictor()` with arrays, the second `run.predict` with
-pictures of Pillow, which opens the run anew in every call.
+From bytes in memory, (N, 28, 28), to a class index, with the weights of one run for all. "Many":
+{predict_images:,} images per call, in batches of 1,000 where the tool lets one choose; the median
+of three calls in a round. "One": calls with one image, up to 2,000 within a second. For one image,
+Lightning calls the module itself, which is plain torch, and fastai's `predict` needs its own
+datasets. sartor's first row is `run.predictor()` with arrays, the second `run.predict` with
+pictures of Pillow, which opens the run again in every call.
 
 {predict}
 
 ## First steps
 
-Seconds until the tool is imported in a fresh process, and of the first short training of 20 steps,
-with all that comes once: compiling, loading of what is loaded late.
+Seconds until the tool is imported in a fresh process, and for the first short training of 20 steps,
+with all one-time costs: compiling, and late imports.
 
 {starts}
 
 ## Measured on
 
-Measured {dates}. While something was measured, other programs took at most {others:.1%} of
-the processor (a measurement with more than {allowed:.0%} is made up to twice again).
+Measured {dates}. While something was measured, other programs used at most {others:.1%} of the
+processor (a measurement with more than {allowed:.0%} is repeated up to twice).
 
 {machine}
 """

@@ -16,7 +16,7 @@ _TIMES = 5
 
 
 def peak_flops() -> dict[str, float]:
-    """float32 operations a second in a product of two 2048 x 2048 matrices, by each library."""
+    """float32 operations per second in a product of two 2048 x 2048 matrices, by each library."""
     left, right = torch.rand(_SIZE, _SIZE), torch.rand(_SIZE, _SIZE)
     return {
         name: 2 * _SIZE**3 / min(_seconds(product, left, right) for _ in range(_TIMES))
@@ -50,7 +50,7 @@ def training_flops(name: str) -> float:
 
 
 def prediction_flops(name: str) -> float:
-    """The same of the way forward alone."""
+    """The same only of the forward pass."""
     return _counted(tutorial.TRAININGS[name].network(), 100, backward=False)
 
 

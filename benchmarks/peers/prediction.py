@@ -1,4 +1,4 @@
-"""How fast a trained network answers: many images at once, and one alone."""
+"""How fast a trained network answers: many images at once, and a single one."""
 
 from __future__ import annotations
 

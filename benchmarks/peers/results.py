@@ -67,7 +67,7 @@ class Results:
         ]
 
     def peak(self) -> float:
-        """Operations a second: the median of the rounds, each with its better library."""
+        """Operations per second: the median of the rounds, each with its better library."""
         return statistics.median(max(one["peak_flops"].values()) for one in self.rounds)
 
     def start_seconds(self, contender: str) -> list[float]:

@@ -2,8 +2,8 @@
 # # 1. A tensor flows through a network
 #
 # A classifier for pictures of clothes is a chain of simple operations. In this lesson one picture
-# goes through such a chain, and we look at its shape after every link. At the end one step of
-# training changes the network, and we see that it was a step in the right direction.
+# goes through such a chain, and we look at its shape after every operation. At the end, one step of
+# training changes the network, and we check that it was a step in the right direction.
 
 # %%
 import math
@@ -20,7 +20,7 @@ from sartor.reports.figures import sample_grid
 # ## Look at the data first
 #
 # Fashion-MNIST holds 70,000 gray pictures of 28 by 28 pixels: 60,000 to learn from and 10,000 that
-# the source sets aside for testing. Ten kinds of clothes, each as frequent as the others.
+# the source sets aside for testing. There are ten kinds of clothes, equally frequent.
 
 # %%
 data = sartor.load("fashion-mnist")
@@ -40,7 +40,7 @@ assert sample.image.dtype == np.uint8
 print(sample.label, sample.class_name)
 
 # %% [markdown]
-# A grid of a batch, eight a row. Spend a minute on it: whoever has looked at the pictures knows
+# A grid of a batch, eight per row. Spend a minute on it: whoever has looked at the pictures knows
 # which mistakes to expect. (Is that a shirt, or a pullover?)
 
 # %%
@@ -62,7 +62,7 @@ assert labels.tolist() == data.labels[:16].tolist()
 # ## A network by hand
 #
 # Two convolutions look for small patterns, three linear layers weigh what was found. A layer is
-# nothing but its weights and the rule for using them, so we print the weights' shapes.
+# just its weights and a rule for using them, so we print the shapes of the weights.
 
 
 # %%
@@ -97,7 +97,7 @@ shapes
 # %% [markdown]
 # ## What a linear layer does
 #
-# It multiplies a matrix with a vector: each row of the weights is one output's opinion of every
+# It multiplies a matrix by a vector: each row of the weights is one output's opinion of every
 # input. Here with numbers that can be followed by eye, and without a bias:
 
 # %%
@@ -108,9 +108,9 @@ assert product.tolist() == [30, 40, 50]
 assert torch.equal(product, layer.weight @ torch.tensor([1.0, 2, 3, 4]))
 
 # %% [markdown]
-# ## One image, link by link
+# ## One image, operation by operation
 #
-# A 5x5 window fits into 28 pixels at 24 places; pooling keeps the strongest of every 2x2 pixels.
+# A 5x5 window fits into 28 pixels in 24 positions; pooling keeps the largest of every 2x2 pixels.
 # Then 12 maps of 4x4 become one vector of 192 numbers, and the last layer gives ten.
 
 # %%
@@ -139,16 +139,16 @@ for name, step in steps.items():
     print(f"{name:12} {tuple(step.shape)}")
 
 # %% [markdown]
-# sartor writes the same table for any network, with parameters and multiply-adds:
+# sartor prints the same table for any network, with parameters and multiply-adds:
 
 # %%
 print(sartor.summary(network, data))
 
 # %% [markdown]
-# ## What an untrained network says
+# ## What an untrained network returns
 #
-# The ten numbers are *logits*. Softmax turns them into probabilities: positive, and 1 in sum. A
-# network that knows nothing gives every class about a tenth, so its best guess means nothing.
+# The ten numbers are *logits*. Softmax turns them into probabilities: positive, with a sum of 1. An
+# untrained network gives every class about a tenth, so its best guess means nothing.
 
 # %%
 with torch.no_grad():
@@ -161,9 +161,9 @@ with torch.no_grad():
 print("guesses", guesses.tolist(), "true", labels[:10].tolist())
 
 # %% [markdown]
-# The *cross-entropy* is the negative logarithm of the true class's probability. For a tenth that
-# is ln 10, about 2.303: the number to expect before training. If the first loss is far from it,
-# something is wrong.
+# The *cross-entropy* is the negative logarithm of the true class's probability. For a tenth that is
+# ln 10, about 2.303: the *chance level* for 10 classes, and the loss to expect before training. If
+# the first loss is far from it, something is wrong.
 
 # %%
 batch_images, batch_labels = next(iter(torch.utils.data.DataLoader(data.torch(), batch_size=100)))
@@ -176,7 +176,7 @@ assert abs(loss.item() - math.log(10)) < 0.1
 # ## One step back
 #
 # Before `backward` there are no gradients; afterwards every weight has one, of its own shape. It
-# says in which direction the loss grows; the optimizer goes the other way.
+# points in the direction in which the loss grows; the optimizer goes the other way.
 
 # %%
 assert network.conv1.weight.grad is None
@@ -193,9 +193,9 @@ print(f"loss {loss.item():.4f} -> {after.item():.4f}")
 # %% [markdown]
 # ## All of it under a microscope
 #
-# `sartor.trace` sends an image or a batch through any network, forward and back, and makes one
+# `sartor.trace` sends an image or a batch through any network, forward and backward, and makes one
 # step on a copy: the shapes, the loss and the gradients of this lesson, with pictures. On the
-# command line, `sartor trace RUN --image 389 --out trace.html` makes a page of it.
+# command line, `sartor trace RUN --image 389 --out trace.html` turns it into a page.
 
 # %%
 fresh = Network()
@@ -210,8 +210,8 @@ trace
 # %% [markdown]
 # ## The same with sartor, and further
 #
-# `lenet` is this network. Five epochs in the order of the files, batches of 100, Adam at 0.01, are
-# the recipe `fashion-cnn`; here one epoch on a tenth of the images, since you are waiting.
+# `lenet` is this network. Five epochs in file order, batches of 100 and Adam at 0.01 are the recipe
+# `fashion-cnn`; here we train one epoch on a tenth of the images, to keep the wait short.
 
 # %%
 tenth = np.arange(6_000)
@@ -223,5 +223,5 @@ assert run.history[0]["val_accuracy"] > 0.5
 run.history
 
 # %% [markdown]
-# Run `sartor fit --recipe fashion-cnn` for the whole: about 52,500 of 60,000 right in the fifth
-# epoch, and every figure of it with its spread stands in docs/reproduction.md.
+# Run `sartor fit --recipe fashion-cnn` for the full training: about 52,500 of 60,000 images are
+# correct in the fifth epoch. docs/reproduction.md has every figure with its standard deviation.

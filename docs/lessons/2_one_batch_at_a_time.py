@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 2. One batch at a time
 #
-# Training is seven steps, done over and over:
+# Training consists of seven steps, repeated over and over:
 #
 # 1. take a batch,
 # 2. send it forward through the network,
@@ -11,7 +11,7 @@
 # 6. repeat until every image was seen: that is an *epoch*,
 # 7. repeat for as many epochs as it takes.
 #
-# We do each by hand, then let sartor do all of them and find the same numbers.
+# We do each by hand, then let sartor do all of them and get the same numbers.
 
 # %%
 import numpy as np
@@ -59,7 +59,7 @@ print(f"loss {loss.item():.3f}, right {count_correct(logits, labels)} of 100")
 # %% [markdown]
 # ## Steps 4 and 5: gradient, update
 #
-# `backward` fills in the gradients, the optimizer moves every weight a little against its own.
+# `backward` fills in the gradients, the optimizer moves every weight a little against its gradient.
 
 # %%
 optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
@@ -80,8 +80,8 @@ print(f"loss {loss.item():.3f} -> {loss_after.item():.3f}")
 print(f"right {count_correct(logits, labels)} -> {count_correct(logits_after, labels)} of 100")
 
 # %% [markdown]
-# A larger batch gives a steadier gradient, a smaller one more updates an epoch. With 10 images the
-# direction found depends much more on which ten they were:
+# A larger batch gives a steadier gradient, a smaller one more updates per epoch. With 10 images,
+# the direction depends much more on which ten they were:
 
 
 # %%
@@ -98,15 +98,15 @@ def gradients(batch_size: int, batches: int = 20) -> torch.Tensor:
     return torch.stack(rows)
 
 
-spread = {size: gradients(size).std(dim=0).mean().item() for size in (10, 100)}
-assert spread[10] > 2 * spread[100]
-spread
+deviations = {size: gradients(size).std(dim=0).mean().item() for size in (10, 100)}
+assert deviations[10] > 2 * deviations[100]
+deviations
 
 # %% [markdown]
 # ## Steps 6 and 7: epoch, epochs
 #
-# The loop adds up what it sees. Losses are added as sums over images and divided once at the end:
-# the mean of the batches' means would count the images of a short last batch too much.
+# The loop adds up what it sees. Losses are summed over images and divided once, at the end: a mean
+# of the batches' means would give the images of a short last batch too much weight.
 
 
 # %%
@@ -136,9 +136,9 @@ assert by_hand[1] > by_hand[0]
 # %% [markdown]
 # ## The same in one line
 #
-# sartor's loop does these seven steps and no others; it stands on one screen in
-# `sartor/training/loop.py`. Given the same network, the same pixels in 0..1 (mean 0, std 1) and
-# the same order, it comes to the same accuracies.
+# sartor's loop takes these seven steps and no others; it fits on one screen in
+# `sartor/training/loop.py`. Given the same network, the same pixels in 0..1 (mean 0, std 1) and the
+# same order, it reaches the same accuracies.
 
 # %%
 small = sartor.Dataset(data.images[part], data.labels[part], data.classes, name="3000-clothes")
@@ -161,4 +161,4 @@ assert np.allclose(by_hand, with_sartor, atol=0.02)
 print("by hand", by_hand, "sartor", with_sartor)
 
 # %% [markdown]
-# The two agree to the last images that a different order of additions may tip over.
+# The two agree, except for a few images that a different order of additions may tip over.

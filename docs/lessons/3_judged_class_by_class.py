@@ -3,7 +3,7 @@
 #
 # One number, the accuracy, hides most of what a classifier does. In this lesson a multi-layer
 # perceptron learns handwritten digits, and we ask which digits it confuses, look at its mistakes,
-# save it, and go on training as if nothing had happened.
+# save it, and continue training as if nothing had happened.
 
 # %%
 import io
@@ -21,19 +21,19 @@ data = sartor.load("mnist")
 sample_grid(data, range(16))
 
 # %% [markdown]
-# An image is a grid of numbers, nothing else. With every pixel's value written on it:
+# An image is just a grid of numbers. With every pixel's value written on it:
 
 # %%
 pixel_image(data, 0)
 
 # %% [markdown]
-# ## The data's way to the network
+# ## From the data to the network
 #
-# Four decisions, each of which has a name in every framework:
+# Four decisions, each with a name in every framework:
 #
 # - *batch size*: how many images share one step;
 # - *shuffle*: a new order each epoch, so that no step sees sorted data;
-# - *drop last*: leave out the short batch at an epoch's end, or not;
+# - *drop last*: leave out the short batch at the end of an epoch, or not;
 # - *device*: `cuda` where there is a GPU, else `mps` on a Mac, else `cpu`. Model and data must be
 #   on the same one: PyTorch refuses to mix them.
 
@@ -58,7 +58,7 @@ else:
 
 # %% [markdown]
 # Pixels are scaled to 0..1 and *normalised*: minus the mean, divided by the standard deviation,
-# both measured on the training images. The inverse brings the picture back.
+# both measured on the training images. The inverse restores the picture.
 
 # %%
 pixels = images.float() / 255
@@ -72,7 +72,8 @@ assert torch.allclose(normalised * std + mean, pixels, atol=1e-6)
 # ## Train
 #
 # 784 pixels, two hidden layers of 512, ten outputs; dropout switches off a fifth of the units in
-# each step, so that none can rely on another. On a sixth of the images, for a lesson's patience.
+# each step, so that none can rely on another. We train on a sixth of the images, to keep the wait
+# short.
 
 # %%
 part = np.concatenate([np.arange(10_000), data.test[:2_000]])
@@ -97,10 +98,10 @@ run = sartor.fit(
 learning_curves(run.history)
 
 # %% [markdown]
-# ## Judge
+# ## Evaluate
 #
-# 2,000 test images are a sample of all that could have been written. The interval says between
-# which limits the accuracy on all of them lies, 19 times of 20.
+# 2,000 test images are a sample of all that could have been written. The interval contains the
+# accuracy on all of them 19 times out of 20.
 
 # %%
 judgement = run.evaluate("test")
@@ -113,8 +114,8 @@ for row in judgement.per_class:
     print(f"{row.class_name}: {row.accuracy:6.1%} of {row.count}, {low:.1%} to {high:.1%}")
 
 # %% [markdown]
-# The counts of the classes add up to the whole, and so do the right answers: the accuracy is a sum
-# over images divided once, never a mean of means.
+# The counts of the classes add up to the whole, and so do the correct predictions: the accuracy is
+# a sum over images divided once, never a mean of means.
 
 # %%
 assert sum(row.count for row in judgement.per_class) == 2_000
@@ -123,10 +124,10 @@ assert judgement.accuracy == right / 2_000
 confusion_figure(judgement)
 
 # %% [markdown]
-# ## The mistakes, the worst first
+# ## The mistakes, worst first
 #
-# "Worst" is where the true class got the least probability. Look at them: some are sloppy digits
-# that you would have read no better.
+# "Worst" is where the true class got the lowest probability. Look at them: some are sloppy digits
+# that you would not have read any better.
 
 # %%
 predictions = sartor.api.predictions_of(run, "test")
@@ -136,10 +137,11 @@ captions = [f"{predictions.labels[row]}, seen as {predictions.predicted()[row]}"
 sample_grid(small, predictions.indices[worst], captions=captions)
 
 # %% [markdown]
-# ## Save, go on
+# ## Save and continue
 #
-# A checkpoint needs the weights, the optimizer's state and the place in the training. By hand that
-# is a dictionary; read it back with `weights_only=True`, which refuses to run code from the file.
+# A checkpoint needs the weights, the optimizer's state and the position in the training. By hand,
+# that is a dictionary; read it back with `weights_only=True`, which refuses to run code from the
+# file.
 
 # %%
 network = torch.nn.Linear(4, 2)
@@ -168,9 +170,9 @@ step(again, optimizer_again)
 assert torch.equal(network.weight, again.weight)
 
 # %% [markdown]
-# sartor keeps one after every epoch and in between, in a format that cannot hold code, and a
-# resumed run ends in the same bits as one that was never stopped. Here three epochs and one more,
-# against four at once:
+# sartor saves one after every epoch and in between, in a format that cannot hold code, and a
+# resumed run ends with the same bits as one that was never stopped. Here, three epochs plus one
+# more, compared with four at once:
 
 # %%
 settings = {
@@ -188,10 +190,10 @@ at_once = sartor.fit(digits, epochs=4, **settings)
 assert resumed.weights_sha256 == at_once.weights_sha256
 
 # %% [markdown]
-# ## New pictures out of old ones
+# ## New pictures from old ones
 #
-# Cut, turned and mirrored a little, a picture is new to the network and the same to us. Each
-# transform is a function from picture to picture; random ones draw anew every time.
+# Slightly cropped, rotated or mirrored, a picture is new to the network and the same to us. Each
+# transform is a function from picture to picture; random ones draw again every time.
 
 # %%
 boot = as_picture(sartor.load("fashion-mnist").images[0])
@@ -226,8 +228,8 @@ assert random_crop(boot, 20) != random_crop(boot, 20)
 # %% [markdown]
 # ## Where gradients come from
 #
-# PyTorch writes down every operation on tensors that ask for gradients, and walks that graph
-# backwards. For d = 4 (3a + 2b), summed, the gradients are 12 for every a and 8 for every b.
+# PyTorch records every operation on tensors that require gradients, and walks that graph backwards.
+# For d = 4 (3a + 2b), summed, the gradients are 12 for every a and 8 for every b.
 
 # %%
 a = torch.ones(3, requires_grad=True)
@@ -243,7 +245,7 @@ assert not c.is_leaf
 assert not c.retains_grad
 
 # %% [markdown]
-# Where nothing is to be learnt, the writing down can be left out:
+# Where nothing is to be learnt, recording can be switched off:
 
 # %%
 with torch.no_grad():

@@ -19,7 +19,7 @@ network = torch.nn.Linear(28 * 28, 10)
 assert sum(weight.numel() for weight in network.parameters()) == 7_850
 
 # %% [markdown]
-# It takes vectors, and an image is none: the last dimension of (1, 28, 28) is 28, not 784, so
+# It takes vectors, and an image is not one: the last dimension of (1, 28, 28) is 28, not 784, so
 # PyTorch refuses. Flattening helps.
 
 # %%
@@ -33,11 +33,11 @@ else:
 assert network(image.flatten()).shape == (10,)
 
 # %% [markdown]
-# ## Hold some images back
+# ## Hold out some images
 #
-# Whether training goes well is seen on images it never trains on: the *validation* split. It must
-# be drawn at random. Files are often sorted, and the last tenth of a sorted set holds classes that
-# the rest has not:
+# Whether training goes well shows on images it never trains on: the *validation* split. It must be
+# drawn at random. Files are often sorted, and the last part of a sorted set has classes that the
+# rest does not have:
 
 # %%
 in_order = np.sort(data.labels[data.not_for_testing()])
@@ -45,7 +45,8 @@ assert set(in_order[:50_000]) != set(in_order[50_000:])
 assert 9 not in in_order[:50_000]
 
 # %% [markdown]
-# sartor draws from every class in proportion, by the seed, and keeps the indices in the run.
+# sartor draws from every class in proportion, depending on the seed, and stores the indices in the
+# run.
 
 # %%
 run = sartor.fit(
@@ -69,12 +70,12 @@ assert set(data.labels[split.val]) == set(range(10))
 # %% [markdown]
 # ## Two numbers, two purposes
 #
-# *Accuracy* is what people ask for, and cannot be trained on: moving a weight by very little
-# changes no answer, so its slope is 0 almost everywhere. And it is blind to confidence: an answer
-# that is right by a hair counts like one that is certain.
+# *Accuracy* is what people ask for, and cannot be trained on: a tiny change of a weight changes no
+# prediction, so its gradient is 0 almost everywhere. And it ignores confidence: a prediction that
+# is barely right counts as much as one that is certain.
 #
-# *Cross-entropy* sees both. Softmax makes the outputs probabilities; the loss is the negative
-# logarithm of the true class's.
+# *Cross-entropy* sees both. Softmax turns the logits into probabilities; the loss is the negative
+# logarithm of the true class's probability.
 
 # %%
 label = torch.tensor([2])
@@ -92,8 +93,8 @@ assert F.cross_entropy(nudged, label) > F.cross_entropy(by_a_hair, label)
 # %% [markdown]
 # ## How it went
 #
-# Before the first step the network guesses: about a tenth right, the loss near ln 10. Then it
-# climbs, quickly first.
+# Before the first step the network guesses: about a tenth is right, and the loss is near ln 10.
+# Then accuracy climbs, quickly at first.
 
 # %%
 accuracies = [row["val_accuracy"] for row in run.history]
@@ -104,8 +105,8 @@ print([f"{accuracy:.2%}" for accuracy in accuracies])
 learning_curves(run.history)
 
 # %% [markdown]
-# A run can be trained longer, as if it had been asked for at once; after 20 epochs it stands near
-# 86 %. `sartor fit --recipe mnist-logistic` makes them all.
+# A run can be trained longer, as if all epochs had been requested at once; after 20 epochs it is
+# near 86 %. `sartor fit --recipe mnist-logistic` trains it.
 
 # %%
 run = run.resume(epochs=6)
@@ -134,8 +135,8 @@ sample_grid(
 # %% [markdown]
 # ## The test, once
 #
-# The test split is for the end: every choice made by looking at it makes its number a little too
-# good. `evaluate` is the only verb that touches it.
+# The test split is for the end: every choice made by looking at it makes its accuracy a little too
+# optimistic. Only verbs that judge, such as `evaluate`, touch it.
 
 # %%
 judgement = run.evaluate("test")
@@ -147,7 +148,7 @@ print(f"loss {judgement.loss:.4f}, accuracy {judgement.accuracy:.2%} ({low:.2%} 
 # %% [markdown]
 # ## What it has learnt can be looked at
 #
-# Each class has 784 weights, one a pixel: a picture of what it is looking for.
+# Each class has 784 weights, one per pixel: a picture of what it is looking for.
 
 # %%
 weights = network[-1].weight.detach()

@@ -21,15 +21,15 @@ import sartor
 # %% [markdown]
 # ## Tensors
 #
-# The *rank* is the number of dimensions: a number has none, a vector one, a table two, an image
-# with colours three.
+# The *rank* is the number of dimensions: a number has none, a vector one, a table two, a colour
+# image three.
 
 # %%
 assert [torch.zeros(shape).ndim for shape in ((), (3,), (2, 3), (3, 28, 28))] == [0, 1, 2, 3]
 
 # %% [markdown]
-# The *dtype* is the kind of number. Adding promotes to the richer kind; a matrix product does not,
-# and refuses instead. NumPy's usual float64 is kept, and is the usual way to run into this.
+# The *dtype* is the type of the numbers. Addition promotes to the wider type; a matrix product
+# refuses instead. NumPy's default float64 is kept, and is how most people run into this.
 
 # %%
 assert torch.tensor([1, 2]).dtype == torch.int64
@@ -46,8 +46,8 @@ else:
 assert (from_numpy.float() @ torch.ones(2, 2)).tolist() == [[2, 2], [2, 2]]
 
 # %% [markdown]
-# Many operations do not copy: they give another *view* of the same memory, so that writing to one
-# changes both. Convenient, fast, and a trap.
+# Many operations do not copy: they return another *view* of the same memory, so that writing to one
+# changes both. That is convenient, fast, and a trap.
 
 # %%
 table = torch.arange(6)
@@ -94,10 +94,10 @@ y.backward(torch.ones_like(y))
 assert torch.equal(x.grad, expected)
 
 # %% [markdown]
-# ## Data of your own
+# ## Your own data
 #
 # Most people do not have MNIST; they have pictures of any size and a list that says what is what.
-# We make such a thing: circles and squares, a file with lines of `path label`.
+# We create such data: circles and squares, and a file with lines of `path label`.
 
 # %%
 folder = Path(tempfile.mkdtemp())
@@ -120,7 +120,7 @@ for number in range(60):
 print(lines[:4])
 
 # %% [markdown]
-# By hand: read, bring to one size, stack; and for some losses the labels as *one-hot* vectors.
+# By hand: read, resize, stack; and for some losses, turn the labels into *one-hot* vectors.
 
 # %%
 listed = [line.split() for line in lines]
@@ -134,7 +134,7 @@ assert one_hot[0].tolist() == [1, 0]
 assert one_hot.sum(1).tolist() == [1] * 60
 
 # %% [markdown]
-# With sartor, the list is a data set like any other.
+# With sartor, the list is a dataset like any other.
 
 # %%
 shapes = sartor.load(folder / "labels.txt", image_size=32)
@@ -171,8 +171,8 @@ assert network(torch.zeros(5, 1, 28, 28, device=device)).shape == (5, 10)
 # %% [markdown]
 # ## Losses
 #
-# Four ways to say how wrong an answer is. The two binary cross-entropies are one: with logits, the
-# sigmoid is inside, which is safer with large numbers.
+# Four ways to measure how wrong a prediction is. The two binary cross-entropies are the same: with
+# logits, the sigmoid is inside, which is safer for large numbers.
 
 # %%
 logits, target = torch.tensor([[2.0, -1.0, 0.5]]), torch.tensor([0])
@@ -188,8 +188,8 @@ assert torch.isclose(binary, F.binary_cross_entropy_with_logits(logits, hot))
 # ## Losses and optimizers, side by side
 #
 # The same network, the same images, the same number of passes. What differs is what is minimised
-# and how. Descent on the whole set makes one careful step an epoch; on mini-batches, many rough
-# ones; Adam and RMSProp give every weight a step size of its own.
+# and how. Gradient descent on the whole set makes one careful step per epoch; on mini-batches, many
+# rough ones; Adam and RMSProp give every weight its own step size.
 
 # %%
 part = np.arange(2_000)
@@ -226,15 +226,15 @@ assert all(curve[-1] > 0.6 for name, curve in curves.items() if "mini" in name)
 figure
 
 # %% [markdown]
-# A single sample a step is possible too (`batch_size=1`): it is the roughest way, and the slowest
-# on any modern machine, which prefers to multiply large matrices.
+# A single sample per step is possible too (`batch_size=1`): it is the roughest way, and the slowest
+# on any modern machine, which is at its best with large matrices.
 
 # %% [markdown]
 # ## Slow on purpose
 #
-# With plain SGD at 0.001 a deep MLP hardly moves: near 10 % after one epoch, near 31 % after ten.
-# The loss stays close to ln 10, and that is how to notice. `sartor fit --recipe fashion-mlp` shows
-# all of it.
+# With plain SGD at 0.001, a deep MLP hardly moves: it is near 10 % after one epoch and near 31 %
+# after ten. The loss stays close to the chance level, ln 10, and that is how to notice. `sartor fit
+# --recipe fashion-mlp` shows all of it.
 
 # %%
 slow = sartor.fit(small, **common | {"epochs": 1}, opt="sgd", lr=0.001, batch_size=128)
@@ -243,8 +243,8 @@ assert abs(slow.history[0]["val_loss"] - math.log(10)) < 0.1
 # %% [markdown]
 # ## Save, load
 #
-# A *state dict* maps names to weights. Loaded into a network of the same shape, it answers the
-# same.
+# A *state dict* maps names to weights. Loaded into a network of the same shape, it gives the same
+# logits.
 
 # %%
 file = folder / "weights.pt"

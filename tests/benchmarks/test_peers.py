@@ -79,7 +79,7 @@ def test_sartor_and_the_loop_learn_the_same_from_the_same_weights(
 
 
 @pytest.mark.usefixtures("fashion_mnist")
-def test_every_training_starts_anew(small_sets: dict[str, Dataset], tmp_path: Path) -> None:
+def test_every_training_starts_from_scratch(small_sets: dict[str, Dataset], tmp_path: Path) -> None:
     task = task_of("batches/fashion-cnn")
     for name in ("loop", "sartor"):
         trainee = CONTENDERS[name].trainee(material_of(task, small_sets, tmp_path))

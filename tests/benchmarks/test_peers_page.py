@@ -23,7 +23,7 @@ def row(seconds: float, *, epochs: int = 1, **more: float) -> Row:
 
 
 def one_round(loop: float, sartor: float) -> dict[str, Any]:
-    """Seconds an epoch of both."""
+    """Seconds per epoch of both."""
     return {
         "date": "2026-01-02 03:04 UTC",
         "peak_flops": {"mm": 1e9, "oneDNN": 2e9},

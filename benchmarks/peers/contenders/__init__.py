@@ -1,7 +1,7 @@
 """The tools, one file each: how its own documentation has one train these networks.
 
 A file has a class for each table, made from the material. Nothing is imported
-here, for a process loads one tool alone.
+here, for a process loads only one tool.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Predictor(Protocol):
         """The class of one image, uint8 (28, 28).
 
         Raises:
-            NotImplementedError: the tool's documentation has nothing for one image alone.
+            NotImplementedError: the tool's documentation has nothing for a single image.
         """
 
 
@@ -98,7 +98,7 @@ CONTENDERS: Mapping[str, Contender] = {
     ),
     "sartor": Contender(title="sartor", module="with_sartor", makers=ALL, whole=True),
     "sartor-alone": Contender(
-        title="sartor, training alone", module="with_sartor", makers={"defaults": "TrainingAlone"}
+        title="sartor, training only", module="with_sartor", makers={"defaults": "TrainingAlone"}
     ),
     "sartor-pictures": Contender(
         title="sartor, run.predict of pictures",

@@ -98,7 +98,7 @@ class ByDefaults(Trainee):
 
 
 class Predicting:
-    """`Trainer.predict`; for one image alone, its documentation has the module itself called."""
+    """`Trainer.predict`; for a single image, its documentation has the module itself called."""
 
     def __init__(self, material: Material) -> None:
         self.module = Classifier(material)
