@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from ..data.dataset import UInt8Array
 from ..data.pictures.preprocess import Preprocess
 from ..errors import PictureError, UsageError, unknown
-from ..evaluation.predictions import probabilities_of
 from ..inspection.attribution import METHODS, attribute
-from ..training.loop import answers
 from .opened import OpenedRun, open_run
 from .predicting import Picture, prepared_pictures
+from .predictor import Predictor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -90,13 +88,13 @@ def explain(
         else [pictures]
     )
     names, images = _images(run, several, invert)
-    network = run.network(checkpoint)
-    return explain_images(run, network, names, images, method=method, target=target)
+    predictor = Predictor(run, checkpoint=checkpoint)
+    with predictor.at_work():
+        return explain_images(predictor, names, images, method=method, target=target)
 
 
 def explain_images(
-    run: OpenedRun,
-    network: nn.Module,
+    predictor: Predictor,
     names: Sequence[str],
     images: UInt8Array,
     *,
@@ -104,25 +102,24 @@ def explain_images(
     target: str | None = None,
 ) -> list[Explanation]:
     """As `explain`, for images uint8 (B, C, H, W) that are prepared already."""
-    recipe, classes = run.recipe, run.classes
+    classes = predictor.classes
     if target is not None and target not in classes:
         raise UsageError(
             unknown("class", target, classes).capitalize() + ".", "Name a class of the run."
         )
-    device = recipe.training.device
-    normalize = Preprocess.from_settings(recipe.preprocess).normalizer(device)
-    batch = normalize(torch.from_numpy(images).to(device))
-    logits = answers(network, batch, recipe.training).cpu().numpy()
+    forward = predictor.forward
+    batch = predictor.batch(images)
+    logits = forward.logits(batch).cpu().numpy()
     predicted = logits.argmax(1)
     targets = predicted if target is None else np.full(len(images), classes.index(target))
     maps = attribute(
-        network,
+        forward.network,
         batch,
-        torch.from_numpy(targets).to(device),
+        torch.from_numpy(targets).to(forward.device),
         method=method,
-        baseline=normalize(torch.zeros_like(batch[:1], dtype=torch.uint8)),
+        baseline=predictor.batch(np.zeros_like(images[:1])),
     )
-    probabilities = probabilities_of(logits, recipe.training.loss)
+    probabilities = predictor.probabilities_of(logits)
     return [
         Explanation(
             file=name,

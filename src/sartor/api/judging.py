@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import nn
 
 from .. import assembly
@@ -16,8 +15,8 @@ from ..evaluation.metrics import Evaluation
 from ..evaluation.metrics import evaluate as judge
 from ..evaluation.predictions import Predictions
 from ..files import make_folder
+from ..inference.forward import Forward
 from ..training.engines import hardware as engine
-from ..training.loop import logits_of
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def predictions_of(run: OpenedRun, split: str, *, checkpoint: str = "best") -> P
     material, _ = assembly.prepare_material(recipe, dataset, parts)
     feed = material.feed(indices, recipe.training)
     with engine.tuned(recipe.training, network):
-        logits = torch.cat([logits for logits, _ in logits_of(network, feed, recipe.training)])
+        logits = Forward.of(network, recipe.training).all_logits(feed)
     predictions = Predictions(
         logits=logits.cpu().numpy(),
         labels=dataset.labels[indices],

@@ -83,11 +83,12 @@ def predict_readable(
     predictor = Predictor(run, checkpoint=checkpoint)
     predictions: list[Prediction] = []
     faults: list[PictureError] = []
-    for names, images in prepared_pictures(pictures, predictor.preprocess, invert, faults):
-        predictions += [
-            _prediction(name, row, predictor.classes)
-            for name, row in zip(names, predictor.probabilities(images), strict=True)
-        ]
+    with predictor.at_work():
+        for names, images in prepared_pictures(pictures, predictor.preprocess, invert, faults):
+            predictions += [
+                _prediction(name, row, predictor.classes)
+                for name, row in zip(names, predictor.probabilities(images), strict=True)
+            ]
     return predictions, faults
 
 

@@ -29,6 +29,7 @@ from .judging import predictions_of
 from .mapping import Embedding, embed
 from .notes import warn
 from .opened import OpenedRun, load_checkpoint, open_run
+from .predictor import Predictor
 from .repeating import commands_to_repeat
 
 SPLITS = ("test", "val")
@@ -145,19 +146,19 @@ def _explained(run: OpenedRun, predictions: Predictions, checkpoint: str) -> tup
         return ()
     indices = predictions.indices[worst].tolist()
     classes, predicted = predictions.classes, predictions.predicted()
-    network = run.network(checkpoint)
-    preprocess = Preprocess.from_settings(run.recipe.preprocess)
-    images = preprocess.images(run.dataset().images[indices])
+    predictor = Predictor(run, checkpoint=checkpoint)
+    images = predictor.preprocess.images(run.dataset().images[indices])
     names = [str(index) for index in indices]
     found = []
     for row, index, name, image in zip(worst, indices, names, images, strict=True):
         true, said = classes[predictions.labels[row]], classes[predicted[row]]
-        for_true, for_predicted = (
-            explain_images(
-                run, network, [name], image[None], method=ATTRIBUTION_METHODS[0], target=target
-            )[0]
-            for target in (true, said)
-        )
+        with predictor.at_work():
+            for_true, for_predicted = (
+                explain_images(
+                    predictor, [name], image[None], method=ATTRIBUTION_METHODS[0], target=target
+                )[0]
+                for target in (true, said)
+            )
         found.append(
             Explained(
                 index=index,

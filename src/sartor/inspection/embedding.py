@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..data.dataset import Int64Array
 from ..data.feed.batches import Feed
 from ..errors import DataError, MissingExtraError, UsageError, unknown
-from ..training.loop import logits_of
+from ..inference.forward import Forward
 from ..training.settings import TrainingSettings
 
 Float32Array = npt.NDArray[np.float32]
@@ -66,7 +66,7 @@ def features_of(
 
     handle = last.register_forward_pre_hook(keep) if last else None
     try:
-        logits = torch.cat([one.cpu() for one, _ in logits_of(model, feed, settings)])
+        logits = Forward.of(model, settings).all_logits(feed).cpu()
     finally:
         if handle:
             handle.remove()
@@ -171,7 +171,7 @@ def _last_linear(model: nn.Module, feed: Feed, settings: TrainingSettings) -> nn
         if isinstance(module, nn.Linear)
     ]
     try:
-        for _ in logits_of(model, replace(feed, indices=feed.indices[:1]), settings):
+        for _ in Forward.of(model, settings).over(replace(feed, indices=feed.indices[:1])):
             pass
     finally:
         for handle in handles:

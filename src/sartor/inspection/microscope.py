@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from ..data.feed.batches import Batch
 from ..errors import ModelError, SartorError
 from ..evaluation.predictions import probabilities_of
+from ..inference.forward import precision
 from ..models.custom import reason_of
 from ..training.engines import hardware as engine
-from ..training.loop import Job, precision, seed_random_numbers, update
+from ..training.loop import Job, seed_random_numbers, update
 from ..training.objective import Objective, untrained_loss
 from ..training.optim import Optimizer
 from ..training.settings import TrainingSettings
@@ -193,7 +194,7 @@ def _job(network: nn.Module, batch: Batch, plan: Plan) -> Job:
 
 
 def _forward(job: Job, images: Tensor) -> Any:
-    with torch.no_grad(), precision(job.settings):
+    with torch.no_grad(), precision(job.settings.device, job.settings.amp_dtype):
         return job.model(images)
 
 

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from ..data.feed.batches import Batch
 from ..errors import ModelError
+from ..inference.forward import precision
 from ..models.custom import reason_of
-from .loop import Job, precision
+from .loop import Job
 from .objective import untrained_loss
 
 _FAR_OFF = 1.5
@@ -70,7 +71,7 @@ def _needs_two_images(job: Job, images: Tensor) -> bool:
     """Whether a copy of the network in training mode refuses one image and takes two."""
     model = copy.deepcopy(job.model).train()
     two = images[:1].repeat(2, 1, 1, 1)
-    with torch.no_grad(), precision(job.settings):
+    with torch.no_grad(), precision(job.settings.device, job.settings.amp_dtype):
         for taken in (two, two[:1]):
             try:
                 model(taken)
@@ -84,7 +85,7 @@ def first_logits(job: Job, images: Tensor) -> Tensor:
     was_training = job.model.training
     job.model.eval()
     try:
-        with torch.no_grad(), precision(job.settings):
+        with torch.no_grad(), precision(job.settings.device, job.settings.amp_dtype):
             logits = job.model(images)
             logits = logits.detach() if isinstance(logits, Tensor) else logits
     except Exception as error:  # whatever a network of the user's own may leave with

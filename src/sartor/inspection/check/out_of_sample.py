@@ -16,9 +16,10 @@ from ...data.feed.batches import Batches, Feed
 from ...data.feed.order import keys
 from ...data.pictures.preprocess import Preprocess
 from ...device import choose_device
+from ...inference.forward import Forward
 from ...models.registry import build_model
 from ...training.engines import hardware as engine
-from ...training.loop import Job, logits_of, seed_random_numbers, train
+from ...training.loop import Job, seed_random_numbers, train
 from ...training.objective import Objective
 from ...training.optim import Optimizer
 from ...training.settings import TrainingSettings
@@ -129,7 +130,7 @@ def _answers(
     )
     for _ in train(job, Progress(), lambda: False):
         pass
-    logits = torch.cat([logits for logits, _ in logits_of(model, feed(asked), settings)])
+    logits = Forward.of(model, settings).all_logits(feed(asked))
     answers: Float32Array = logits.softmax(1).cpu().numpy()
     return answers
 

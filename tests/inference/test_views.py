@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 import sartor
+from sartor.inference.views import mean_logits, views_of
 from sartor.training.settings import VIEWS
-from sartor.training.views import mean_logits, views_of
 
 
 def pictures(count: int = 4) -> torch.Tensor:
