@@ -13,9 +13,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from .arrays import Int64Array, UInt8Array
 from .data.augment import vocabulary
 from .data.augment.pipeline import augmentation_of
-from .data.dataset import Dataset, Int64Array, UInt8Array
+from .data.dataset import Dataset
 from .data.description import channel_statistics
 from .data.feed.ahead import chosen_workers, prepared_ahead
 from .data.feed.batches import Batch, Batches, Feed

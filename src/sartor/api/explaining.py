@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from ..data.dataset import UInt8Array
+from ..arrays import UInt8Array
 from ..data.pictures.preprocess import Preprocess
 from ..errors import PictureError, UsageError, unknown
 from ..evaluation.predictions import probabilities_of

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..data.dataset import UInt8Array
+from ..arrays import Float32Array, Float64Array, UInt8Array
 from ..data.pictures.preprocess import Preprocess
 from ..errors import DataError
-from ..evaluation.predictions import Float32Array, Float64Array, probabilities_of
+from ..evaluation.predictions import probabilities_of
 from ..training.engines import hardware as engine
 from ..training.loop import answers
 from .run import Run, load_checkpoint, with_weights

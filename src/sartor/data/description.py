@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .dataset import Dataset, Int64Array, UInt8Array
+from ..arrays import Int64Array, UInt8Array
+from .dataset import Dataset
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from .dataset import Int64Array
+from ..arrays import Int64Array
 
 
 class PictureStore(Protocol):

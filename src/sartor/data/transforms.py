@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..arrays import UInt8Array
 from ..errors import DataError, UsageError
-from .dataset import UInt8Array
 from .pictures.preprocess import Preprocess
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..arrays import Float64Array
 from ..data.feed.order import keys
 from ..errors import DataError
-from .bootstrap import Estimate, Float64Array, Statistic, bootstrap, mean_of
+from .bootstrap import Estimate, Statistic, bootstrap, mean_of
 from .intervals import wilson
 from .predictions import Predictions
 

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ...arrays import UInt8Array
 from ...errors import DataError
-from ..dataset import Dataset, UInt8Array
+from ..dataset import Dataset
 from ..description import channel_statistics
 from ..feed.batches import Batches, Feed
 from .pipeline import augmentation_of

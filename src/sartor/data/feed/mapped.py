@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..dataset import Int64Array, UInt8Array
+from ...arrays import Int64Array, UInt8Array
 
 _NEAR = 1 << 15
 """Bytes between two images that are read on the way: one reading is dearer than so much more."""

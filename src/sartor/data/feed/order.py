@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..dataset import Int64Array
+from ...arrays import Int64Array
 
 _BALANCED_STREAM = 4
 _BLOCK = 1024

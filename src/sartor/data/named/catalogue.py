@@ -22,9 +22,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ...arrays import Int64Array, UInt8Array
 from ...errors import CorruptDataError, FileError, UnavailableError, UsageError, unknown
 from ...files import atomic_write, explain_os_errors, make_folder, sha256_of, write_text
-from ..dataset import Dataset, Int64Array, UInt8Array
+from ..dataset import Dataset
 from ..readers.idx import GZIP_MAGIC, inflate, join_parts, pair, read_idx
 from .places import (
     Content,

@@ -27,13 +27,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ... import files
+from ...arrays import AnyArray, Int64Array, UInt8Array
 from ...errors import FileError
-from ..dataset import Int64Array, UInt8Array
 from .facts import ROW, PictureFacts
 
 FORMAT = 1
 Note = Callable[[str], None]
-Rows = npt.NDArray[Any]
 """Of the type `ROW`."""
 
 
@@ -41,7 +40,7 @@ Rows = npt.NDArray[Any]
 class State:
     """How far a preparation is: the facts of the pictures that are done."""
 
-    rows: Rows
+    rows: AnyArray
     faults: dict[int, str]
     """Not done: what could not be read once may be readable now."""
     done: npt.NDArray[np.bool_]
@@ -51,7 +50,7 @@ class State:
         """The state at which these facts were sealed."""
         return cls(rows=facts.rows.copy(), faults=dict(facts.faults), done=facts.readable.copy())
 
-    def update(self, indices: Int64Array, rows: Rows, faults: Mapping[int, str]) -> None:
+    def update(self, indices: Int64Array, rows: AnyArray, faults: Mapping[int, str]) -> None:
         """Take in what came of these pictures."""
         for index in indices.tolist():
             self.faults.pop(index, None)
@@ -242,7 +241,7 @@ class PictureCache:
                 break
         return state
 
-    def _damaged_rows(self, indices: Int64Array, rows: Rows) -> Int64Array:
+    def _damaged_rows(self, indices: Int64Array, rows: AnyArray) -> Int64Array:
         """Which of these rows of the array do not match their checksum."""
         if not len(indices):
             return indices

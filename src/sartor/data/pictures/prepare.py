@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 from PIL import features
 
+from ...arrays import Int64Array, UInt8Array
 from ...errors import DataError, PictureError
 from ...events import Event, Note
 from ...files import atomic_write, make_folder, write_json, write_text
-from ..dataset import Dataset, Int64Array, UInt8Array
+from ..dataset import Dataset
 from ..listing import Listing
 from ..named.catalogue import cache_home
 from ..settings import PreprocessSettings

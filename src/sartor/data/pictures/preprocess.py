@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from ...arrays import UInt8Array
 from ...errors import PictureError, RecipeError
-from ..dataset import UInt8Array
 from ..settings import PreprocessSettings
 from .decode import (
     Header,

@@ -18,9 +18,10 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ...arrays import Int64Array, UInt8Array
 from ...errors import CorruptDataError, DataError
 from ...files import explain_os_errors
-from ..dataset import Dataset, Int64Array, UInt8Array
+from ..dataset import Dataset
 
 Content = bytes | bytearray | memoryview
 

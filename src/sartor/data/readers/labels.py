@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from ...arrays import Int64Array
 from ...errors import DataError
-from ..dataset import Int64Array
 from ..pictures.preprocess import natural_key
 from .tree import some
 

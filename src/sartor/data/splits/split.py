@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...arrays import Int64Array
 from ...errors import DataError, RunError
-from ..dataset import Dataset, Int64Array
+from ..dataset import Dataset
 from .draw import draw, limited
 from .units import units_of
 
