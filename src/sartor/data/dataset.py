@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.utils.data import Dataset as TorchDataset
 
-    from .pictures.prepare import Origin
+    from .origin import Origin
 
 
 _HIGHEST_LABEL = 1_000_000

@@ -13,7 +13,7 @@ from .listing import Listing
 from .named.catalogue import NAMES, load_named
 from .pictures.decoding import Sink
 from .pictures.exclude import read_exclusions, without
-from .pictures.prepare import prepare
+from .pictures.prepare import prepare, prepared_as
 from .readers.archive import ZipTree, inflated_head, is_tar, open_tar
 from .readers.columns import flag
 from .readers.folder import GIVE_CLASSES, class_folders, find_layout, list_layout
@@ -103,7 +103,7 @@ def as_asked(
     wanted = dataset.origin.filled_in(preprocess)
     if wanted == dataset.origin.settings and not entries:
         return dataset
-    return dataset.origin.prepared_as(wanted, entries, on_event)
+    return prepared_as(dataset.origin, wanted, entries, on_event)
 
 
 def find_source(data: SourceSettings, *, note: Note | None = None) -> Dataset | Listing:

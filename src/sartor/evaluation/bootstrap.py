@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Float64Array
-from ..data.feed.order import keys
 from ..errors import UsageError
+from ..randomness import keys
 from .predictions import Predictions
 
 Statistic = Callable[[Float64Array], Float64Array]

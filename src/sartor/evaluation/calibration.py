@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Float64Array
-from ..data.feed.order import keys
 from ..errors import DataError
+from ..randomness import keys
 from .bootstrap import Estimate, Statistic, bootstrap, mean_of
 from .intervals import wilson
 from .predictions import Predictions

@@ -563,7 +563,7 @@ class TestDataset:
     ) -> None:
         found = found_in(folder)
         expected = found.dataset({3: ""}).images
-        monkeypatch.setattr(prepare, "_memory_bytes", lambda: 10)
+        monkeypatch.setattr(prepare, "total_memory", lambda: 10)
         monkeypatch.setattr(prepare, "_ROWS_AT_ONCE", 5)
         for _ in range(2):
             images = found.dataset({3: ""}).images

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from sartor.data.named.catalogue import load_named
+from sartor.data.natural_order import natural_key
 from sartor.data.pictures.decode import MAX_PIXELS
 from sartor.data.pictures.preprocess import (
     Preprocess,
     as_picture,
     find_pictures,
     flattened,
-    natural_key,
     read_picture,
 )
 from sartor.data.settings import PreprocessSettings

@@ -1,24 +1,14 @@
-"""Randomness as a pure function: the same keys give the same numbers, anywhere, at any time."""
+"""The order of an epoch, as a pure function of the seed and the epoch."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from ...arrays import Int64Array
+from ...randomness import keys
 
 _BALANCED_STREAM = 4
 _BLOCK = 1024
-
-
-def keys(count: int, seed: int, *stream: int) -> npt.NDArray[np.uint64]:
-    """`count` random 64-bit numbers that depend on (seed, *stream) and their position alone.
-
-    Philox (Salmon et al., 2011) is a counter-based generator whose raw stream NumPy guarantees.
-    """
-    key = np.random.SeedSequence((seed, *stream)).generate_state(2, np.uint64)
-    raw: npt.NDArray[np.uint64] = np.random.Philox(key=key).random_raw(count)
-    return raw
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Int64Array:

@@ -8,12 +8,10 @@ Every load computes the sums again.
 from __future__ import annotations
 
 import importlib.util
-import logging
-import os
 import string
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -25,6 +23,7 @@ import numpy.typing as npt
 from ...arrays import Int64Array, UInt8Array
 from ...errors import CorruptDataError, FileError, UnavailableError, UsageError, unknown
 from ...files import atomic_write, explain_os_errors, make_folder, sha256_of, write_text
+from ...home import Note, cache_home, locked
 from ..dataset import Dataset
 from ..readers.idx import GZIP_MAGIC, inflate, join_parts, pair, read_idx
 from .places import (
@@ -36,9 +35,6 @@ from .places import (
     WebMirror,
     members_of_tar,
 )
-
-Note = Callable[[str], None]
-"""Takes one line that says what is going on."""
 
 Files = Mapping[str, memoryview]
 """The bytes of each file of a set, as it lies in the cache."""
@@ -66,16 +62,6 @@ class NamedSet:
     """Makes `files` of the published files; None where they are the same."""
     read: Callable[[NamedSet, Files], Dataset]
     """Makes the dataset of `files`."""
-
-
-def cache_home() -> Path:
-    """Where sartor keeps what it fetched: `SARTOR_HOME`, else the user's cache folder."""
-    home = os.environ.get("SARTOR_HOME")
-    if home:
-        return Path(home).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("sartor"))
 
 
 def load_named(name: str, *, home: Path | None = None, note: Note | None = None) -> Dataset:
@@ -204,21 +190,14 @@ def _parse_sums(text: str) -> dict[str, str]:
 @contextmanager
 def _locked(folder: Path, name: str, note: Note) -> Iterator[None]:
     """Hold the set's folder against every other process."""
-    from filelock import FileLock, Timeout
 
-    # It would tell every attempt to whoever turned on debugging for something else.
-    logging.getLogger("filelock").setLevel(logging.WARNING)
-    lock = FileLock(folder / ".lock")
-    with _explain_cache_errors(), explain_os_errors(f"lock {folder}"):
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            note(f"waiting for another process that is fetching {name}")
-            lock.acquire()
-    try:
+    def waiting() -> None:
+        note(f"waiting for another process that is fetching {name}")
+
+    with ExitStack() as stack:
+        with _explain_cache_errors():
+            stack.enter_context(locked(folder / ".lock", when_busy=waiting))
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager

@@ -16,7 +16,6 @@ import base64
 import hashlib
 import io
 import json
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,11 +28,10 @@ import numpy.typing as npt
 from ... import files
 from ...arrays import AnyArray, Int64Array, UInt8Array
 from ...errors import FileError
+from ...home import Note, locked
 from .facts import ROW, PictureFacts
 
 FORMAT = 1
-Note = Callable[[str], None]
-"""Of the type `ROW`."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -41,6 +39,7 @@ class State:
     """How far a preparation is: the facts of the pictures that are done."""
 
     rows: AnyArray
+    """Of the type `ROW`."""
     faults: dict[int, str]
     """Not done: what could not be read once may be readable now."""
     done: npt.NDArray[np.bool_]
@@ -113,22 +112,13 @@ class PictureCache:
     @contextmanager
     def locked(self, note: Note) -> Iterator[None]:
         """Hold the folder against every other process; wait for one that holds it."""
-        from filelock import FileLock, Timeout
 
-        # It would tell every attempt to whoever turned on debugging for something else.
-        logging.getLogger("filelock").setLevel(logging.WARNING)
+        def waiting() -> None:
+            note("waiting for another process that prepares the same pictures")
+
         files.make_folder(self.folder)
-        lock = FileLock(self.folder / ".lock")
-        with files.explain_os_errors(f"lock {self.folder}"):
-            try:
-                lock.acquire(timeout=0.2)
-            except Timeout:
-                note("waiting for another process that prepares the same pictures")
-                lock.acquire()
-        try:
+        with locked(self.folder / ".lock", patience=0.2, when_busy=waiting):
             yield
-        finally:
-            lock.release()
 
     def recovered(self, note: Note) -> State:
         """What is whole of an earlier preparation; for who holds the lock."""

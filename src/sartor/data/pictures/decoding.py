@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 import time
 from collections import deque
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from ...arrays import AnyArray, Int64Array, UInt8Array
 from ...errors import PictureError
 from ...events import Event, Note, PreparationDone, Preparing
+from ...machine import available_cores
 from ..listing import Listing
 from .cache import PictureCache, State
 from .decode import quiet_decoding
@@ -225,9 +225,3 @@ class Pace:
                 seconds_left=(self._total - done) / pace,
             )
         )
-
-
-def available_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from PIL import Image, ImageOps
 
 from ...arrays import UInt8Array
 from ...errors import PictureError, RecipeError
+from ..natural_order import natural_key
 from ..settings import PreprocessSettings
 from .decode import (
     Header,
@@ -311,9 +311,3 @@ def _matching(argument: str) -> Iterator[Path]:
         # Path.glob takes no absolute pattern.
         matches = [Path(match) for match in glob.iglob(argument, recursive=True)]  # noqa: PTH207
         yield from sorted((match for match in matches if match.is_file()), key=natural_key)
-
-
-def natural_key(path: Path | str) -> tuple[list[tuple[int, int | str]], str]:
-    """Sort key under which img2 comes before img10, and img1 always on the same side of img01."""
-    pieces = re.split(r"(\d+)", str(path))
-    return [(0, int(p)) if p.isdecimal() else (1, p) for p in pieces], str(path)

@@ -24,8 +24,8 @@ from typing import BinaryIO
 
 from ...errors import CorruptDataError, DataError
 from ...files import atomic_write, explain_os_errors, make_folder
-from ..named.catalogue import Note, cache_home
-from ..pictures.preprocess import natural_key
+from ...home import Note, cache_home
+from ..natural_order import natural_key
 from .tree import check_count, is_hidden, shown
 
 _MAX_RATIO = 100

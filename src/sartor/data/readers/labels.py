@@ -9,7 +9,7 @@ import numpy as np
 
 from ...arrays import Int64Array
 from ...errors import DataError
-from ..pictures.preprocess import natural_key
+from ..natural_order import natural_key
 from .tree import some
 
 SPLIT_WORDS = {

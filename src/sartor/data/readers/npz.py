@@ -23,8 +23,8 @@ import numpy as np
 
 from ...arrays import AnyArray, Int64Array, UInt8Array
 from ...errors import CorruptDataError, DataError, SartorError, UsageError, unknown
+from ...machine import total_memory
 from ..dataset import Dataset
-from ..feed.mapped import total_memory
 from ..settings import SourceSettings
 from .columns import flag
 from .labels import (

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from ...errors import DataError, FileError, PictureError
 from ...files import explain_os_errors
-from ..pictures.preprocess import natural_key
+from ..natural_order import natural_key
 
 PICTURE_SUFFIXES = frozenset(
     (

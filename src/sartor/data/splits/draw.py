@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...arrays import BoolArray, Int64Array
-from ..feed.order import keys
+from ...randomness import keys
 
 _TRIED_UNITS = 20_000
 _MOST_TRIALS = 32

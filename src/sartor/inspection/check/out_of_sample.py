@@ -12,10 +12,10 @@ from torch import nn
 from ...arrays import Float32Array, Int64Array, UInt8Array
 from ...data.description import channel_statistics
 from ...data.feed.batches import Batches, Feed
-from ...data.feed.order import keys
 from ...data.pictures.preprocess import Preprocess
 from ...device import choose_device
 from ...models.registry import build_model
+from ...randomness import keys
 from ...training.engines import hardware as engine
 from ...training.loop import Job, logits_of, seed_random_numbers, train
 from ...training.objective import Objective
