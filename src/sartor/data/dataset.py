@@ -177,7 +177,7 @@ def _checked_labels(labels: Any, count: int) -> Int64Array:
     if labels.shape != (count,):
         raise DataError(
             f"{count:,} images need as many labels, in one dimension, not {labels.shape}.",
-            "Give one label an image.",
+            "Give one label per image.",
         )
     if not np.issubdtype(labels.dtype, np.integer):
         raise DataError(
@@ -241,7 +241,7 @@ def _checked_names(field: str, values: Any, count: int) -> tuple[str, ...]:
     names = tuple(str(value) for value in values)
     if len(names) != count:
         raise DataError(
-            f"{count:,} images need as many `{field}`, not {len(names):,}.", "Give one an image."
+            f"{count:,} images need as many `{field}`, not {len(names):,}.", "Give one per image."
         )
     return names
 

@@ -11,9 +11,10 @@ from .dataset import Dataset
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
-    """Counts, shape, classes, mean and spread, fit for JSON.
+    """Counts, shape, classes, mean and standard deviation, fit for JSON.
 
-    Mean and spread are those of the images that are not set aside for testing, pixels in 0..1.
+    Mean and standard deviation are those of the images that are not set aside for testing, pixels
+    in 0..1.
     """
     shown = dataset.not_for_testing()
     parts = _parts(dataset)

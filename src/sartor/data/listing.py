@@ -19,7 +19,7 @@ class PictureStore(Protocol):
         """The encoded picture (JPEG, PNG, ...); safe to call from several threads.
 
         Raises:
-            PictureError: it cannot be had; the sentence names it.
+            PictureError: it is not available; the sentence names it.
         """
 
     def stamp(self, index: int) -> str:

@@ -71,7 +71,7 @@ def open_source(
 
     Raises:
         UsageError: no named set and nothing at that path; with the nearest name.
-        DataError: it cannot be had, or cannot be read.
+        DataError: it is not available, or cannot be read.
     """
     opened = find_source(data, note=note)
     entries = read_exclusions(Path(data.exclude)) if data.exclude else {}
@@ -124,7 +124,7 @@ def find_source(data: SourceSettings, *, note: Note | None = None) -> Dataset | 
         data.source.encode()
     except UnicodeEncodeError:
         raise DataError(
-            f"The name {shown(data.source)} is no text in UTF-8.", "Rename the file or folder."
+            f"The name {shown(data.source)} is not text in UTF-8.", "Rename the file or folder."
         ) from None
     if not path.exists():
         sentence = unknown("set", data.source, NAMES)
@@ -211,7 +211,7 @@ def _idx_beside(path: Path, tree: FolderTree) -> Opened:
         if any(path.name in kinds.values() for kinds in files.parts.values()):
             return load_idx(tree, files, name=files.stem or path.absolute().parent.name)
     raise DataError(
-        f"{path} is an IDX file, but its name does not tell which labels go with it.",
+        f"{path} is an IDX file, but its name does not say which labels go with it.",
         "Call the two train-images-idx3-ubyte and train-labels-idx1-ubyte.",
     )
 
@@ -236,7 +236,7 @@ def _in_tree(tree: FileTree, data: SourceSettings, name: str) -> Opened:
     listing = list_layout(tree, layout, name=name)
     if len(listing.classes) < 2:
         raise DataError(
-            f"{tree.name} has pictures of one class alone: {some(listing.classes)}.", GIVE_CLASSES
+            f"{tree.name} has pictures of only one class: {some(listing.classes)}.", GIVE_CLASSES
         )
     return listing
 

@@ -12,7 +12,7 @@ _BLOCK = 1024
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Int64Array:
-    """A permutation of range(count), int64, that depends on (count, seed, epoch) alone."""
+    """A permutation of range(count), int64, that depends only on (count, seed, epoch)."""
     position_bits = max(count - 1, 1).bit_length()
     # With the position in its low bits every key is unique: a plain sort is exact, and fast.
     high = keys(count, seed, 0, epoch) >> np.uint64(position_bits) << np.uint64(position_bits)
@@ -24,7 +24,7 @@ def epoch_order(count: int, seed: int, epoch: int) -> Int64Array:
 def balanced_order(labels: Int64Array, seed: int, epoch: int) -> Int64Array:
     """Positions in `labels` for an epoch that has every class equally often; int64, as many.
 
-    Depends on (labels, seed, epoch) alone. Each class is an endless row of rounds, each of which
+    Depends only on (labels, seed, epoch). Each class is an endless row of rounds, each of which
     has every image of it once, in an order of its own; an epoch goes on where the one before it
     stopped. So no image comes again before all others of its class have come, and over any number
     of epochs classes differ by one image at most.

@@ -216,7 +216,7 @@ def _load_digits() -> Dataset:
 
 
 def _read_digits() -> npt.NDArray[np.float64]:
-    """scikit-learn's digits: a row an image, 64 values of 0 to 16, then the label."""
+    """scikit-learn's digits: one row per image, 64 values of 0 to 16, then the label."""
     # Importing sklearn.datasets takes more than a second; its file can be read in hundredths.
     spec = importlib.util.find_spec("sklearn")
     for package in (spec and spec.submodule_search_locations) or ():
@@ -246,7 +246,7 @@ def _read_cifar(named: NamedSet, files: Files, *, label_bytes: int) -> Dataset:
         values = np.frombuffer(files[name], np.uint8)
         if len(values) % (label_bytes + 3072):
             raise CorruptDataError(
-                f"{name} ends within a record.", "Delete it, and it is fetched anew."
+                f"{name} ends within a record.", "Delete it, and it is fetched again."
             )
         records = values.reshape(-1, label_bytes + 3072)
         images = records[:, label_bytes:].reshape(-1, 3, 32, 32)

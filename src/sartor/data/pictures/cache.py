@@ -126,7 +126,7 @@ class PictureCache:
         wrong = self._damaged_rows(np.flatnonzero(state.done), state.rows)
         state.done[wrong] = False
         if len(wrong) and self._seal_path.exists():
-            note(f"{len(wrong):,} prepared pictures were damaged on the disk: made anew")
+            note(f"{len(wrong):,} prepared pictures were damaged on the disk: prepared again")
         return state
 
     @contextmanager

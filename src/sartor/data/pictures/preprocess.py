@@ -168,18 +168,6 @@ class Preprocess:
             return lambda images: images.to(torch.float32).mul_(factor).add_(offset)
         return lambda images: images.to(torch.float32).mul_(scale).add_(shift)
 
-    def denormalizer(self, device: torch.device | str) -> Callable[[Tensor], Tensor]:
-        """The inverse of `normalizer`, float32 (B, C, H, W) -> uint8: for looking at batches."""
-        import torch
-
-        std = torch.tensor(self.std, dtype=torch.float32, device=device).view(-1, 1, 1)
-        mean = torch.tensor(self.mean, dtype=torch.float32, device=device).view(-1, 1, 1)
-
-        def pixels(images: Tensor) -> Tensor:
-            return ((images * std + mean) * 255).round_().clamp_(0, 255).to(torch.uint8)
-
-        return pixels
-
     def _resized(self, picture: Image.Image) -> Image.Image:
         size = (self.width, self.height)
         if self.resize == "letterbox":

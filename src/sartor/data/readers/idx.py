@@ -58,18 +58,6 @@ def read_idx(content: Content, *, source: str) -> UInt8Array:
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
-def read_idx_pair(images_path: Path, labels_path: Path) -> tuple[UInt8Array, Int64Array]:
-    """Images and their labels, from two IDX files; see `pair`.
-
-    Raises:
-        CorruptDataError: a file is damaged, or the two do not belong together.
-        FileError: a file cannot be opened.
-    """
-    images = read_idx(read_file(images_path), source=str(images_path))
-    labels = read_idx(read_file(labels_path), source=str(labels_path))
-    return pair(images, labels, images_source=str(images_path), labels_source=str(labels_path))
-
-
 def pair(
     images: UInt8Array, labels: UInt8Array, *, images_source: str, labels_source: str
 ) -> tuple[UInt8Array, Int64Array]:

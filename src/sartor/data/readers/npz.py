@@ -92,7 +92,7 @@ def load_npz(tree: FileTree, path: str, settings: SourceSettings, *, name: str) 
 
     Raises:
         CorruptDataError: it is damaged, or claims more than it holds.
-        UsageError: no telling which key is which; with the flag.
+        UsageError: unclear which key is which; with the flag.
         DataError: arrays that make no dataset; the sentence says why.
     """
     source = inside(tree, path)
@@ -147,7 +147,7 @@ def _usual_parts(keys: list[str], group_key: str | None, source: str) -> dict[st
         place = (splits[0] if splits else "train", kind)
         if place in found:
             raise UsageError(
-                f"{source} has {found[place]} and {key}: no telling which holds the {kind}.",
+                f"{source} has {found[place]} and {key}: unclear which holds the {kind}.",
                 "Say --image-column KEY and --label-column KEY.",
             )
         found[place] = key
@@ -359,7 +359,7 @@ def _factor(parts: list[AnyArray], source: str) -> int:
     for array in parts:
         if array.dtype.kind not in "uifb":
             raise DataError(
-                f"The images of {source} are of {array.dtype}, which is no number.",
+                f"The images of {source} are of {array.dtype}, which is not a number.",
                 "Save them as uint8.",
             )
     if all(array.dtype == np.uint8 for array in parts):
@@ -394,14 +394,14 @@ def _fill(into: UInt8Array, array: AnyArray, factor: int, source: str) -> None:
 
 
 def _labels(array: AnyArray, what: str) -> list[str]:
-    """Labels as words, one an image."""
+    """Labels as words, one per image."""
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim == 2 and array.dtype.kind in "uifb":
         array = _from_one_hot(array, what)
     if array.ndim != 1:
         raise DataError(
-            f"{what} has the shape {array.shape}; labels are one an image.",
+            f"{what} has the shape {array.shape}; there must be one label per image.",
             "Save them in one dimension.",
         )
     if array.dtype.kind in "SU":
@@ -456,7 +456,7 @@ def _groups(
     if array.ndim != 1 or array.dtype.kind not in "uiUS":
         raise DataError(
             f"{groups[0]} of {source} says no group for each image: {array.dtype}, {array.shape}.",
-            "Save words or whole numbers, one an image.",
+            "Save words or whole numbers, one per image.",
         )
     return tuple(_words(array))
 

@@ -78,7 +78,7 @@ def make_split(
     What the source sets aside itself is kept exactly; the rest is drawn from its other images, for
     testing the same ones for every seed, so that runs with different seeds can be compared. Images
     of one group, and with `duplicates` "together" equal ones, are never divided by a draw; the
-    shares are then those that come nearest. A limit leaves out training images alone, the same
+    shares are then those that come nearest. A limit leaves out only training images, the same
     ones whatever it is drawn for: figures on validation and testing stay comparable.
 
     Raises:
