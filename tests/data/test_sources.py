@@ -152,7 +152,7 @@ class TestForced:
         (gzip.compress(b"a,b\n", mtime=0)[:-12], "is damaged|is compressed"),
         (b"\x1f\x8b\x08", "is damaged"),
         (bytes(600), "holds zero bytes"),
-        (bytes((0, 0, 8, 3)) + bytes(20), "does not tell which labels go with it"),
+        (bytes((0, 0, 8, 3)) + bytes(20), "does not say which labels go with it"),
         (b"\xd0\xcf\x11\xe0", "not text in UTF-8"),
     ],
 )

@@ -359,7 +359,7 @@ def _factor(parts: list[AnyArray], source: str) -> int:
     for array in parts:
         if array.dtype.kind not in "uifb":
             raise DataError(
-                f"The images of {source} are of {array.dtype}, which is not a number.",
+                f"The images of {source} have the type {array.dtype}, which is not numeric.",
                 "Save them as uint8.",
             )
     if all(array.dtype == np.uint8 for array in parts):
