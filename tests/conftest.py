@@ -18,7 +18,8 @@ from hypothesis import settings
 import sartor
 from sartor.cli import main
 from sartor.data.dataset import Dataset
-from sartor.data.named.catalogue import cache_home, load_named
+from sartor.data.named.catalogue import load_named
+from sartor.home import cache_home
 
 # How long an example takes says more about the machine's other work than about the code.
 settings.register_profile("untimed", deadline=None)

@@ -13,17 +13,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from .arrays import Int64Array, UInt8Array
 from .data.augment import vocabulary
 from .data.augment.pipeline import augmentation_of
-from .data.dataset import Dataset, Int64Array, UInt8Array
+from .data.dataset import Dataset
 from .data.description import channel_statistics
 from .data.feed.ahead import chosen_workers, prepared_ahead
 from .data.feed.batches import Batch, Batches, Feed
-from .data.feed.mapped import ReadAhead, read_ahead, total_memory
+from .data.feed.mapped import ReadAhead, read_ahead
 from .data.pictures.preprocess import Preprocess
 from .data.splits.split import Split, chosen_duplicates
 from .device import choose_device
 from .errors import ModelError, RecipeError
+from .machine import total_memory
 from .models.registry import build_model, resolve_kwargs
 from .models.whitening import PatchWhitening
 from .recipe import Recipe

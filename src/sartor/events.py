@@ -44,7 +44,7 @@ class PreparationDone:
 
 @dataclass(frozen=True, kw_only=True)
 class Started:
-    """Training is about to begin, or to go on."""
+    """Training is about to begin or to resume."""
 
     run: str
     """Path of the run's folder."""
@@ -65,13 +65,13 @@ class Started:
     step: int
     """Updates done already; 0 for a new training."""
     untrained_loss: float | None
-    """Loss of the first batch before training; None where training goes on."""
+    """Loss of the first batch before training; None where training resumes."""
     expected_loss: float
-    """Loss of a network that knows nothing: ln(classes) for cross-entropy."""
+    """Loss of a network that guesses at chance level: ln(classes) for cross-entropy."""
     imbalanced: bool = False
     """Whether classes differ so much in size that the accuracy of all images hides small ones."""
     engine: str = ""
-    """What was measured of engines and chosen, in a line; empty where nothing was."""
+    """The engine chosen and what was measured, in one line; empty where nothing was."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -136,7 +136,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_json_lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Replace `path` by one JSON document a line, atomically."""
+    """Replace `path` by one JSON document per line, atomically."""
     write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 

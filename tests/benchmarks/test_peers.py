@@ -24,7 +24,7 @@ from peers.tasks import TASKS, Task
 from torch import nn
 
 from sartor.data.dataset import Dataset
-from sartor.data.readers.idx import read_idx_pair
+from sartor.data.readers.idx import read_file, read_idx
 
 ROOT = Path(__file__).parents[2]
 
@@ -139,8 +139,11 @@ def test_idx_files_are_read_again(small_sets: dict[str, Dataset], tmp_path: Path
     dataset = small_sets["mnist"]
     write_idx_files(tmp_path / TORCHVISION["mnist"] / "raw", dataset)
     raw = tmp_path / "MNIST" / "raw"
-    images, labels = read_idx_pair(raw / "t10k-images-idx3-ubyte", raw / "t10k-labels-idx1-ubyte")
-    assert np.array_equal(images.reshape(-1, 28, 28), dataset.images[dataset.test, 0])
+    images, labels = (
+        read_idx(read_file(raw / name), source=name)
+        for name in ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+    )
+    assert np.array_equal(images, dataset.images[dataset.test, 0])
     assert np.array_equal(labels, dataset.labels[dataset.test])
 
 

@@ -152,8 +152,8 @@ class TestForced:
         (gzip.compress(b"a,b\n", mtime=0)[:-12], "is damaged|is compressed"),
         (b"\x1f\x8b\x08", "is damaged"),
         (bytes(600), "holds zero bytes"),
-        (bytes((0, 0, 8, 3)) + bytes(20), "does not tell which labels go with it"),
-        (b"\xd0\xcf\x11\xe0", "no text in UTF-8"),
+        (bytes((0, 0, 8, 3)) + bytes(20), "does not say which labels go with it"),
+        (b"\xd0\xcf\x11\xe0", "not text in UTF-8"),
     ],
 )
 def test_other_files_are_named_for_what_they_are(
@@ -184,7 +184,7 @@ def test_a_folder_of_something_else(make: Make) -> None:
 def test_a_name_that_is_no_text(tmp_path: Path) -> None:
     path = tmp_path / "caf\udce9"
     path.mkdir()
-    with pytest.raises(DataError, match="is no text in UTF-8"):
+    with pytest.raises(DataError, match="is not text in UTF-8"):
         find(path)
 
 
@@ -258,7 +258,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("words", "exit_code", "message"),
         [
-            ((), 2, "no telling which column of list.csv holds the label: digit, shape, who"),
+            ((), 2, "unclear which column of list.csv holds the label: digit, shape, who"),
             (("--label-column", "shap"), 2, 'unknown column "shap"; did you mean "shape"'),
             (("--label-column", "shape"), 1, "Missing are all 120 files that list.csv names"),
             (("--format", "folder", "--label-column", "shape"), 2, "means nothing for the format"),

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from sartor.arrays import UInt8Array
 from sartor.data import transforms
 from sartor.data.augment.pipeline import augmentation_of
-from sartor.data.dataset import UInt8Array
 from sartor.errors import DataError, RecipeError, UsageError
 
 RNG = np.random.default_rng(0)

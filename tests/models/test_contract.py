@@ -107,7 +107,7 @@ def test_every_setting_has_a_default_that_fits_its_own_type_and_range(name: str)
 
 
 def test_defaults_given_explicitly_change_nothing(name: str) -> None:
-    settings = registry.default_kwargs(name, {})
+    settings = registry.resolve_kwargs(name, {})[0]
     torch.manual_seed(0)
     explicit = registry.build_model(
         name, input_shape=(1, 8, 8), num_classes=10, kwargs=settings

@@ -12,7 +12,7 @@ from torch import nn
 
 from sartor.errors import ModelError, SartorError, UsageError
 from sartor.models import custom
-from sartor.models.registry import build_model, default_kwargs, resolve_kwargs
+from sartor.models.registry import build_model, resolve_kwargs
 
 NET = '''
 from torch import nn
@@ -224,12 +224,12 @@ def test_a_file_without_any_network(write: Write) -> None:
 def test_a_file_without_a_name_is_told_how_to_add_one(spec: str) -> None:
     assert custom.is_custom(spec)
     with pytest.raises(UsageError, match=r"net\.py:Net"):
-        default_kwargs(spec, {})
+        build_model(spec, input_shape=(1, 8, 8), num_classes=2, kwargs={})
 
 
 def test_a_missing_file() -> None:
     with pytest.raises(UsageError, match=r"There is no file /.*/nowhere/net\.py"):
-        default_kwargs("nowhere/net.py:Net", {})
+        build_model("nowhere/net.py:Net", input_shape=(1, 8, 8), num_classes=2, kwargs={})
     with pytest.raises(UsageError, match="There is no file"):
         custom.source_of("nowhere/net.py:Net")
 

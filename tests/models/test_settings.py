@@ -132,7 +132,7 @@ def test_a_value_that_does_not_fit_is_refused(annotation: object, value: object)
 
 @pytest.mark.parametrize("name", registry.names())
 def test_resolved_settings_survive_toml_and_json(name: str) -> None:
-    settings = registry.default_kwargs(name, {})
+    settings, _ = registry.resolve_kwargs(name, {})
     for back in (tomllib.loads(tomli_w.dumps(settings)), json.loads(json.dumps(settings))):
         assert registry.resolve_kwargs(name, back) == (settings, [])
 
@@ -168,18 +168,14 @@ def test_a_problem_is_clear(model: str, key: str, value: object, problem: str) -
 def test_all_problems_are_found_at_once() -> None:
     wrong = {"hiden": 3, "dropout": "abc", "hidden": 0}
     assert len(registry.resolve_kwargs("mlp", wrong)[1]) == 3
-    for refuse in (
-        lambda: registry.default_kwargs("mlp", wrong),
-        lambda: registry.build_model("mlp", input_shape=(1, 8, 8), num_classes=2, kwargs=wrong),
-    ):
-        with pytest.raises(RecipeError) as caught:
-            refuse()
-        assert len(caught.value.problems) == 3
+    with pytest.raises(RecipeError) as caught:
+        registry.build_model("mlp", input_shape=(1, 8, 8), num_classes=2, kwargs=wrong)
+    assert len(caught.value.problems) == 3
 
 
 def test_an_unknown_model_is_a_wrong_usage() -> None:
     with pytest.raises(UsageError, match='did you mean "lenet"'):
-        registry.default_kwargs("LeNet5", {})
+        registry.build_model("LeNet5", input_shape=(1, 8, 8), num_classes=2, kwargs={})
     with pytest.raises(UsageError, match="known: convnet, lenet, linear, mlp"):
         registry.build_model("zzz", input_shape=(1, 8, 8), num_classes=2, kwargs={})
 

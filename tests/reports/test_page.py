@@ -11,8 +11,9 @@ import pytest
 from jinja2 import UndefinedError
 from PIL import Image
 
+from sartor.arrays import UInt8Array
 from sartor.errors import DataError
-from sartor.reports.page import UInt8Array, _environment, make_sheet, picture_uri, render
+from sartor.reports.page import _environment, make_sheet, picture_uri, render
 
 CHILD = """{% extends "base.html" %}
 {% from "parts.html" import section, picture %}

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..data.dataset import UInt8Array
+from ..arrays import UInt8Array
 from ..data.pictures.preprocess import Preprocess
 from ..errors import PictureError, UsageError, unknown
 from ..inspection.attribution import METHODS, attribute

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..data.dataset import Dataset
-from ..data.named.catalogue import cache_home
 from ..data.splits.split import PARTS, Split
 from ..errors import FileError
 from ..files import make_folder, write_json
+from ..home import cache_home
 from ..inspection.check.running import run_checks
 from ..inspection.check.table import FAST
 from .checking import subject_of

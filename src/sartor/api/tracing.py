@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..data.dataset import Dataset, Int64Array
+from ..arrays import Int64Array
+from ..data.dataset import Dataset
 from ..data.feed.batches import Batch
 from ..data.feed.order import epoch_order
 from ..data.pictures.preprocess import read_picture

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 
 from .. import assembly
-from ..data.named.catalogue import cache_home
 from ..errors import FileError
-from ..files import explain_os_errors, make_folder, sha256_of, write_json
+from ..files import make_folder, sha256_of, write_json
+from ..home import cache_home, locked
+from ..machine import available_cores
 from ..models.custom import reason_of
 from ..recipe import Recipe
 from ..runs.environment import processor
@@ -221,7 +220,7 @@ def _facts(wanted: Recipe, job: Job, recipe: Recipe) -> dict[str, Any]:
         "format": FORMAT,
         "torch": torch.__version__,
         "device": _device_name(settings.device),
-        "cores": _cores(),
+        "cores": available_cores(),
         "threads": settings.threads,
         "open": sorted(_open_settings(wanted, settings.device)),
         "settings": asdict(Engine.of(settings)),
@@ -248,12 +247,6 @@ def _device_name(device: str) -> str:
     return f"{processor()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
-def _cores() -> int:
-    """Those that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
 @contextmanager
 def _kept(facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """What was measured for these facts; what is added is kept. One process at a time.
@@ -263,17 +256,12 @@ def _kept(facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """
     folder = make_folder(cache_home() / "engines")
     path = folder / f"{sha256_of(json.dumps(facts, sort_keys=True).encode())[:32]}.json"
-    with explain_os_errors(f"lock {path}"):
-        lock = FileLock(path.with_suffix(".lock"))
-        lock.acquire()
-    try:
+    with locked(path.with_suffix(".lock"), what=str(path)):
         kept = _read(path)
         known = set(kept)
         yield kept
         if set(kept) != known:
             write_json(path, {**kept, "for": facts})
-    finally:
-        lock.release()
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -426,8 +426,8 @@ def _draw_variants(given: arguments.Data, dataset: Any) -> Path:
     """One image, first as it is, then as training sees it."""
     import numpy as np
 
-    from ..data.augment.preview import variants
     from ..data.dataset import Dataset
+    from ..data.preview import variants
     from ..reports.figures import sample_grid, save_figure
 
     number = given.image or 0

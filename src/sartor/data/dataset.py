@@ -9,18 +9,16 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from ..arrays import Int64Array, UInt8Array
 from ..errors import DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.utils.data import Dataset as TorchDataset
 
-    from .pictures.prepare import Origin
+    from .origin import Origin
 
-UInt8Array = npt.NDArray[np.uint8]
-Int64Array = npt.NDArray[np.int64]
 
 _HIGHEST_LABEL = 1_000_000
 
@@ -179,7 +177,7 @@ def _checked_labels(labels: Any, count: int) -> Int64Array:
     if labels.shape != (count,):
         raise DataError(
             f"{count:,} images need as many labels, in one dimension, not {labels.shape}.",
-            "Give one label an image.",
+            "Give one label per image.",
         )
     if not np.issubdtype(labels.dtype, np.integer):
         raise DataError(
@@ -243,7 +241,7 @@ def _checked_names(field: str, values: Any, count: int) -> tuple[str, ...]:
     names = tuple(str(value) for value in values)
     if len(names) != count:
         raise DataError(
-            f"{count:,} images need as many `{field}`, not {len(names):,}.", "Give one an image."
+            f"{count:,} images need as many `{field}`, not {len(names):,}.", "Give one per image."
         )
     return names
 

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from .dataset import Dataset, Int64Array, UInt8Array
+from ..arrays import Int64Array, UInt8Array
+from .dataset import Dataset
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
-    """Counts, shape, classes, mean and spread, fit for JSON.
+    """Counts, shape, classes, mean and standard deviation, fit for JSON.
 
-    Mean and spread are those of the images that are not set aside for testing, pixels in 0..1.
+    Mean and standard deviation are those of the images that are not set aside for testing, pixels
+    in 0..1.
     """
     shown = dataset.not_for_testing()
     parts = _parts(dataset)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from .dataset import Int64Array
+from ..arrays import Int64Array
 
 
 class PictureStore(Protocol):
@@ -19,7 +19,7 @@ class PictureStore(Protocol):
         """The encoded picture (JPEG, PNG, ...); safe to call from several threads.
 
         Raises:
-            PictureError: it cannot be had; the sentence names it.
+            PictureError: it is not available; the sentence names it.
         """
 
     def stamp(self, index: int) -> str:

@@ -13,7 +13,7 @@ from .listing import Listing
 from .named.catalogue import NAMES, load_named
 from .pictures.decoding import Sink
 from .pictures.exclude import read_exclusions, without
-from .pictures.prepare import prepare
+from .pictures.prepare import prepare, prepared_as
 from .readers.archive import ZipTree, inflated_head, is_tar, open_tar
 from .readers.columns import flag
 from .readers.folder import GIVE_CLASSES, class_folders, find_layout, list_layout
@@ -71,7 +71,7 @@ def open_source(
 
     Raises:
         UsageError: no named set and nothing at that path; with the nearest name.
-        DataError: it cannot be had, or cannot be read.
+        DataError: it is not available, or cannot be read.
     """
     opened = find_source(data, note=note)
     entries = read_exclusions(Path(data.exclude)) if data.exclude else {}
@@ -103,7 +103,7 @@ def as_asked(
     wanted = dataset.origin.filled_in(preprocess)
     if wanted == dataset.origin.settings and not entries:
         return dataset
-    return dataset.origin.prepared_as(wanted, entries, on_event)
+    return prepared_as(dataset.origin, wanted, entries, on_event)
 
 
 def find_source(data: SourceSettings, *, note: Note | None = None) -> Dataset | Listing:
@@ -124,7 +124,7 @@ def find_source(data: SourceSettings, *, note: Note | None = None) -> Dataset | 
         data.source.encode()
     except UnicodeEncodeError:
         raise DataError(
-            f"The name {shown(data.source)} is no text in UTF-8.", "Rename the file or folder."
+            f"The name {shown(data.source)} is not text in UTF-8.", "Rename the file or folder."
         ) from None
     if not path.exists():
         sentence = unknown("set", data.source, NAMES)
@@ -211,7 +211,7 @@ def _idx_beside(path: Path, tree: FolderTree) -> Opened:
         if any(path.name in kinds.values() for kinds in files.parts.values()):
             return load_idx(tree, files, name=files.stem or path.absolute().parent.name)
     raise DataError(
-        f"{path} is an IDX file, but its name does not tell which labels go with it.",
+        f"{path} is an IDX file, but its name does not say which labels go with it.",
         "Call the two train-images-idx3-ubyte and train-labels-idx1-ubyte.",
     )
 
@@ -236,7 +236,7 @@ def _in_tree(tree: FileTree, data: SourceSettings, name: str) -> Opened:
     listing = list_layout(tree, layout, name=name)
     if len(listing.classes) < 2:
         raise DataError(
-            f"{tree.name} has pictures of one class alone: {some(listing.classes)}.", GIVE_CLASSES
+            f"{tree.name} has pictures of only one class: {some(listing.classes)}.", GIVE_CLASSES
         )
     return listing
 

@@ -1,7 +1,7 @@
 """Changes of whole sets of images as functions: uint8 (N, C, H, W) in and out, nothing altered.
 
 What every picture must go through, in training and ever after, stands in a recipe's `preprocess`;
-what training alone shall change at random, in its `augment`. These are the same, to try by hand.
+what only training shall change at random, in its `augment`. These are the same, to try by hand.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..arrays import UInt8Array
 from ..errors import DataError, UsageError
-from .dataset import UInt8Array
 from .pictures.preprocess import Preprocess
 
 

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..data.feed.order import keys
+from ..arrays import Float64Array
 from ..errors import UsageError
+from ..randomness import keys
 from .predictions import Predictions
-
-Float64Array = npt.NDArray[np.float64]
 
 Statistic = Callable[[Float64Array], Float64Array]
 """From how often each image counts, float64 (R, N), to its value in each of the R cases: (R,), or

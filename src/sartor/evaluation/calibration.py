@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..data.feed.order import keys
+from ..arrays import Float64Array
 from ..errors import DataError
-from .bootstrap import Estimate, Float64Array, Statistic, bootstrap, mean_of
+from ..randomness import keys
+from .bootstrap import Estimate, Statistic, bootstrap, mean_of
 from .intervals import wilson
 from .predictions import Predictions
 

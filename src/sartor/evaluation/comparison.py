@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..arrays import Float64Array, Int64Array
 from ..errors import DataError, UsageError
 from .intervals import wilson
 from .paired import difference_interval, holm, images_needed, mcnemar
-from .predictions import Float64Array, Int64Array, Predictions, probabilities_of
+from .predictions import Predictions, probabilities_of
 
 LEVEL = 0.05
 """A corrected p-value up to this is called a difference."""

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .bootstrap import Estimate, Float64Array, Statistic, bootstrap
+from ..arrays import Float64Array
+from .bootstrap import Estimate, Statistic, bootstrap
 from .intervals import wilson
 
 _SHOWN = (1.0, 0.99, 0.95, 0.9, 0.8, 0.7, 0.5)

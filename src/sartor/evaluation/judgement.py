@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Float64Array, Int64Array
 from ..errors import UsageError
 from .bootstrap import (
     RESAMPLES,
     Estimate,
-    Float64Array,
     Statistic,
     balanced_accuracy,
     bootstrap,
@@ -36,7 +36,7 @@ from .calibration import (
 from .coverage import Coverage, coverage, risk_coverage_area
 from .intervals import wilson
 from .metrics import Evaluation, evaluate
-from .predictions import Int64Array, Predictions
+from .predictions import Predictions
 
 _NOT_FINITE = "Some outputs of the network are not finite, so they are no probabilities."
 _NO_VALIDATION = (

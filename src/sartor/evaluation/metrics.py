@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Int64Array
 from ..averages import balanced_accuracy, macro_f1
 from ..errors import DataError
 from .intervals import wilson
-from .predictions import Int64Array, Predictions
+from .predictions import Predictions
 
 
 @dataclass(frozen=True, kw_only=True)

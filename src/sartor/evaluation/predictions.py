@@ -8,14 +8,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
+from ..arrays import Float32Array, Float64Array, Int64Array
 from ..errors import DataError, RunError, SartorError, unknown
 from ..files import atomic_write
-
-Float32Array = npt.NDArray[np.float32]
-Float64Array = npt.NDArray[np.float64]
-Int64Array = npt.NDArray[np.int64]
 
 LossKind = Literal["cross-entropy", "mse", "bce"]
 """What the model was trained to lower, and so what its outputs mean."""

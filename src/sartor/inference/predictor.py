@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.dataset import UInt8Array
+from ..arrays import Float32Array, Float64Array, UInt8Array
 from ..data.pictures.preprocess import Preprocess
 from ..errors import DataError
-from ..evaluation.predictions import Float32Array, Float64Array, probabilities_of
+from ..evaluation.predictions import probabilities_of
 from .forward import Forward
 
 _IMAGES_AT_ONCE = 1000

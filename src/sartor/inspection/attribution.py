@@ -8,16 +8,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from ..arrays import Float32Array
 from ..errors import MissingExtraError, ModelError, UsageError, unknown
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-Float32Array = npt.NDArray[np.float32]
 
 METHODS = ("occlusion", "integrated-gradients", "grad-cam")
 """The first works for every network, and its map is a measured effect."""

@@ -12,13 +12,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ..data.dataset import Int64Array
+from ..arrays import Float32Array, Int64Array
 from ..data.feed.batches import Feed
 from ..errors import DataError, MissingExtraError, UsageError, unknown
 from ..inference.forward import Forward
 from ..training.settings import TrainingSettings
-
-Float32Array = npt.NDArray[np.float32]
 
 METHODS = ("pca", "tsne", "umap")
 _NEIGHBOURS = 10

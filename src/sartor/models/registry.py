@@ -71,16 +71,6 @@ def resolve_kwargs(model: str, given: Mapping[str, object]) -> tuple[dict[str, S
     return _resolve(model, factory, given)
 
 
-def default_kwargs(model: str, given: Mapping[str, object]) -> dict[str, Setting]:
-    """All settings of a model, those given and the defaults of the others.
-
-    Raises:
-        UsageError: no such model; as `RecipeError`, every problem of the settings.
-        ModelError: a network's own file cannot be run.
-    """
-    return _checked(model, _factory_of(model), given)
-
-
 def build_model(
     model: str,
     *,

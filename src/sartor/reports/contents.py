@@ -45,7 +45,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..data.dataset import Dataset, Int64Array
+from ..arrays import Int64Array
+from ..data.dataset import Dataset
 from ..data.splits.split import PARTS, Split
 from ..evaluation.intervals import wilson
 from ..evaluation.judgement import Answers, Judgement

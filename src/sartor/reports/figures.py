@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from ..data.dataset import Dataset, UInt8Array
+from ..arrays import UInt8Array
+from ..data.dataset import Dataset
 from ..errors import DataError, RunError, UsageError, unknown
 from ..evaluation.metrics import Evaluation
 from ..files import atomic_write

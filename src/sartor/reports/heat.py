@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..data.dataset import UInt8Array
+from ..arrays import UInt8Array
 
 _FOR, _AGAINST = np.array([202, 0, 32]), np.array([5, 113, 176])
 

@@ -11,16 +11,13 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
+from ..arrays import UInt8Array
 from ..data.pictures.preprocess import as_picture
 from ..errors import DataError
-
-UInt8Array = npt.NDArray[np.uint8]
 
 LARGEST_PICTURE = 96
 """Pixels of the longer side; a larger image is made smaller for a page."""

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-UInt8Array = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float64]
+from ..arrays import Float64Array, UInt8Array
 
 # From ColorBrewer's RdBu (Harrower and Brewer, 2003), told apart with every colour blindness.
 _NEGATIVE_TO_POSITIVE = (
@@ -67,7 +65,7 @@ class Drawing:
         return int(max(1, fitting))
 
 
-def draw_output(values: Floats, most_pixels: int = MOST_PIXELS) -> Drawing:
+def draw_output(values: Float64Array, most_pixels: int = MOST_PIXELS) -> Drawing:
     """What a layer gives for one image: (C, H, W), (T, D), (F,) or anything else."""
     if values.ndim == 3 and min(values.shape[1:]) > 1:
         return _tiles(values, most_pixels, "map")
@@ -77,7 +75,7 @@ def draw_output(values: Floats, most_pixels: int = MOST_PIXELS) -> Drawing:
 
 
 def draw_weight(
-    values: Floats, image_shape: tuple[int, ...], most_pixels: int = MOST_PIXELS
+    values: Float64Array, image_shape: tuple[int, ...], most_pixels: int = MOST_PIXELS
 ) -> Drawing:
     """A parameter, or its gradient: filters as tiles, rows that look at an image as images."""
     if values.ndim == 4 and min(values.shape[2:]) > 1:
@@ -94,7 +92,7 @@ def draw_weight(
 # ------------------------------------------------------------------------------------ layouts
 
 
-def _tiles(maps: Floats, most_pixels: int, noun: str) -> Drawing:
+def _tiles(maps: Float64Array, most_pixels: int, noun: str) -> Drawing:
     count, height, width = maps.shape
     maps, note = _smaller(maps, min(most_pixels, 4096))
     tall, wide = maps.shape[1:]
@@ -112,7 +110,7 @@ def _columns(count: int, wish: float) -> int:
     return min(fitting, key=lambda columns: (-count % columns, abs(columns - wish)))
 
 
-def _kernels(weights: Floats, most_pixels: int) -> Drawing:
+def _kernels(weights: Float64Array, most_pixels: int) -> Drawing:
     """A column a filter, a row an input channel; filters of one channel in rows like tiles."""
     filters, channels, height, width = weights.shape
     if channels == 1:
@@ -128,7 +126,7 @@ def _kernels(weights: Floats, most_pixels: int) -> Drawing:
     return _drawing(_grid(shown, columns), what)
 
 
-def _strip(values: Floats, most_pixels: int) -> Drawing:
+def _strip(values: Float64Array, most_pixels: int) -> Drawing:
     shown = values[:most_pixels]
     rows = math.ceil(len(shown) / max(_STRIP, math.isqrt(len(shown))))
     columns = math.ceil(len(shown) / rows)
@@ -140,7 +138,7 @@ def _strip(values: Floats, most_pixels: int) -> Drawing:
     return _drawing(cells.reshape(rows, columns), what)
 
 
-def _matrix(values: Floats, most_pixels: int) -> Drawing:
+def _matrix(values: Float64Array, most_pixels: int) -> Drawing:
     rows, columns = values.shape
     step = max(1, math.ceil(math.sqrt(values.size / most_pixels)))
     # The most conspicuous number of each block: a mean would be 0 nearly everywhere.
@@ -149,7 +147,7 @@ def _matrix(values: Floats, most_pixels: int) -> Drawing:
     return _drawing(_peaks(values, step), what)
 
 
-def _grid(tiles: Floats, columns: int) -> Floats:
+def _grid(tiles: Float64Array, columns: int) -> Float64Array:
     """Tiles in rows, with a gap of one pixel between them; gaps are infinite."""
     count, height, width = tiles.shape
     rows = math.ceil(count / columns)
@@ -159,7 +157,7 @@ def _grid(tiles: Floats, columns: int) -> Floats:
     return grid.reshape(rows * (height + 1), columns * (width + 1))[:-1, :-1]
 
 
-def _smaller(maps: Floats, most_pixels: int) -> tuple[Floats, str]:
+def _smaller(maps: Float64Array, most_pixels: int) -> tuple[Float64Array, str]:
     """Maps of at most so many pixels each, by the mean of blocks."""
     count, height, width = maps.shape
     step = math.ceil(math.sqrt(height * width / most_pixels))
@@ -170,7 +168,7 @@ def _smaller(maps: Floats, most_pixels: int) -> tuple[Floats, str]:
     return blocks.mean(axis=(2, 4)), f"; a pixel is the mean of {step}x{step}"
 
 
-def _peaks(values: Floats, step: int) -> Floats:
+def _peaks(values: Float64Array, step: int) -> Float64Array:
     if step == 1:
         return values
     rows, columns = (math.ceil(length / step) * step for length in values.shape)
@@ -179,11 +177,11 @@ def _peaks(values: Floats, step: int) -> Floats:
     blocks = padded.reshape(rows // step, step, columns // step, step).swapaxes(1, 2)
     flat = blocks.reshape(rows // step, columns // step, step * step)
     highest, lowest = flat.max(axis=2), flat.min(axis=2)
-    peaks: Floats = np.where(highest >= -lowest, highest, lowest)
+    peaks: Float64Array = np.where(highest >= -lowest, highest, lowest)
     return peaks
 
 
-def _drawing(cells: Floats, what: str) -> Drawing:
+def _drawing(cells: Float64Array, what: str) -> Drawing:
     """Colours for numbers; infinities are gaps, NaN is magenta."""
     finite = np.abs(cells[np.isfinite(cells)])
     limit = float(finite.max(initial=0.0))

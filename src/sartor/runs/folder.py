@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from .. import files
 from ..errors import RunError
+from ..home import is_locked, locked
 
 FORMAT = 1
 _LAST, _PREVIOUS, _BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
@@ -162,33 +161,21 @@ class RunFolder:
         Raises:
             RunError: another process trains this run.
         """
-        lock = FileLock(self.path / _LOCK)
-        with files.explain_os_errors(f"lock the run {self.path}"):
-            try:
-                # Whoever asks whether the run is locked holds it for a moment.
-                lock.acquire(timeout=_LOCK_PATIENCE_SECONDS)
-            except Timeout:  # which is an OSError
-                raise RunError(
-                    f"Another process is training {self.path}.", "Wait for it, or stop it first."
-                ) from None
-        try:
+
+        def refuse() -> None:
+            raise RunError(
+                f"Another process is training {self.path}.", "Wait for it, or stop it first."
+            )
+
+        # Whoever asks whether the run is locked holds it for a moment.
+        patience = _LOCK_PATIENCE_SECONDS
+        what = f"the run {self.path}"
+        with locked(self.path / _LOCK, what=what, patience=patience, when_busy=refuse):
             yield
-        finally:
-            lock.release()
 
     def is_locked(self) -> bool:
         """Whether a process trains this run at the moment."""
-        if not (self.path / _LOCK).exists():
-            return False
-        lock = FileLock(self.path / _LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return True
-        except OSError:
-            return False
-        lock.release()
-        return False
+        return is_locked(self.path / _LOCK)
 
     def save_checkpoint(self, content: bytes) -> None:
         """Keep the newest state; the one before it stays as `previous`."""

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sartor.data.feed.order import balanced_order, epoch_order, keys
+from sartor.data.feed.order import balanced_order, epoch_order
+from sartor.randomness import keys
 
 
 class TestGoldenValues:

@@ -28,9 +28,10 @@ import pytest
 
 from sartor.data.dataset import Dataset
 from sartor.data.named import catalogue
-from sartor.data.named.catalogue import NAMES, SETS, cache_home, load_named
+from sartor.data.named.catalogue import NAMES, SETS, load_named
 from sartor.data.named.places import LocalFolder, Place, WebMirror
 from sartor.errors import FileError, UnavailableError, UsageError
+from sartor.home import cache_home
 
 UInt8Array = npt.NDArray[np.uint8]
 

@@ -28,14 +28,21 @@ from sartor.data.pictures import cache as cache_room
 from sartor.data.pictures import decoding, prepare
 from sartor.data.pictures.decode import decode_picture
 from sartor.data.pictures.prepare import Prepared, prepared
-from sartor.data.readers.folder import list_folder
-from sartor.data.settings import PreprocessSettings
+from sartor.data.settings import DataSettings, PreprocessSettings
+from sartor.data.sources import find_source
 from sartor.errors import DataError, FileError, PictureError
 from sartor.events import Event, Note, PreparationDone, Preparing
 from sartor.files import free_bytes
 
 PHOTOGRAPH = Image.fromarray(load_sample_images().images[0]).resize((120, 90))
 RNG = np.random.default_rng(0)
+
+
+def list_folder(root: Path) -> Listing:
+    """The pictures of a folder in class folders, as `sartor.load` finds them."""
+    listing = find_source(DataSettings(source=str(root)))
+    assert isinstance(listing, Listing)
+    return listing
 
 
 @pytest.fixture(autouse=True)
@@ -427,11 +434,10 @@ def flipped(content: bytes, place: int) -> bytes:
 
 SLOW = """
 import sys, time
-from pathlib import Path
 from sartor.data.pictures import decoding
-from sartor.data.readers.folder import list_folder
+from sartor.data.sources import find_source
 from sartor.data.pictures.prepare import prepared
-from sartor.data.settings import PreprocessSettings
+from sartor.data.settings import DataSettings, PreprocessSettings
 
 decoding._CHUNK_PICTURES, decoding.available_cores = 4, lambda: 1
 chunk = decoding._Decoder.chunk
@@ -441,7 +447,7 @@ def slow(*arguments):
     return chunk(*arguments)
 
 decoding._Decoder.chunk = slow
-prepared(list_folder(Path(sys.argv[1])), PreprocessSettings())
+prepared(find_source(DataSettings(source=sys.argv[1])), PreprocessSettings())
 """
 
 
@@ -563,7 +569,7 @@ class TestDataset:
     ) -> None:
         found = found_in(folder)
         expected = found.dataset({3: ""}).images
-        monkeypatch.setattr(prepare, "_memory_bytes", lambda: 10)
+        monkeypatch.setattr(prepare, "total_memory", lambda: 10)
         monkeypatch.setattr(prepare, "_ROWS_AT_ONCE", 5)
         for _ in range(2):
             images = found.dataset({3: ""}).images

@@ -15,7 +15,6 @@ from sklearn.datasets import load_digits
 import sartor
 from sartor.data.listing import Listing
 from sartor.data.pictures.prepare import prepared
-from sartor.data.readers.folder import list_folder
 from sartor.data.settings import DataSettings, PreprocessSettings
 from sartor.data.sources import find_source
 from sartor.errors import DataError, PictureError, SartorError
@@ -42,6 +41,13 @@ def test_every_picture_becomes_an_image_with_its_label_and_file(digit_folder: Pa
     assert np.array_equal(data.labels, digits.target[numbers])
     expected = (digits.images[numbers] * 255 / 16).round().astype(np.uint8)
     assert np.array_equal(data.images[:, 0], expected)
+
+
+def list_folder(root: Path) -> Listing:
+    """The pictures of a folder in class folders, as `sartor.load` finds them."""
+    listing = find_source(DataSettings(source=str(root)))
+    assert isinstance(listing, Listing)
+    return listing
 
 
 def test_classes_stand_in_natural_order(tmp_path: Path) -> None:
@@ -146,20 +152,20 @@ class TestLayout:
         assert "flowers/v2/" in listing.shape
 
     def test_but_not_beside_an_empty_class(self, make: Make) -> None:
-        with pytest.raises(DataError, match="one class alone: rose"):
+        with pytest.raises(DataError, match="only one class: rose"):
             read(make("rose/first/1.png", "rose/second/1.png", "lily/"))
 
     @pytest.mark.parametrize(
         ("names", "message"),
         [
-            (["train/a/1.png", "dev/a/1.png"], "train/ beside dev/, which is no known name"),
+            (["train/a/1.png", "dev/a/1.png"], "train/ beside dev/, which is not a known name"),
             (["train/a/1.png", "car/1.png"], "train/ beside car/: splits or classes"),
             (["train/a/1.png", "test/1.png"], "class folders in train/, but none in test/"),
             (["train/1.png", "test/1.png"], "pictures in test/, train/, but no class folders"),
             (["val/a/1.png", "test/a/1.png"], "no pictures for training"),
             (["train/a/1.png", "val/a/1.png", "valid/b/1.png"], "val/, valid/, which mean the"),
             (["1.png", "2.png"], r"pictures without class folders: 1.png, 2.png"),
-            (["cat/1.png"], "one class alone: cat"),
+            (["cat/1.png"], "only one class: cat"),
         ],
     )
     def test_doubt_is_an_error_that_says_what_decides(
@@ -222,7 +228,7 @@ class TestLeftOut:
         for name in ("README", "a/1.heic", "a/2.heic", "b/notes.txt"):
             (root / name).touch()
         assert read(root).remarks == (
-            "Left out 4 files that are no pictures: 2 .heic, 1 without a suffix, 1 .txt.",
+            "Left out 4 files that are not pictures: 2 .heic, 1 without a suffix, 1 .txt.",
         )
 
     def test_pictures_beside_class_folders_are_named(self, make: Make) -> None:

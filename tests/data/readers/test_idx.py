@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from sartor.arrays import Int64Array, UInt8Array
 from sartor.data.readers.idx import (
     inflate,
+    pair,
+    read_file,
     read_idx,
-    read_idx_pair,
 )
 from sartor.errors import CorruptDataError, FileError
-
-UInt8Array = npt.NDArray[np.uint8]
 
 IMAGES = np.arange(6 * 4 * 5, dtype=np.uint8).reshape(6, 4, 5)
 LABELS = np.array([0, 1, 2, 0, 1, 2], dtype=np.uint8)
@@ -219,10 +219,20 @@ def write(tmp_path: Path) -> Write:
     return write
 
 
+def read_pair(images: Path, labels: Path) -> tuple[UInt8Array, Int64Array]:
+    """Images and their labels, from two IDX files."""
+    return pair(
+        read_idx(read_file(images), source=str(images)),
+        read_idx(read_file(labels), source=str(labels)),
+        images_source=str(images),
+        labels_source=str(labels),
+    )
+
+
 class TestPair:
     @pytest.mark.parametrize("suffix", ["", ".gz"])
     def test_gives_channels_and_wide_labels(self, write: Write, suffix: str) -> None:
-        images, labels = read_idx_pair(write("i" + suffix, IMAGES), write("l" + suffix, LABELS))
+        images, labels = read_pair(write("i" + suffix, IMAGES), write("l" + suffix, LABELS))
         assert images.shape == (6, 1, 4, 5)
         assert images.dtype == np.uint8
         np.testing.assert_array_equal(images[:, 0], IMAGES)
@@ -232,7 +242,7 @@ class TestPair:
 
     def test_keeps_four_dimensions(self, write: Write) -> None:
         colours = np.zeros((6, 3, 4, 5), np.uint8)
-        images, _ = read_idx_pair(write("i", colours), write("l", LABELS))
+        images, _ = read_pair(write("i", colours), write("l", LABELS))
         assert images.shape == (6, 3, 4, 5)
 
     @pytest.mark.parametrize(
@@ -249,15 +259,15 @@ class TestPair:
         self, write: Write, images: UInt8Array, labels: UInt8Array, reason: str
     ) -> None:
         with pytest.raises(CorruptDataError, match=reason):
-            read_idx_pair(write("i", images), write("l", labels))
+            read_pair(write("i", images), write("l", labels))
 
     def test_a_missing_file_is_a_file_error(self, write: Write, tmp_path: Path) -> None:
         with pytest.raises(FileError, match="no such file"):
-            read_idx_pair(tmp_path / "none", write("l", LABELS))
+            read_pair(tmp_path / "none", write("l", LABELS))
 
     def test_a_huge_file_is_refused_unread(self, write: Write, tmp_path: Path) -> None:
         huge = tmp_path / "huge"
         with huge.open("wb") as stream:
             stream.truncate(5 << 30)  # sparse: it takes no space
         with pytest.raises(CorruptDataError, match="larger than 4 GiB"):
-            read_idx_pair(huge, write("l", LABELS))
+            read_pair(huge, write("l", LABELS))

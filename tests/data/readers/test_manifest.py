@@ -174,7 +174,7 @@ class TestColumns:
         listing = read(path)
         assert listing.test is None
         assert any("split says other words" in remark for remark in listing.remarks)
-        with pytest.raises(DataError, match="says fold1, fold2, which is no split"):
+        with pytest.raises(DataError, match="says fold1, fold2, which is not a split"):
             read(path, split_column="split")
 
     def test_by_number_without_header(self, write: Write) -> None:
@@ -197,8 +197,11 @@ class TestColumns:
                 {"image_column": "kind", "label_column": "kind"},
                 "cannot be image_column and",
             ),
-            ({}, "no telling which column .* label: kind, patient, part, note"),
-            ({"label_column": "kind", "split_column": "note"}, "says x, y, z, which is no split"),
+            ({}, "unclear which column .* label: kind, patient, part, note"),
+            (
+                {"label_column": "kind", "split_column": "note"},
+                "x, y, z, which is not a split",
+            ),
         ],
     )
     def test_faults(self, write: Write, given: dict[str, str], message: str) -> None:
@@ -268,13 +271,13 @@ class TestPaths:
         ('p/1.png,"cat\np/2.png,dog\n', "cannot be read beyond line 1"),
         ("p/1.png,cat\np/2.png,dog\np/1.png,dog\n", r"p/1\.png twice, with the label cat and dog"),
         ("p/1.png,cat\np/2.png,cat\n", "Every picture of .* has the same label: cat"),
-        (b"path,label\np/1.png,caf\xe9\n", "no text in UTF-8: byte 23"),
+        (b"path,label\np/1.png,caf\xe9\n", "not text in UTF-8: byte 23"),
         (b"p/1.png,a\0b\n", "holds zero bytes"),
         ('{"file_name": "p/1.png", "label": ["a", "b"]}\n', "labels .* are lists"),
         ('{"file_name": "p/1.png", "label": "a"\n', "Not JSON: line 1"),
         ('{"file_name": "p/1.png", "label": "a"}\n[1]\n', "No JSON object: line 2"),
         ('{"label": "a", "label": "b"}\n', "a key occurs twice"),
-        ('{"label": NaN}\n', "NaN is no value"),
+        ('{"label": NaN}\n', "NaN is not a value"),
         ('{"file_name": "p/1.png"}\n', "no column for the label"),
         ('{"file_name": "p/1.png", "label": "a"}\n{"file_name": "p/2.png"}\n', "without a label"),
         ('{"a":' * 5_000, "Not JSON"),

@@ -96,8 +96,8 @@ class TestImages:
             (IMAGES - 0.5, "hold values from -0.5 to 118.5"),
             (IMAGES.astype(int) * 3, "hold values from 0 to 357"),
             (np.where(IMAGES == 7, np.nan, IMAGES), "hold values from"),
-            (np.full((6, 4, 5), "a"), "no number"),
-            (IMAGES.astype(complex), "no number"),
+            (np.full((6, 4, 5), "a"), "not numeric"),
+            (IMAGES.astype(complex), "not numeric"),
             (IMAGES.reshape(6, 20), r"shape \(N, H, W\)"),
             (IMAGES[:0], "differ in length: x 0, y 6"),
             (np.uint8(3), "differ in length: x none"),
@@ -151,7 +151,7 @@ class TestLabels:
             (np.full(6, np.nan), "not whole, such as nan"),
             (LABELS[:5], "differ in length: x 6, y 5"),
             (np.zeros(6, int), "same label: 0"),
-            (np.zeros((6, 2, 2), int), "labels are one an image"),
+            (np.zeros((6, 2, 2), int), "there must be one label per image"),
             (np.arange(6).astype("M8[s]"), "no labels"),
         ],
     )
@@ -181,7 +181,7 @@ class TestKeys:
 
     def test_two_of_a_kind(self, tmp_path: Path) -> None:
         path = save(tmp_path / "set.npz", x=IMAGES, images=IMAGES, y=LABELS)
-        with pytest.raises(UsageError, match="has x and images: no telling"):
+        with pytest.raises(UsageError, match="has x and images: unclear which"):
             read(path)
         assert len(read(path, image_column="images")) == 6
 

@@ -133,7 +133,7 @@ class TestColumns:
     @pytest.mark.parametrize(
         ("columns", "given", "message"),
         [
-            ({"fine": ["a", "b"], "coarse": ["x", "y"]}, {}, "no telling which column .* label"),
+            ({"fine": ["a", "b"], "coarse": ["x", "y"]}, {}, "unclear which column .* label"),
             ({"label": ["a", "b"]}, {"label_column": "labl"}, 'did you mean "label"'),
             ({"label": [["a"], ["b"]]}, {}, "label .* holds lists"),
             ({"kind": [["a"], ["b"]]}, {"label_column": "kind"}, "kind .* holds lists"),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
-from sartor.data.dataset import Int64Array
+from sartor.arrays import Int64Array
 from sartor.data.splits.draw import draw, limited
 
 UNITS = st.lists(

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from sartor.data.dataset import Dataset
+from sartor.data.listing import Listing
 from sartor.data.pictures.prepare import prepared
-from sartor.data.readers.folder import list_folder
-from sartor.data.settings import PreprocessSettings
+from sartor.data.settings import DataSettings, PreprocessSettings
+from sartor.data.sources import find_source
 from sartor.data.splits.split import make_split
 from sartor.inspection.check.finding import Finding
 from sartor.inspection.check.running import run_checks
@@ -30,7 +31,9 @@ def subject_of(dataset: Dataset) -> Subject:
 
 def subject_of_folder(root: Path, **settings: object) -> Subject:
     """A folder's pictures, those that can be read, with what was seen of all."""
-    pictures = prepared(list_folder(root), replace(PreprocessSettings(), **settings))
+    listing = find_source(DataSettings(source=str(root)))
+    assert isinstance(listing, Listing)
+    pictures = prepared(listing, replace(PreprocessSettings(), **settings))
     return replace(subject_of(pictures.dataset(excluded=pictures.facts.faults)), prepared=pictures)
 
 

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_image
 
-from sartor.data.dataset import Dataset, UInt8Array
+from sartor.arrays import UInt8Array
+from sartor.data.dataset import Dataset
 from sartor.data.pictures.preprocess import as_picture
 from sartor.data.splits.split import Split
 from sartor.inspection.check import neighbours

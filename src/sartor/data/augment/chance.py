@@ -1,4 +1,4 @@
-"""Chance without a generator: numbers that depend on (seed, epoch, index of a sample) alone.
+"""Chance without a generator: numbers that depend only on (seed, epoch, index of a sample).
 
 Neither the batch in which a sample comes, nor its place there, nor the thread that makes the batch
 can then change what happens to it. For the same reason no sine, root of a Beta distribution or the
@@ -23,7 +23,6 @@ from torch import Tensor
 LEVELS = 4_096
 """Entries of a table of values from which chance takes one."""
 
-_BITS = (1 << 32) - 1
 _FRACTION = 2.0**-24
 
 

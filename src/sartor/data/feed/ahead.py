@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from ..pictures.decoding import available_cores
+from ...machine import available_cores
 from .batches import Batch, Batches
 
 

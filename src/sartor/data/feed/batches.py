@@ -11,9 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ...arrays import Int64Array
 from ..augment import mixing
 from ..augment.pipeline import Augmentation
-from ..dataset import Int64Array
 from .mapped import ReadAhead
 from .order import balanced_order, epoch_order
 

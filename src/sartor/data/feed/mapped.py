@@ -9,14 +9,13 @@ disk works on all of them instead of one after the other.
 from __future__ import annotations
 
 import mmap
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ..dataset import Int64Array, UInt8Array
+from ...arrays import Int64Array, UInt8Array
+from ...machine import available_memory
 
 _NEAR = 1 << 15
 """Bytes between two images that are read on the way: one reading is dearer than so much more."""
@@ -81,21 +80,6 @@ def mapping_of(images: UInt8Array) -> ReadAhead | None:
     beginning = np.frombuffer(base, np.uint8).ctypes.data
     image_bytes = images[:1].nbytes
     return ReadAhead(mapping=base, start=images.ctypes.data - beginning, image_bytes=image_bytes)
-
-
-def available_memory() -> int:
-    """Bytes that programs could take without any being written out; 0 where nobody tells."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        (line,) = (line for line in lines if line.startswith("MemAvailable:"))
-        return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        return total_memory()
-
-
-def total_memory() -> int:
-    """Bytes of main memory; 0 where the system does not tell."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if os.name == "posix" else 0
 
 
 def _runs(places: Int64Array, gap: int) -> npt.NDArray[np.int64]:

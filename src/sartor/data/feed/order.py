@@ -1,28 +1,18 @@
-"""Randomness as a pure function: the same keys give the same numbers, anywhere, at any time."""
+"""The order of an epoch, as a pure function of the seed and the epoch."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from ..dataset import Int64Array
+from ...arrays import Int64Array
+from ...randomness import keys
 
 _BALANCED_STREAM = 4
 _BLOCK = 1024
 
 
-def keys(count: int, seed: int, *stream: int) -> npt.NDArray[np.uint64]:
-    """`count` random 64-bit numbers that depend on (seed, *stream) and their position alone.
-
-    Philox (Salmon et al., 2011) is a counter-based generator whose raw stream NumPy guarantees.
-    """
-    key = np.random.SeedSequence((seed, *stream)).generate_state(2, np.uint64)
-    raw: npt.NDArray[np.uint64] = np.random.Philox(key=key).random_raw(count)
-    return raw
-
-
 def epoch_order(count: int, seed: int, epoch: int) -> Int64Array:
-    """A permutation of range(count), int64, that depends on (count, seed, epoch) alone."""
+    """A permutation of range(count), int64, that depends only on (count, seed, epoch)."""
     position_bits = max(count - 1, 1).bit_length()
     # With the position in its low bits every key is unique: a plain sort is exact, and fast.
     high = keys(count, seed, 0, epoch) >> np.uint64(position_bits) << np.uint64(position_bits)
@@ -34,7 +24,7 @@ def epoch_order(count: int, seed: int, epoch: int) -> Int64Array:
 def balanced_order(labels: Int64Array, seed: int, epoch: int) -> Int64Array:
     """Positions in `labels` for an epoch that has every class equally often; int64, as many.
 
-    Depends on (labels, seed, epoch) alone. Each class is an endless row of rounds, each of which
+    Depends only on (labels, seed, epoch). Each class is an endless row of rounds, each of which
     has every image of it once, in an order of its own; an epoch goes on where the one before it
     stopped. So no image comes again before all others of its class have come, and over any number
     of epochs classes differ by one image at most.

@@ -8,12 +8,10 @@ Every load computes the sums again.
 from __future__ import annotations
 
 import importlib.util
-import logging
-import os
 import string
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -22,9 +20,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ...arrays import Int64Array, UInt8Array
 from ...errors import CorruptDataError, FileError, UnavailableError, UsageError, unknown
 from ...files import atomic_write, explain_os_errors, make_folder, sha256_of, write_text
-from ..dataset import Dataset, Int64Array, UInt8Array
+from ...home import Note, cache_home, locked
+from ..dataset import Dataset
 from ..readers.idx import GZIP_MAGIC, inflate, join_parts, pair, read_idx
 from .names import NAMED_SETS
 from .places import (
@@ -36,9 +36,6 @@ from .places import (
     WebMirror,
     members_of_tar,
 )
-
-Note = Callable[[str], None]
-"""Takes one line that says what is going on."""
 
 Files = Mapping[str, memoryview]
 """The bytes of each file of a set, as it lies in the cache."""
@@ -66,16 +63,6 @@ class NamedSet:
     """Makes `files` of the published files; None where they are the same."""
     read: Callable[[NamedSet, Files], Dataset]
     """Makes the dataset of `files`."""
-
-
-def cache_home() -> Path:
-    """Where sartor keeps what it fetched: `SARTOR_HOME`, else the user's cache folder."""
-    home = os.environ.get("SARTOR_HOME")
-    if home:
-        return Path(home).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("sartor"))
 
 
 def load_named(name: str, *, home: Path | None = None, note: Note | None = None) -> Dataset:
@@ -204,21 +191,14 @@ def _parse_sums(text: str) -> dict[str, str]:
 @contextmanager
 def _locked(folder: Path, name: str, note: Note) -> Iterator[None]:
     """Hold the set's folder against every other process."""
-    from filelock import FileLock, Timeout
 
-    # It would tell every attempt to whoever turned on debugging for something else.
-    logging.getLogger("filelock").setLevel(logging.WARNING)
-    lock = FileLock(folder / ".lock")
-    with _explain_cache_errors(), explain_os_errors(f"lock {folder}"):
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            note(f"waiting for another process that is fetching {name}")
-            lock.acquire()
-    try:
+    def waiting() -> None:
+        note(f"waiting for another process that is fetching {name}")
+
+    with ExitStack() as stack:
+        with _explain_cache_errors():
+            stack.enter_context(locked(folder / ".lock", when_busy=waiting))
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -237,7 +217,7 @@ def _load_digits() -> Dataset:
 
 
 def _read_digits() -> npt.NDArray[np.float64]:
-    """scikit-learn's digits: a row an image, 64 values of 0 to 16, then the label."""
+    """scikit-learn's digits: one row per image, 64 values of 0 to 16, then the label."""
     # Importing sklearn.datasets takes more than a second; its file can be read in hundredths.
     spec = importlib.util.find_spec("sklearn")
     for package in (spec and spec.submodule_search_locations) or ():
@@ -267,7 +247,7 @@ def _read_cifar(named: NamedSet, files: Files, *, label_bytes: int) -> Dataset:
         values = np.frombuffer(files[name], np.uint8)
         if len(values) % (label_bytes + 3072):
             raise CorruptDataError(
-                f"{name} ends within a record.", "Delete it, and it is fetched anew."
+                f"{name} ends within a record.", "Delete it, and it is fetched again."
             )
         records = values.reshape(-1, label_bytes + 3072)
         images = records[:, label_bytes:].reshape(-1, 3, 32, 32)

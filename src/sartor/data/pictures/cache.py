@@ -16,7 +16,6 @@ import base64
 import hashlib
 import io
 import json
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,21 +26,20 @@ import numpy as np
 import numpy.typing as npt
 
 from ... import files
+from ...arrays import AnyArray, Int64Array, UInt8Array
 from ...errors import FileError
-from ..dataset import Int64Array, UInt8Array
+from ...home import Note, locked
 from .facts import ROW, PictureFacts
 
 FORMAT = 1
-Note = Callable[[str], None]
-Rows = npt.NDArray[Any]
-"""Of the type `ROW`."""
 
 
 @dataclass(eq=False, kw_only=True)
 class State:
     """How far a preparation is: the facts of the pictures that are done."""
 
-    rows: Rows
+    rows: AnyArray
+    """Of the type `ROW`."""
     faults: dict[int, str]
     """Not done: what could not be read once may be readable now."""
     done: npt.NDArray[np.bool_]
@@ -51,7 +49,7 @@ class State:
         """The state at which these facts were sealed."""
         return cls(rows=facts.rows.copy(), faults=dict(facts.faults), done=facts.readable.copy())
 
-    def update(self, indices: Int64Array, rows: Rows, faults: Mapping[int, str]) -> None:
+    def update(self, indices: Int64Array, rows: AnyArray, faults: Mapping[int, str]) -> None:
         """Take in what came of these pictures."""
         for index in indices.tolist():
             self.faults.pop(index, None)
@@ -114,22 +112,13 @@ class PictureCache:
     @contextmanager
     def locked(self, note: Note) -> Iterator[None]:
         """Hold the folder against every other process; wait for one that holds it."""
-        from filelock import FileLock, Timeout
 
-        # It would tell every attempt to whoever turned on debugging for something else.
-        logging.getLogger("filelock").setLevel(logging.WARNING)
+        def waiting() -> None:
+            note("waiting for another process that prepares the same pictures")
+
         files.make_folder(self.folder)
-        lock = FileLock(self.folder / ".lock")
-        with files.explain_os_errors(f"lock {self.folder}"):
-            try:
-                lock.acquire(timeout=0.2)
-            except Timeout:
-                note("waiting for another process that prepares the same pictures")
-                lock.acquire()
-        try:
+        with locked(self.folder / ".lock", patience=0.2, when_busy=waiting):
             yield
-        finally:
-            lock.release()
 
     def recovered(self, note: Note) -> State:
         """What is whole of an earlier preparation; for who holds the lock."""
@@ -137,7 +126,7 @@ class PictureCache:
         wrong = self._damaged_rows(np.flatnonzero(state.done), state.rows)
         state.done[wrong] = False
         if len(wrong) and self._seal_path.exists():
-            note(f"{len(wrong):,} prepared pictures were damaged on the disk: made anew")
+            note(f"{len(wrong):,} prepared pictures were damaged on the disk: prepared again")
         return state
 
     @contextmanager
@@ -242,7 +231,7 @@ class PictureCache:
                 break
         return state
 
-    def _damaged_rows(self, indices: Int64Array, rows: Rows) -> Int64Array:
+    def _damaged_rows(self, indices: Int64Array, rows: AnyArray) -> Int64Array:
         """Which of these rows of the array do not match their checksum."""
         if not len(indices):
             return indices

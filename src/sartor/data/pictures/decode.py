@@ -60,7 +60,7 @@ class Header:
 @contextmanager
 def quiet_decoding() -> Iterator[None]:
     """Without Pillow's warnings: of many pixels, where our own limit counts, and of damaged tags
-    beside whole pixels. To be entered by one thread alone, since filters belong to the process."""
+    beside whole pixels. To be entered by only one thread, since filters belong to the process."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

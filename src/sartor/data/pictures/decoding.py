@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 import time
 from collections import deque
@@ -15,11 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ...arrays import AnyArray, Int64Array, UInt8Array
 from ...errors import PictureError
 from ...events import Event, Note, PreparationDone, Preparing
-from ..dataset import Int64Array, UInt8Array
+from ...machine import available_cores
 from ..listing import Listing
-from .cache import PictureCache, Rows, State
+from .cache import PictureCache, State
 from .decode import quiet_decoding
 from .facts import ROW, PictureFacts
 from .preprocess import Preprocess
@@ -90,7 +90,7 @@ class _Chunk:
 
     indices: Int64Array
     images: UInt8Array
-    rows: Rows
+    rows: AnyArray
     faults: dict[int, str]
     copied: int
 
@@ -138,7 +138,7 @@ class _Donor:
     """An earlier preparation of the source, before pictures were added, moved or touched."""
 
     images: UInt8Array
-    rows: Rows
+    rows: AnyArray
     order: Int64Array
     """Sorts `starts`."""
     starts: npt.NDArray[np.uint64]
@@ -225,9 +225,3 @@ class Pace:
                 seconds_left=(self._total - done) / pace,
             )
         )
-
-
-def available_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

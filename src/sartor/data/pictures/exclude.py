@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ...arrays import Int64Array
 from ...errors import SartorWarning, UsageError
-from ..dataset import Dataset, Int64Array
+from ..dataset import Dataset
 
 _SHOWN = 3
 

@@ -29,7 +29,7 @@ ROW = np.dtype(
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PictureFacts:
-    """A column a fact, a row a picture, in the order of the listing."""
+    """One column per fact, one row per picture, in the order of the listing."""
 
     rows: npt.NDArray[Any]
     """Of the type `ROW`, (N,)."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
@@ -13,12 +12,15 @@ from pathlib import Path
 import numpy as np
 from PIL import features
 
+from ...arrays import Int64Array, UInt8Array
 from ...errors import DataError, PictureError
 from ...events import Event, Note
 from ...files import atomic_write, make_folder, write_json, write_text
-from ..dataset import Dataset, Int64Array, UInt8Array
+from ...home import cache_home
+from ...machine import total_memory
+from ..dataset import Dataset
 from ..listing import Listing
-from ..named.catalogue import cache_home
+from ..origin import Origin, geometry_of
 from ..settings import PreprocessSettings
 from .cache import PictureCache
 from .decoding import Pace, Sink, filled
@@ -83,7 +85,7 @@ class Prepared:
             name=listing.name,
             excluded={names[index]: why for index, why in left_out.items()},
             pixels_sha256=hashlib.sha256(self.facts.pixels_sha256[kept].data).hexdigest(),
-            origin=Origin(listing=listing, settings=_geometry_of(self.settings), excluded=left_out),
+            origin=Origin(listing=listing, settings=geometry_of(self.settings), excluded=left_out),
         )
 
     def _refuse_faults(self, excluded: Mapping[int, str]) -> None:
@@ -110,7 +112,7 @@ class Prepared:
         if len(kept) == len(self.images):
             return self.images
         size = len(kept) * self.images[0].size
-        if size <= _MEMORY_SHARE * _memory_bytes():
+        if size <= _MEMORY_SHARE * (total_memory() or 8 << 30):
             return self.images[kept]
         return self._rows_on_disk(kept)
 
@@ -125,37 +127,6 @@ class Prepared:
                 for start in range(0, len(kept), _ROWS_AT_ONCE):
                     stream.write(self.images[kept[start : start + _ROWS_AT_ONCE]].data)
         return np.asarray(np.load(path, mmap_mode="r"))
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Origin:
-    """Where a dataset of pictures came from, so that it need not be resized a second time."""
-
-    listing: Listing
-    settings: PreprocessSettings
-    """With size and channels filled in."""
-    excluded: Mapping[int, str]
-
-    def filled_in(self, settings: PreprocessSettings) -> PreprocessSettings:
-        """The geometry of `settings`, where they leave it open that of the dataset."""
-        size = settings.image_size or self.settings.image_size
-        channels = settings.channels or self.settings.channels
-        return _geometry_of(replace(settings, image_size=(size[0], size[-1]), channels=channels))
-
-    def prepared_as(
-        self,
-        settings: PreprocessSettings,
-        entries: Mapping[str, str] | None = None,
-        on_event: Sink | None = None,
-    ) -> Dataset:
-        """The same pictures at another size, without what `entries` name besides."""
-        names = self.listing.pictures.names
-        known = {names[index]: why for index, why in self.excluded.items()}
-        more = match(entries or {}, names, known=known)
-        excluded = {**self.excluded, **more}
-        return prepared(self.listing, settings, excluded=excluded, on_event=on_event).dataset(
-            excluded
-        )
 
 
 def prepare(
@@ -177,6 +148,24 @@ def prepare(
     """
     excluded = match(entries or {}, listing.pictures.names, root=root, known={})
     found = prepared(listing, settings, excluded=excluded, on_event=on_event)
+    return found.dataset(excluded)
+
+
+def prepared_as(
+    origin: Origin,
+    settings: PreprocessSettings,
+    entries: Mapping[str, str] | None = None,
+    on_event: Sink | None = None,
+) -> Dataset:
+    """The pictures of a dataset at another size, without those that `entries` name as well.
+
+    Raises:
+        DataError: pictures cannot be read; the sentence names them.
+    """
+    names = origin.listing.pictures.names
+    known = {names[index]: why for index, why in origin.excluded.items()}
+    excluded = {**origin.excluded, **match(entries or {}, names, known=known)}
+    found = prepared(origin.listing, settings, excluded=excluded, on_event=on_event)
     return found.dataset(excluded)
 
 
@@ -217,11 +206,6 @@ def prepared(
         facts=facts,
         folder=cache.folder,
     )
-
-
-def _geometry_of(settings: PreprocessSettings) -> PreprocessSettings:
-    """Without mean and spread, which change no pixel."""
-    return replace(settings, mean=(), std=())
 
 
 def _ignore(_event: Event) -> None:
@@ -281,9 +265,3 @@ def _completed(
     make_folder(path.parent)
     write_json(path, [*found.image_size, found.channels])
     return found
-
-
-def _memory_bytes() -> int:
-    if os.name != "posix":
-        return 8 << 30
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

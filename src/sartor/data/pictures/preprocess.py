@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from ...arrays import UInt8Array
 from ...errors import PictureError, RecipeError
-from ..dataset import UInt8Array
+from ..natural_order import natural_key
 from ..settings import PreprocessSettings
 from .decode import (
     Header,
@@ -168,18 +168,6 @@ class Preprocess:
             return lambda images: images.to(torch.float32).mul_(factor).add_(offset)
         return lambda images: images.to(torch.float32).mul_(scale).add_(shift)
 
-    def denormalizer(self, device: torch.device | str) -> Callable[[Tensor], Tensor]:
-        """The inverse of `normalizer`, float32 (B, C, H, W) -> uint8: for looking at batches."""
-        import torch
-
-        std = torch.tensor(self.std, dtype=torch.float32, device=device).view(-1, 1, 1)
-        mean = torch.tensor(self.mean, dtype=torch.float32, device=device).view(-1, 1, 1)
-
-        def pixels(images: Tensor) -> Tensor:
-            return ((images * std + mean) * 255).round_().clamp_(0, 255).to(torch.uint8)
-
-        return pixels
-
     def _resized(self, picture: Image.Image) -> Image.Image:
         size = (self.width, self.height)
         if self.resize == "letterbox":
@@ -311,9 +299,3 @@ def _matching(argument: str) -> Iterator[Path]:
         # Path.glob takes no absolute pattern.
         matches = [Path(match) for match in glob.iglob(argument, recursive=True)]  # noqa: PTH207
         yield from sorted((match for match in matches if match.is_file()), key=natural_key)
-
-
-def natural_key(path: Path | str) -> tuple[list[tuple[int, int | str]], str]:
-    """Sort key under which img2 comes before img10, and img1 always on the same side of img01."""
-    pieces = re.split(r"(\d+)", str(path))
-    return [(0, int(p)) if p.isdecimal() else (1, p) for p in pieces], str(path)

@@ -16,16 +16,15 @@ import tarfile
 import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Generic, TypeVar
 
 from ...errors import CorruptDataError, DataError
 from ...files import atomic_write, explain_os_errors, make_folder
-from ..named.catalogue import Note, cache_home
-from ..pictures.preprocess import natural_key
+from ...home import Note, cache_home
+from ..natural_order import natural_key
 from .tree import check_count, is_hidden, shown
 
 _MAX_RATIO = 100
@@ -50,46 +49,41 @@ _DAMAGE = (
 """What the readers of archives leave with where bytes are damaged."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Index:
-    """The members of an archive by their cleaned path."""
-
-    files: tuple[str, ...]
-    folders: tuple[str, ...]
-    """With every folder that a file lies in."""
+Member = TypeVar("Member")
 
 
-class ZipTree:
+class _Members(Generic[Member]):
+    """What archives have in common: their members by cleaned path; see `FileTree`."""
+
+    remarks: tuple[str, ...] = ()
+
+    def __init__(
+        self, path: Path, name: str, members: Mapping[str, Member], folders: list[str]
+    ) -> None:
+        self.path = path
+        self.name = name
+        self.files = tuple(sorted(members, key=natural_key))
+        self.folders = tuple(sorted(_with_parents(members, folders), key=natural_key))
+        self._members = members
+
+    def holds(self, path: str) -> bool:
+        """See `FileTree`, as the rest."""
+        return path in self._members
+
+    def place(self, path: str) -> None:  # noqa: ARG002
+        return None
+
+
+class ZipTree(_Members[zipfile.ZipInfo]):
     """The members of a zip file, read in place."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         self._lock = threading.Lock()
         with _explained(path):
             self._archive = zipfile.ZipFile(path)
             _refuse_lost_members(self._archive, path)
-            self._members = _zip_members(self._archive, path)
-        self._index = _index(self._members, _zip_folders(self._archive))
-
-    @property
-    def name(self) -> str:
-        """See `FileTree`, as the rest."""
-        return str(self.path)
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        return self._index.files
-
-    @property
-    def folders(self) -> tuple[str, ...]:
-        return self._index.folders
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        return ()
-
-    def holds(self, path: str) -> bool:
-        return path in self._members
+            members = _zip_members(self._archive, path)
+        super().__init__(path, str(path), members, _zip_folders(self._archive))
 
     def size(self, path: str) -> int:
         return self._members[path].file_size
@@ -106,46 +100,21 @@ class ZipTree:
                 with self._lock:
                     stream.close()
 
-    def place(self, path: str) -> None:  # noqa: ARG002
-        return None
-
     def stamp(self, path: str) -> str:
         member = self._members[path]
         return f"{member.file_size} {member.CRC:08x}"
 
 
-class TarTree:
+class TarTree(_Members[tuple[int, int]]):
     """The members of a tar file that is not compressed, read in place."""
 
     def __init__(self, path: Path, *, name: str = "") -> None:
-        self.path = path
-        self._name = name or str(path)
+        name = name or str(path)
         with _explained(path), path.open("rb") as stream:
             status = path.stat()
-            members, folders = _tar_members(stream, status.st_size, self._name)
+            members, folders = _tar_members(stream, status.st_size, name)
         self._version = f"{status.st_size} {status.st_mtime_ns}"
-        self._members = members
-        self._index = _index(members, folders)
-
-    @property
-    def name(self) -> str:
-        """See `FileTree`, as the rest."""
-        return self._name
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        return self._index.files
-
-    @property
-    def folders(self) -> tuple[str, ...]:
-        return self._index.folders
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        return ()
-
-    def holds(self, path: str) -> bool:
-        return path in self._members
+        super().__init__(path, name, members, folders)
 
     def size(self, path: str) -> int:
         return self._members[path][1]
@@ -158,9 +127,6 @@ class TarTree:
         if len(content) < size:
             raise CorruptDataError(f"{shown(self.name)} is cut short.", _FETCH_AGAIN)
         return content
-
-    def place(self, path: str) -> None:  # noqa: ARG002
-        return None
 
     def stamp(self, path: str) -> str:
         start, size = self._members[path]
@@ -228,7 +194,7 @@ def _inflate(path: Path, size: int, opener: Callable[[BinaryIO], BinaryIO], targ
                     raise DataError(
                         f"{path} inflates to more than {most >> 30} GiB, "
                         f"{_MAX_RATIO} times its size.",
-                        "If it is no bomb, unpack it yourself and name the folder.",
+                        "If you trust it, unpack it yourself and name the folder.",
                     )
                 unpacked.write(chunk)
 
@@ -284,7 +250,7 @@ def _refuse_bomb(path: Path, what: str, inflated: int, packed: int, harmless: in
     if inflated > harmless and inflated > _MAX_RATIO * packed:
         raise DataError(
             f"{path}: {shown(what)} inflates to {inflated:,} bytes from {packed:,}.",
-            "If it is no bomb, unpack it yourself and name the folder.",
+            "If you trust it, unpack it yourself and name the folder.",
         )
 
 
@@ -326,7 +292,7 @@ def _tar_members(
 
 
 def _refuse_rest(stream: BinaryIO, end: int) -> None:
-    """A block that is no header ends the reading as if it were the end: look what it is."""
+    """A block that is not a header ends the reading as if it were the end: look what it is."""
     stream.seek(end)
     rest = stream.read(_CHUNK_BYTES)
     if not rest:
@@ -360,17 +326,15 @@ def _in_hidden(path: str) -> bool:
     return any(map(is_hidden, path.split("/")))
 
 
-def _index(members: Mapping[str, object], folders: list[str]) -> _Index:
+def _with_parents(members: Iterable[str], folders: Iterable[str]) -> set[str]:
+    """The folders that are shown, with every folder that a file lies in."""
     every = {folder for folder in folders if folder and not _in_hidden(folder)}
     for path in [*members, *every]:
         folder = path.rpartition("/")[0]
         while folder and folder not in every:
             every.add(folder)
             folder = folder.rpartition("/")[0]
-    return _Index(
-        files=tuple(sorted(members, key=natural_key)),
-        folders=tuple(sorted(every, key=natural_key)),
-    )
+    return every
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def choose_columns(table: Table, settings: SourceSettings, holds: Holds) -> Choi
     """The columns that the settings name; for the others those whose name or content tells.
 
     Raises:
-        UsageError: a column that is not there, or no telling which it is; with the flag.
+        UsageError: a column that is not there, or unclear which it is; with the flag.
     """
     given = {name: _named(table, settings, name) for name in COLUMN_SETTINGS}
     taken = {column for column in given.values() if column is not None}
@@ -184,7 +184,7 @@ def _image_column(table: Table, taken: set[int], holds: Holds) -> int:
     if table.header is None and table.width == 2 and free and not existing:
         return free[0]
     raise UsageError(
-        f"There is no telling which column of {table.source} holds the paths of the pictures: "
+        f"It is unclear which column of {table.source} holds the paths of the pictures: "
         f"{_listed(table, existing or likely or free)}.",
         f"Say --image-column {_naming(table)}.",
     )
@@ -203,7 +203,7 @@ def _label_column(table: Table, taken: set[int | None]) -> int:
             return columns[0]
         if len(columns) > 1:
             raise UsageError(
-                f"There is no telling which column of {table.source} holds the label: "
+                f"It is unclear which column of {table.source} holds the label: "
                 f"{_listed(table, columns)}.",
                 f"Say --label-column {_naming(table)}.",
             )

@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from ...errors import DataError, UsageError
 from ..listing import Listing
@@ -21,7 +20,7 @@ from .labels import (
     sorted_names,
     split_of,
 )
-from .tree import FileTree, FolderTree, PictureFiles, is_picture, left_out, shown, some
+from .tree import FileTree, PictureFiles, is_picture, left_out, shown, some
 
 GIVE_CLASSES = (
     "Give each class a folder of its own (ROOT/cat/1.jpg), or name a list of paths and labels."
@@ -36,19 +35,6 @@ class Layout:
     """The folder that holds them, or the split folders: "" or a path with "/" at its end."""
     splits: tuple[str, ...] = ()
     """The folders of the splits that hold class folders; none where there are no splits."""
-
-
-def list_folder(root: Path) -> Listing:
-    """The pictures of a folder on the disk, in class folders.
-
-    Raises:
-        DataError: there are none. Others as `find_layout`.
-    """
-    tree = FolderTree(root)
-    layout = find_layout(tree)
-    if layout is None:
-        raise DataError(f"There is no picture in a class folder of {root}.", GIVE_CLASSES)
-    return list_layout(tree, layout, name=root.name)
 
 
 def find_layout(tree: FileTree, wanted: str = "auto") -> Layout | None:
@@ -195,7 +181,7 @@ def _refuse_doubt(tree: FileTree, splits: tuple[str, ...], holding: set[str]) ->
     if almost:
         raise DataError(
             f"{tree.name} holds {_listed(splits)} beside {_listed(almost)}, "
-            "which is no known name of a split.",
+            "which is not a known name of a split.",
             "Rename it to train, val or test; or say --format split-folders to leave it out.",
         )
     raise UsageError(
@@ -242,7 +228,7 @@ def _no_pictures(paths: Iterable[str]) -> str:
         return ""
     count = endings.total()
     kinds = [f"{number:,} {ending}" for ending, number in endings.most_common()]
-    what = "file that is no picture by its name" if count == 1 else "files that are no pictures"
+    what = "file that is not a picture by its name" if count == 1 else "files that are not pictures"
     return f"Left out {count:,} {what}: {some(kinds)}."
 
 

@@ -18,9 +18,10 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ...arrays import Int64Array, UInt8Array
 from ...errors import CorruptDataError, DataError
 from ...files import explain_os_errors
-from ..dataset import Dataset, Int64Array, UInt8Array
+from ..dataset import Dataset
 
 Content = bytes | bytearray | memoryview
 
@@ -55,18 +56,6 @@ def read_idx(content: Content, *, source: str) -> UInt8Array:
     shape, start = _read_header(bytes(content[:_MAX_HEADER_BYTES]), source)
     _check_length(len(content), start + math.prod(shape), source)
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
-
-
-def read_idx_pair(images_path: Path, labels_path: Path) -> tuple[UInt8Array, Int64Array]:
-    """Images and their labels, from two IDX files; see `pair`.
-
-    Raises:
-        CorruptDataError: a file is damaged, or the two do not belong together.
-        FileError: a file cannot be opened.
-    """
-    images = read_idx(read_file(images_path), source=str(images_path))
-    labels = read_idx(read_file(labels_path), source=str(labels_path))
-    return pair(images, labels, images_source=str(images_path), labels_source=str(labels_path))
 
 
 def pair(

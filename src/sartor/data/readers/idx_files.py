@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...arrays import Int64Array, UInt8Array
 from ...errors import DataError
-from ..dataset import Dataset, Int64Array, UInt8Array
+from ..dataset import Dataset
 from .idx import join_parts, pair, read_file, read_idx
 from .labels import SPLITS, missing_classes, part_counts, split_of
 from .npz import Arrays

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from ...arrays import Int64Array
 from ...errors import DataError
-from ..dataset import Int64Array
-from ..pictures.preprocess import natural_key
+from ..natural_order import natural_key
 from .tree import some
 
 SPLIT_WORDS = {
@@ -93,12 +93,12 @@ def class_numbers(labels: Sequence[str], source: str) -> list[int]:
     """Labels that are numbers of classes, as numbers.
 
     Raises:
-        DataError: one is no whole number.
+        DataError: one is not a whole number.
     """
     odd = next((label for label in labels if not _WHOLE.fullmatch(label)), None)
     if odd is not None:
         raise DataError(
-            f"{source} names its classes, but has the label {some([odd])}, which is no number.",
+            f"{source} names its classes, but has the label {some([odd])}, which is not a number.",
             "Number the labels from 0, or take the names of the classes out.",
         )
     return [int(label) for label in labels]
@@ -161,7 +161,7 @@ def check_trainable(splits: Sequence[str | None], source: str) -> None:
     if splits and all(split in ("val", "test") for split in splits):
         raise DataError(
             f"{source} has no pictures for training: all are for validation or testing.",
-            "Add a train part, or name one part alone to divide it anew.",
+            "Add a train part, or name a single part, which is then split.",
         )
 
 

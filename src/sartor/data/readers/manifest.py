@@ -29,7 +29,7 @@ from .columns import (
     plain_name,
 )
 from .labels import split_of
-from .rows import Below, Rows, common_folder, list_rows, read_rows
+from .rows import Below, Described, Rows, common_folder, list_rows, read_rows
 from .tree import FileTree, FolderTree, inside, is_picture, shown
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".lst")
@@ -121,9 +121,8 @@ def list_manifests(
         shapes.append(described(table, choice))
     shape = shapes[0] if len(shapes) == 1 else f"{len(shapes)} lists; the first: {shapes[0]}"
     source = inside(tree, next(iter(files))) if len(files) == 1 else tree.name
-    return list_rows(
-        _together(parts), pictures, name=name, source=source, shape=shape, remarks=remarks
-    )
+    facts = Described(name=name, source=source, shape=shape, remarks=tuple(remarks))
+    return list_rows(_together(parts), pictures, facts)
 
 
 def read_table(
@@ -163,11 +162,11 @@ def _text(content: bytes, source: str) -> str:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         raise CorruptDataError(
-            f"{source} is no text in UTF-8: byte {error.start + 1:,} does not fit.",
+            f"{source} is not text in UTF-8: byte {error.start + 1:,} does not fit.",
             "Save it as UTF-8, or name another file.",
         ) from None
     if "\0" in text:
-        raise CorruptDataError(f"{source} is no text: it holds zero bytes.", "Name another file.")
+        raise CorruptDataError(f"{source} is not text: it holds zero bytes.", "Name another file.")
     if not text.strip():
         raise DataError(f"{source} is empty.", _ASK_FOR_ROWS)
     return text
@@ -257,7 +256,7 @@ def _words(text: str) -> tuple[list[Row], int]:
         if len(path) > 2 and path[0] == path[-1] and path[0] in "\"'":
             path = path[1:-1]
         rows.append((number, (path, label)))
-    # Comments alone are no rows.
+    # Only comments, no rows.
     return rows, 0 if rows else 1
 
 
@@ -274,7 +273,7 @@ def _is_comment(line: str) -> bool:
 def _has_header(rows: list[tuple[str, ...]], holds: Holds, named: frozenset[str]) -> bool:
     """Whether the first row names columns: it must not name a picture, while others do.
 
-    A first picture that is missing is no header: it would vanish without a word.
+    A first picture that is missing is not a header: it would vanish without a word.
     """
     first, *others = [[cell.strip() for cell in row] for row in rows]
     if any(is_picture(cell) or holds(cell) for cell in first):
@@ -327,7 +326,7 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refused(constant: str) -> Any:
-    raise ValueError(f"{constant} is no value")
+    raise ValueError(f"{constant} is not a value")
 
 
 def _cell(value: Any) -> str:

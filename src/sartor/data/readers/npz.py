@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from ...arrays import AnyArray, Int64Array, UInt8Array
 from ...errors import CorruptDataError, DataError, SartorError, UsageError, unknown
-from ..dataset import Dataset, Int64Array, UInt8Array
-from ..feed.mapped import total_memory
+from ...machine import total_memory
+from ..dataset import Dataset
 from ..settings import SourceSettings
 from .columns import flag
 from .labels import (
@@ -41,8 +41,6 @@ from .labels import (
 )
 from .rows import refuse_one_class
 from .tree import FileTree, inside, shown, some
-
-Array = npt.NDArray[Any]
 
 _IMAGE_WORDS = ("images", "image", "imgs", "img", "x", "data", "pictures", "arr_0")
 _LABEL_WORDS = ("labels", "label", "y", "targets", "target", "arr_1")
@@ -94,7 +92,7 @@ def load_npz(tree: FileTree, path: str, settings: SourceSettings, *, name: str) 
 
     Raises:
         CorruptDataError: it is damaged, or claims more than it holds.
-        UsageError: no telling which key is which; with the flag.
+        UsageError: unclear which key is which; with the flag.
         DataError: arrays that make no dataset; the sentence says why.
     """
     source = inside(tree, path)
@@ -149,7 +147,7 @@ def _usual_parts(keys: list[str], group_key: str | None, source: str) -> dict[st
         place = (splits[0] if splits else "train", kind)
         if place in found:
             raise UsageError(
-                f"{source} has {found[place]} and {key}: no telling which holds the {kind}.",
+                f"{source} has {found[place]} and {key}: unclear which holds the {kind}.",
                 "Say --image-column KEY and --label-column KEY.",
             )
         found[place] = key
@@ -195,7 +193,7 @@ def _loaded(
     keys: list[str],
     source: str,
     path: Path | None,
-) -> dict[str, Array]:
+) -> dict[str, AnyArray]:
     """The arrays of these keys; large ones of bytes, stored plainly, mapped where there is a path.
 
     Raises:
@@ -220,7 +218,7 @@ def _loaded(
 
 def _mapped(
     archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path | None, what: str
-) -> Array | None:
+) -> AnyArray | None:
     """A large array of bytes as it lies in the file; None where it is small or lies otherwise."""
     if path is None or member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
         return None
@@ -270,11 +268,11 @@ def _header(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) -> _He
         return _Header(shape, fortran_order, dtype, stream.tell())
 
 
-def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) -> Array:
+def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, what: str) -> AnyArray:
     """One array."""
     _header(archive, member, what)
     with archive.open(member) as stream:
-        array: Array = np.lib.format.read_array(stream, allow_pickle=False)
+        array: AnyArray = np.lib.format.read_array(stream, allow_pickle=False)
         # Reading on to the end has the checksum compared.
         stream.read(1)
     return array
@@ -288,7 +286,7 @@ _HEADER_READERS: Mapping[tuple[int, int], Callable[[Any], Any]] = {
 
 def _arrays(
     parts: Mapping[str, _Keys],
-    loaded: Mapping[str, Array],
+    loaded: Mapping[str, AnyArray],
     names_key: str | None,
     source: str,
     name: str,
@@ -322,7 +320,7 @@ def _arrays(
     return Arrays(dataset, shape, tuple(filter(None, remarks)))
 
 
-def _refuse_unequal(loaded: Mapping[str, Array], keys: _Keys, source: str) -> None:
+def _refuse_unequal(loaded: Mapping[str, AnyArray], keys: _Keys, source: str) -> None:
     counts = {key: loaded[key].shape[:1] for key in (keys.images, keys.labels, keys.groups) if key}
     if len(set(counts.values())) > 1 or () in counts.values():
         held = ", ".join(
@@ -334,7 +332,7 @@ def _refuse_unequal(loaded: Mapping[str, Array], keys: _Keys, source: str) -> No
         )
 
 
-def _joined(parts: list[Array], source: str) -> UInt8Array:
+def _joined(parts: list[AnyArray], source: str) -> UInt8Array:
     """The images of all splits, one after another."""
     sizes = {array.shape[1:] for array in parts}
     if len(sizes) > 1:
@@ -356,12 +354,12 @@ def _joined(parts: list[Array], source: str) -> UInt8Array:
     return joined
 
 
-def _factor(parts: list[Array], source: str) -> int:
+def _factor(parts: list[AnyArray], source: str) -> int:
     """By what the values are to be multiplied to be bytes: 255 for 0..1 as floats or truths."""
     for array in parts:
         if array.dtype.kind not in "uifb":
             raise DataError(
-                f"The images of {source} are of {array.dtype}, which is no number.",
+                f"The images of {source} have the type {array.dtype}, which is not numeric.",
                 "Save them as uint8.",
             )
     if all(array.dtype == np.uint8 for array in parts):
@@ -376,7 +374,7 @@ def _factor(parts: list[Array], source: str) -> int:
     return 255 if kinds <= {"f", "b"} and high <= 1 else 1
 
 
-def _fill(into: UInt8Array, array: Array, factor: int, source: str) -> None:
+def _fill(into: UInt8Array, array: AnyArray, factor: int, source: str) -> None:
     """Write an array as bytes, refused where a value would change."""
     step = max(1, _CHUNK_BYTES // max(array[:1].nbytes, 1))
     for start in range(0, len(array), step):
@@ -395,15 +393,15 @@ def _fill(into: UInt8Array, array: Array, factor: int, source: str) -> None:
         into[start : start + step] = rounded
 
 
-def _labels(array: Array, what: str) -> list[str]:
-    """Labels as words, one an image."""
+def _labels(array: AnyArray, what: str) -> list[str]:
+    """Labels as words, one per image."""
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim == 2 and array.dtype.kind in "uifb":
         array = _from_one_hot(array, what)
     if array.ndim != 1:
         raise DataError(
-            f"{what} has the shape {array.shape}; labels are one an image.",
+            f"{what} has the shape {array.shape}; there must be one label per image.",
             "Save them in one dimension.",
         )
     if array.dtype.kind in "SU":
@@ -419,14 +417,14 @@ def _labels(array: Array, what: str) -> list[str]:
     return [str(number) for number in whole.tolist()]
 
 
-def _words(array: Array) -> list[str]:
+def _words(array: AnyArray) -> list[str]:
     values = array.tolist()
     if array.dtype.kind == "S":
         return [word.decode("utf-8", "backslashreplace") for word in values]
     return [str(value) for value in values]
 
 
-def _from_one_hot(array: Array, what: str) -> Int64Array:
+def _from_one_hot(array: AnyArray, what: str) -> Int64Array:
     ones = ((array == 0) | (array == 1)).all() and (array.sum(axis=1) == 1).all()
     if not ones:
         raise DataError(
@@ -449,7 +447,7 @@ def _classes(
 
 
 def _groups(
-    parts: Mapping[str, _Keys], loaded: Mapping[str, Array], source: str
+    parts: Mapping[str, _Keys], loaded: Mapping[str, AnyArray], source: str
 ) -> tuple[str, ...] | None:
     groups = [keys.groups for keys in parts.values() if keys.groups]
     if not groups:
@@ -458,7 +456,7 @@ def _groups(
     if array.ndim != 1 or array.dtype.kind not in "uiUS":
         raise DataError(
             f"{groups[0]} of {source} says no group for each image: {array.dtype}, {array.shape}.",
-            "Save words or whole numbers, one an image.",
+            "Save words or whole numbers, one per image.",
         )
     return tuple(_words(array))
 

@@ -1,4 +1,4 @@
-"""One parquet file, read a row group at a time, and the pictures in its cells."""
+"""One parquet file, read one row group at a time, and the pictures in its cells."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class ParquetFile:
         if size > _MAX_GROUP_BYTES:
             raise DataError(
                 f"A row group of {self.source} holds {size:,} bytes, which are read at once.",
-                "Write the file anew with smaller row groups.",
+                "Write the file again with smaller row groups.",
             )
 
 

@@ -53,7 +53,7 @@ def read_rows(table: Table, choice: Choice) -> tuple[Rows, list[str]]:
     """What the rows say under that choice, and remarks.
 
     Raises:
-        DataError: a row without path or label, or a split that is none; the lines are named.
+        DataError: a row without path or label, or an unknown split; the lines are named.
     """
     _refuse_empty(table, choice.image, "path")
     _refuse_empty(table, choice.label, "label")
@@ -72,55 +72,42 @@ def read_rows(table: Table, choice: Choice) -> tuple[Rows, list[str]]:
     return Rows(paths=paths, labels=labels, splits=splits, groups=groups), remarks
 
 
-def list_rows(
-    rows: Rows,
-    tree: FileTree,
-    *,
-    name: str,
-    source: str,
-    shape: str,
-    remarks: Iterable[str] = (),
-    class_names: Sequence[str] = (),
-) -> Listing:
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """What a source says of its rows as a whole."""
+
+    name: str
+    source: str
+    """What messages call it."""
+    shape: str
+    """How the rows were read; what they hold is added."""
+    remarks: tuple[str, ...] = ()
+    class_names: Sequence[str] = ()
+    """Where the labels are numbers of classes with these names."""
+
+
+def list_rows(rows: Rows, tree: FileTree, described: Described) -> Listing:
     """The pictures whose paths rows name, each once; see `listing_of`.
 
     Raises:
         DataError: files that are missing, named all at once; rows that contradict each other.
     """
+    source = described.source
     rows = replace(rows, paths=_existing(rows.paths, tree, source))
     if not any(rows.splits):
         rows = replace(rows, splits=_splits_of_folders(rows.paths))
     rows, repeated = _without_repetition(rows, source)
-    return listing_of(
-        rows,
-        PictureFiles(tree=tree, names=tuple(rows.paths)),
-        name=name,
-        source=source,
-        shape=shape,
-        remarks=[*remarks, repeated],
-        class_names=class_names,
-    )
+    described = replace(described, remarks=(*described.remarks, repeated))
+    return listing_of(rows, PictureFiles(tree=tree, names=tuple(rows.paths)), described)
 
 
-def listing_of(
-    rows: Rows,
-    pictures: PictureStore,
-    *,
-    name: str,
-    source: str,
-    shape: str,
-    remarks: Iterable[str] = (),
-    class_names: Sequence[str] = (),
-) -> Listing:
-    """A listing of pictures, one a row.
-
-    Args:
-        shape: how the rows were read; what they hold is added.
-        class_names: where the labels are numbers of classes with these names.
+def listing_of(rows: Rows, pictures: PictureStore, described: Described) -> Listing:
+    """A listing of pictures, one per row.
 
     Raises:
-        DataError: labels that are none; nothing for training, or nothing to tell apart.
+        DataError: invalid labels; nothing for training, or fewer than two classes.
     """
+    source, class_names = described.source, described.class_names
     check_trainable(rows.splits, source)
     unused = ""
     if class_names:
@@ -134,15 +121,15 @@ def listing_of(
     held = f"{len(labels):,} pictures{counts} of {len(classes):,} classes"
     missing = missing_classes(labels, classes, rows.splits) if divided else []
     return Listing(
-        name=name,
-        shape=f"{held} ({shape})",
+        name=described.name,
+        shape=f"{held} ({described.shape})",
         pictures=pictures,
         labels=labels,
         classes=classes,
         val=indices_of(rows.splits, "val"),
         test=indices_of(rows.splits, "test"),
         groups=None if rows.groups is None else tuple(rows.groups),
-        remarks=tuple(filter(None, (*remarks, unused, *missing))),
+        remarks=tuple(filter(None, (*described.remarks, unused, *missing))),
     )
 
 
@@ -192,7 +179,7 @@ def _split_cells(table: Table, column: int) -> list[str | None]:
         odd = [word or "nothing" for word in words if not split_of(word)]
         raise DataError(
             f"The column {table.column_name(column)} of {table.source} says {some(odd)}, "
-            "which is no split.",
+            "which is not a split.",
             f"The words for splits are {', '.join(SPLIT_WORDS)}.",
         )
     return list(splits)

@@ -1,6 +1,6 @@
 """Parquet: pictures as bytes in the cells, as the Hugging Face hub stores them, or as paths.
 
-Labels are read at once, pictures a row group at a time, when they are asked for.
+Labels are read at once, pictures one row group at a time, when they are asked for.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .columns import (
 )
 from .labels import split_of, split_of_stem
 from .parquet import ParquetFile, PictureCells
-from .rows import Below, Rows, list_rows, listing_of, read_rows
+from .rows import Below, Described, Rows, list_rows, listing_of, read_rows
 from .tree import FileTree, FolderTree, inside, some
 
 _SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})")
@@ -45,7 +45,7 @@ def list_parquet(
 
     Raises:
         CorruptDataError: a file is damaged.
-        UsageError, DataError: no telling which column is which, or rows that say nothing.
+        UsageError, DataError: unclear which column is which, or rows that say nothing.
     """
     opened = [ParquetFile(tree, path) for path in files]
     source = inside(tree, files[0]) if len(files) == 1 else tree.name
@@ -63,33 +63,23 @@ def list_parquet(
     places = [(file, row) for file in opened for row in range(file.count)]
     rows, places, unlabelled = _labelled(rows, places, bool(columns.classes))
     classes = columns.classes if table.column_name(choice.label) == columns.label else ()
-    said = [*remarks, unlabelled, *_missing_shards(files)]
-    shape = described(table, choice)
+    facts = Described(
+        name=name,
+        source=source,
+        shape=described(table, choice),
+        remarks=(*remarks, unlabelled, *_missing_shards(files)),
+        class_names=classes,
+    )
     if columns.in_cells:
-        return listing_of(
-            rows,
-            PictureCells(names=tuple(rows.paths), places=places, column=columns.image),
-            name=name,
-            source=source,
-            shape=shape,
-            remarks=said,
-            class_names=classes,
-        )
+        cells = PictureCells(names=tuple(rows.paths), places=places, column=columns.image)
+        return listing_of(rows, cells, facts)
     root = settings.image_root
     pictures = tree if root is None else FolderTree(Path(root))
     folders = ["" if root is not None else file.path.rpartition("/")[0] for file, _ in places]
     paths = [
         Below(pictures, folder).path(path) for folder, path in zip(folders, rows.paths, strict=True)
     ]
-    return list_rows(
-        replace(rows, paths=paths),
-        pictures,
-        name=name,
-        source=source,
-        shape=shape,
-        remarks=said,
-        class_names=classes,
-    )
+    return list_rows(replace(rows, paths=paths), pictures, facts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +105,7 @@ def _columns(files: Sequence[ParquetFile], settings: SourceSettings, source: str
         if _columns_of(files, file, settings, file.source) != found:
             raise DataError(
                 f"{file.source} has other columns than {files[0].source}.",
-                "Name the files of one data set alone.",
+                "Name the files of only one data set.",
             )
     return found
 
@@ -158,7 +148,7 @@ def _columns_of(
     _refuse_structured(kinds, settings, source)
     if label is None and len(labels) > 1:
         raise UsageError(
-            f"There is no telling which column of {source} holds the label: {some(labels, 30)}.",
+            f"It is unclear which column of {source} holds the label: {some(labels, 30)}.",
             "Say --label-column NAME.",
         )
     return _Columns(
@@ -205,7 +195,7 @@ def _image_column(
             return known[0] if known else candidates[0]
         if candidates:
             raise UsageError(
-                f"There is no telling which column of {source} holds the pictures: "
+                f"It is unclear which column of {source} holds the pictures: "
                 f"{some(candidates, 30)}.",
                 "Say --image-column NAME.",
             )
@@ -281,7 +271,7 @@ def _splits(files: Sequence[ParquetFile], source: str) -> list[str | None]:
         odd = [file.path for file, split in zip(files, of_files, strict=True) if not split]
         raise DataError(
             f"Some parquet files of {source} are named after a split, others are not: {some(odd)}.",
-            "Name them train-..., val-... or test-..., or name one file alone.",
+            "Name them train-..., val-... or test-..., or name a single file.",
         )
     return [split for file, split in zip(files, of_files, strict=True) for _ in range(file.count)]
 

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from ...errors import DataError, FileError, PictureError
 from ...files import explain_os_errors
-from ..pictures.preprocess import natural_key
+from ..natural_order import natural_key
 
 PICTURE_SUFFIXES = frozenset(
     (
@@ -53,7 +53,7 @@ class FileTree(Protocol):
         """The content of the file at `path`; safe to call from several threads.
 
         Raises:
-            FileError, CorruptDataError: it cannot be had; the sentence names it.
+            FileError, CorruptDataError: it is not available; the sentence names it.
         """
 
     def place(self, path: str) -> Path | None:
@@ -202,7 +202,9 @@ def _walk(root: Path) -> _Walked:
     found.files.sort(key=natural_key)
     found.folders.sort(key=natural_key)
     remarks = (
-        left_out(lost, "entry that is no file, such as a broken link", "entries that are no files"),
+        left_out(
+            lost, "entry that is not a file, such as a broken link", "entries that are not files"
+        ),
         left_out(twice, "link to a folder that is read already", "links to folders read already"),
     )
     return found._replace(remarks=tuple(filter(None, remarks)))

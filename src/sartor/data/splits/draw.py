@@ -5,14 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..dataset import Int64Array
-from ..feed.order import keys
+from ...arrays import BoolArray, Int64Array
+from ...randomness import keys
 
 _TRIED_UNITS = 20_000
 _MOST_TRIALS = 32
 _MOST_POLISHING = 50
-
-Mask = npt.NDArray[np.bool_]
 
 
 def draw(
@@ -79,12 +77,12 @@ def _quotas(sizes: list[int], fraction: float) -> list[int]:
     return quotas
 
 
-def _tied(indices: Int64Array, units: Int64Array | None) -> Mask:
+def _tied(indices: Int64Array, units: Int64Array | None) -> BoolArray:
     """Which of `indices` share their unit with another of them."""
     if units is None:
         return np.zeros(len(indices), dtype=bool)
     _, number, counts = np.unique(units[indices], return_inverse=True, return_counts=True)
-    tied: Mask = counts[number] > 1
+    tied: BoolArray = counts[number] > 1
     return tied
 
 
@@ -126,7 +124,7 @@ def _drawn_units(
     return indices[chosen[number]]
 
 
-def _greedy(counts: Int64Array, fraction: float, room: Int64Array, order: Int64Array) -> Mask:
+def _greedy(counts: Int64Array, fraction: float, room: Int64Array, order: Int64Array) -> BoolArray:
     """Units taken in `order` wherever they bring the shares nearer; bool, one a unit."""
     totals = counts.sum(axis=0)
     chosen = np.zeros(len(counts), dtype=bool)
@@ -139,7 +137,9 @@ def _greedy(counts: Int64Array, fraction: float, room: Int64Array, order: Int64A
     return chosen
 
 
-def _polished(counts: Int64Array, fraction: float, room: Int64Array, chosen: Mask) -> Mask:
+def _polished(
+    counts: Int64Array, fraction: float, room: Int64Array, chosen: BoolArray
+) -> BoolArray:
     """The same units but for the few that are taken or put back, the one that helps most first."""
     totals, chosen = counts.sum(axis=0), chosen.copy()
     for _ in range(_MOST_POLISHING):
@@ -154,7 +154,7 @@ def _polished(counts: Int64Array, fraction: float, room: Int64Array, chosen: Mas
     return chosen
 
 
-def _nearest_single(counts: Int64Array, fraction: float, room: Int64Array) -> Mask:
+def _nearest_single(counts: Int64Array, fraction: float, room: Int64Array) -> BoolArray:
     """The one unit that comes nearest to the shares; none where each would empty a class."""
     totals = counts.sum(axis=0)
     able = [unit for unit in range(len(counts)) if (counts[unit] <= room).all()]

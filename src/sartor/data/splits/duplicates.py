@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from ..dataset import Int64Array, UInt8Array
+from ...arrays import Int64Array, UInt8Array
 
 _DIGEST_BYTES = 16
 

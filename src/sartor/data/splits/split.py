@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...arrays import Int64Array
 from ...errors import DataError, RunError
-from ..dataset import Dataset, Int64Array
+from ..dataset import Dataset
 from .draw import draw, limited
 from .units import units_of
 
@@ -77,7 +78,7 @@ def make_split(
     What the source sets aside itself is kept exactly; the rest is drawn from its other images, for
     testing the same ones for every seed, so that runs with different seeds can be compared. Images
     of one group, and with `duplicates` "together" equal ones, are never divided by a draw; the
-    shares are then those that come nearest. A limit leaves out training images alone, the same
+    shares are then those that come nearest. A limit leaves out only training images, the same
     ones whatever it is drawn for: figures on validation and testing stay comparable.
 
     Raises:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..dataset import Dataset, Int64Array
+from ...arrays import Int64Array
+from ..dataset import Dataset
 from .duplicates import first_equals
 
 

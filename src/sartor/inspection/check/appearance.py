@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ...data.dataset import Int64Array, UInt8Array
+from ...arrays import Float64Array, Int64Array, UInt8Array
 from .finding import Finding, Severity, pictures
 from .geometry import contents
 from .subject import Subject
@@ -26,8 +26,6 @@ _FEWEST = 20
 """With fewer pictures nothing is said to be unlike the others."""
 _TO_SIGMA = 1.4826
 _VALUES_AT_A_TIME = 4_000_000
-
-Float64Array = npt.NDArray[np.float64]
 
 
 class Looks(NamedTuple):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...data.dataset import Int64Array
+from ...arrays import Int64Array
 from ...data.splits.split import PARTS
 from .finding import Finding, graver, lighter, pictures
 from .subject import Subject

@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from ...arrays import BoolArray
 from ...data.pictures.facts import PictureFacts
 from .finding import Finding, Severity, pictures
 from .subject import NotApplicableError, Subject
-
-Mask = npt.NDArray[np.bool_]
 
 
 class Kind(NamedTuple):
@@ -20,7 +18,7 @@ class Kind(NamedTuple):
 
     name: str
     severity: Severity
-    applies: Callable[[PictureFacts], Mask]
+    applies: Callable[[PictureFacts], BoolArray]
     summary: str
     """Follows "N pictures"."""
     remedy: str
@@ -99,7 +97,7 @@ def find(subject: Subject) -> Iterator[Finding]:
     yield from _mixed_colours(subject, facts.grays[subject.rows])
 
 
-def _any_mode(facts: PictureFacts, modes: tuple[str, ...]) -> Mask:
+def _any_mode(facts: PictureFacts, modes: tuple[str, ...]) -> BoolArray:
     return np.isin(facts.modes, modes)
 
 
@@ -114,7 +112,7 @@ def _stored(facts: PictureFacts, row: int) -> str:
     return ", ".join(parts)
 
 
-def _mixed_colours(subject: Subject, grays: Mask) -> Iterator[Finding]:
+def _mixed_colours(subject: Subject, grays: BoolArray) -> Iterator[Finding]:
     channels = subject.dataset.shape[0]
     if channels == 1 or not grays.any():
         return

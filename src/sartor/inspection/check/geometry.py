@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from ...arrays import Float64Array
 from .finding import Finding, pictures
 from .subject import NotApplicableError, Subject
 
@@ -19,8 +20,6 @@ ENLARGED = 1.5
 SHRUNK = 8.0
 """A picture reduced by more may lose what it is about."""
 EXTREME_ASPECT = 3.0
-
-Float64Array = npt.NDArray[np.float64]
 
 
 def find(subject: Subject) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ...data.dataset import Int64Array
+from ...arrays import Int64Array
 from ...data.splits.split import PARTS
 from .finding import Finding, graver, pictures
 from .subject import NotApplicableError, Subject

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...data.dataset import Int64Array
+from ...arrays import Float32Array, Int64Array
 from ...data.splits.split import PARTS
 from ...data.splits.units import units_of
 from ...errors import MissingExtraError
 from .finding import Finding, lighter, pictures
-from .out_of_sample import FOLDS, Float32Array, probabilities
+from .out_of_sample import FOLDS, probabilities
 from .subject import NotApplicableError, Subject
 
 LISTED = 100

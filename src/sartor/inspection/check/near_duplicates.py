@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ...data.dataset import Int64Array, UInt8Array
+from ...arrays import Int64Array, UInt8Array
 from .duplicates import (
     ALMOST_EQUAL,
     Clusters,

@@ -6,11 +6,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from ...data.dataset import Int64Array
-
-Float32Array = npt.NDArray[np.float32]
+from ...arrays import Float32Array, Int64Array
 
 LEAF = 512
 TREES = 6

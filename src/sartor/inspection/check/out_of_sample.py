@@ -6,18 +6,17 @@ import math
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
-from ...data.dataset import Int64Array, UInt8Array
+from ...arrays import Float32Array, Int64Array, UInt8Array
 from ...data.description import channel_statistics
 from ...data.feed.batches import Batches, Feed
-from ...data.feed.order import keys
 from ...data.pictures.preprocess import Preprocess
 from ...device import choose_device
 from ...inference.forward import Forward
 from ...models.registry import build_model
+from ...randomness import keys
 from ...training.engines import hardware as engine
 from ...training.loop import Job, seed_random_numbers, train
 from ...training.objective import Objective
@@ -35,8 +34,6 @@ _FEWEST_EPOCHS, _MOST_EPOCHS = 4, 25
 _LARGE_SET = 10_000
 _AT_A_TIME = 500
 _FOLD_STREAM, _INITIAL_WEIGHTS = 7, -2
-
-Float32Array = npt.NDArray[np.float32]
 
 
 def probabilities(

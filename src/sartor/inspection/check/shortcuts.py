@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ...data.dataset import Int64Array, UInt8Array
+from ...arrays import Float64Array, Int64Array, UInt8Array
 from ...data.feed.order import epoch_order
 from .finding import Finding
 from .subject import NotApplicableError, Subject
@@ -28,8 +28,6 @@ _FOLDS = 5
 _MOST_PICTURES = 5_000
 _BINS = 10
 _AT_A_TIME = 500
-
-Columns = npt.NDArray[np.float64]
 
 
 class Probe(NamedTuple):
@@ -68,7 +66,7 @@ def find(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def probed(columns: Columns, labels: Int64Array, seed: int) -> Probe:
+def probed(columns: Float64Array, labels: Int64Array, seed: int) -> Probe:
     """How well logistic regression on `columns` (N, D) predicts the labels, cross-validated."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import balanced_accuracy_score
@@ -101,7 +99,7 @@ def _sample(subject: Subject) -> tuple[Int64Array, Int64Array]:
     return indices, labels[indices]
 
 
-def _properties(subject: Subject, indices: Int64Array) -> Iterator[tuple[str, Columns]]:
+def _properties(subject: Subject, indices: Int64Array) -> Iterator[tuple[str, Float64Array]]:
     """What may give the class away, as columns (N, D)."""
     if subject.prepared is not None:
         facts, rows = subject.prepared.facts, subject.rows[indices]
@@ -123,14 +121,14 @@ def _properties(subject: Subject, indices: Int64Array) -> Iterator[tuple[str, Co
     yield "border colour", np.concatenate(borders)
 
 
-def _border(images: UInt8Array) -> Columns:
+def _border(images: UInt8Array) -> Float64Array:
     """Mean colour and spread of the outermost pixels; (N, 2 C)."""
     sides = (images[:, :, 0], images[:, :, -1], images[:, :, :, 0], images[:, :, :, -1])
     ring = np.concatenate(sides, axis=2)
     return np.concatenate([ring.mean(axis=2), ring.std(axis=2)], axis=1)
 
 
-def _binned(column: npt.NDArray[np.float64]) -> Columns:
+def _binned(column: npt.NDArray[np.float64]) -> Float64Array:
     """One column as at most ten of zeros and ones, so that the probe need not be monotonous."""
     values = np.unique(column)
     if len(values) > _BINS:

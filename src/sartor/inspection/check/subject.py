@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...data.dataset import Dataset, Int64Array
+from ...arrays import Int64Array
+from ...data.dataset import Dataset
 from ...data.pictures.prepare import Prepared
 from ...data.splits.duplicates import first_equals
 from ...data.splits.split import PARTS, Split

@@ -8,11 +8,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ...errors import DataError
-from ..dataset import Dataset, UInt8Array
-from ..description import channel_statistics
-from ..feed.batches import Batches, Feed
-from .pipeline import augmentation_of
+from ..arrays import UInt8Array
+from ..errors import DataError
+from .augment.pipeline import augmentation_of
+from .dataset import Dataset
+from .description import channel_statistics
+from .feed.batches import Batches, Feed
 
 
 class Variant(NamedTuple):

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from sartor.data.augment.pipeline import augmentation_of
-from sartor.data.augment.preview import variants
 from sartor.data.dataset import Dataset
 from sartor.data.description import channel_statistics
+from sartor.data.preview import variants
 from sartor.errors import DataError
 
-from .conftest import noise
+from .augment.conftest import noise
 
 PICTURES = Dataset(noise(20, 3, 7, 6).numpy(), np.arange(20) % 2, ("a", "b"), test=np.array([3]))
 

@@ -1,0 +1,31 @@
+"""Which pictures a dataset was made of: plain data, so that they can be prepared again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from .listing import Listing
+from .settings import PreprocessSettings
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Origin:
+    """The pictures of a dataset, and how they were resized: resizing twice changes pixels."""
+
+    listing: Listing
+    settings: PreprocessSettings
+    """With size and channels filled in."""
+    excluded: Mapping[int, str]
+    """Why a picture was left out, by its index in the listing."""
+
+    def filled_in(self, settings: PreprocessSettings) -> PreprocessSettings:
+        """The geometry of `settings`, and that of the dataset for what they leave open."""
+        size = settings.image_size or self.settings.image_size
+        channels = settings.channels or self.settings.channels
+        return geometry_of(replace(settings, image_size=(size[0], size[-1]), channels=channels))
+
+
+def geometry_of(settings: PreprocessSettings) -> PreprocessSettings:
+    """Without mean and standard deviation, which change no pixel."""
+    return replace(settings, mean=(), std=())
