@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from ..data.feed.batches import Feed
 from ..errors import DataError, MissingExtraError, UsageError, unknown
 from ..training.loop import logits_of
 from ..training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -49,6 +52,12 @@ class Embedding:
     def outliers(self, count: int = 20) -> Int64Array:
         """Indices of the images that are the least like their class, the strangest first."""
         return self.indices[np.argsort(-self.strangeness, kind="stable")[:count]]
+
+    def plot(self) -> Figure:
+        """Every image as a dot in the color of its class; the strongest outliers are circled."""
+        from ..reports.figures import embedding_figure
+
+        return embedding_figure(self)
 
 
 def features_of(

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from ..errors import UsageError, unknown
+from ..files import write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Shape = tuple[int, ...]
 
@@ -297,7 +302,11 @@ class Symptom:
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Trace:
-    """A batch's way through a network, forward and back. Tensors lie on the processor."""
+    """A batch's way through a network, forward and back; `layers`, `parameters`, `step`, ...
+
+    `trace.layers[2].output` is a tensor, `trace["conv1"]` a layer, `trace["conv1.weight"]` a
+    parameter with its gradient and update. All tensors are on the CPU.
+    """
 
     about: About
     classes: tuple[str, ...]
@@ -344,6 +353,35 @@ class Trace:
     def predicted(self) -> Tensor | None:
         """(B,): the class with the highest output, where the network is a classifier."""
         return None if self.probabilities is None else self.output.argmax(dim=1)
+
+    def plot(self) -> Figure:
+        """Every layer's output and gradient as pictures."""
+        from ..reports.trace_figures import trace_figure
+
+        return trace_figure(self)
+
+    def page(self) -> str:
+        """The page that `save` writes: one self-contained HTML file."""
+        from ..reports.trace_page import trace_page
+
+        return trace_page(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write a page that can be stepped through, forward and back, in any browser.
+
+        Raises:
+            UsageError: the name does not end in .html. FileError: it cannot be written.
+        """
+        path = Path(path)
+        if path.suffix.lower() not in (".html", ".htm"):
+            raise UsageError(f"Cannot write a page as {path.name}.", "Use a name ending in .html.")
+        write_text(path, self.page())
+        return path
+
+    def _repr_html_(self) -> str:
+        from ..reports.trace_page import trace_table
+
+        return trace_table(self)
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the tensors, as numbers, strings, lists and dictionaries."""

@@ -53,7 +53,7 @@ from ..evaluation.predictions import Predictions
 from ..models.summary import Summary
 
 if TYPE_CHECKING:
-    from ..inspection.embedding import Embedding
+    from .drawable import Embedding
 
 VERSION = 1
 _MISTAKES_SHOWN = 48

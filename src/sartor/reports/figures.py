@@ -41,8 +41,7 @@ from .canvas import (
 from .heat import heat_over
 
 if TYPE_CHECKING:
-    from ..inspection.embedding import Embedding
-    from ..training.range_test import RangeTest
+    from .drawable import Embedding, RangeTest
 
 FORMATS = ("png", "svg", "pdf")
 """What `save_figure` can write."""

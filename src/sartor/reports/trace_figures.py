@@ -13,7 +13,7 @@ from .trace_pictures import Drawing, draw_output
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..inspection.trace import Layer, Trace
+    from .drawable import Layer, Trace
 
 _LABEL, _PANEL, _GAP, _TOP = 2.2, 3.6, 0.2, 0.45
 """Inches."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-    from ..inspection.trace import Layer, ParameterTrace, Trace
+    from .drawable import Layer, Parameter, Trace
 
 _ALL_PIXELS = 1_200_000
 """Of all pictures of a page together, so that it stays under 3 MB."""
@@ -337,7 +337,7 @@ def _on_curve(probability: float) -> tuple[float, float]:
     return 100 * min(max(probability, 0.0), 1.0), 60 * (1 - min(loss, _CURVE_TOP) / _CURVE_TOP)
 
 
-def _ratio_place(parameter: ParameterTrace) -> float | None:
+def _ratio_place(parameter: Parameter) -> float | None:
     """Where the update's ratio stands on the way from 1e-7 to 1, by its logarithm; per cent."""
     ratio = parameter.update_ratio
     if not ratio or not math.isfinite(ratio):

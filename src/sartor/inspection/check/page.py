@@ -10,11 +10,11 @@ from itertools import groupby
 import numpy as np
 from markupsafe import Markup, escape
 
-from ..data.dataset import Dataset
-from ..inspection.check.finding import Finding, Item
-from ..inspection.check.report import CheckReport
-from ..inspection.check.table import CHECKS
-from .page import Sheet, count, make_sheet, render
+from ...data.dataset import Dataset
+from ...reports.page import Sheet, count, make_sheet, render
+from .finding import Finding, Item
+from .report import CheckReport
+from .table import CHECKS
 
 MOST_PICTURES = 48
 """Drawn of one finding, unless those that belong together are a few more."""

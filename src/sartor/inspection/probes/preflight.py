@@ -8,11 +8,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..data.feed.batches import Batch
-from ..errors import ModelError
-from ..models.custom import reason_of
-from .loop import Job, precision
-from .objective import untrained_loss
+from ...data.feed.batches import Batch
+from ...errors import ModelError
+from ...models.custom import reason_of
+from ...training.loop import Job, precision
+from ...training.objective import untrained_loss
 
 _FAR_OFF = 1.5
 
