@@ -11,7 +11,7 @@ from ..data.dataset import Dataset
 from ..data.feed.order import epoch_order
 from ..errors import UsageError
 from ..inspection.embedding import Embedding as Embedding
-from ..inspection.embedding import features_of, lay_out, strangeness_of
+from ..inspection.embedding import features_of, lay_out, outlier_scores
 from ..training.engines import hardware as engine
 from .run import Run, as_run
 
@@ -61,5 +61,5 @@ def embed(
         classes=run.classes,
         split=split,
         method=method,
-        strangeness=strangeness_of(features, labels),
+        outlier_scores=outlier_scores(features, labels),
     )

@@ -1,4 +1,4 @@
-"""A trace as a matplotlib figure: a row a layer, its output beside the gradient that came back."""
+"""A trace as a matplotlib figure: one row per layer, its output beside its gradient."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The classic check of a new model: can it learn one batch by heart?"""
+"""The classic check of a new model: can it overfit one batch?"""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ LEARNT_LOSS_SHARE = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class OverfitResult:
-    """How learning one batch by heart went."""
+    """Result of overfitting one batch."""
 
     learnt: bool
-    """Every image right, and the loss below a twentieth of where it began."""
+    """Every image classified correctly, and the loss below a twentieth of its first value."""
     steps: int
     images: int
     first_loss: float
@@ -29,7 +29,7 @@ class OverfitResult:
 def overfit_batch(
     job: Job, batch: Batch, lr: float, on_step: Callable[[int, float, float], None]
 ) -> OverfitResult:
-    """Train on one batch until it is learnt, at most `MAX_STEPS` steps.
+    """Train on one batch until it is learned, at most `MAX_STEPS` steps.
 
     `on_step(step, loss, accuracy)` is called after every step. The loss is the plain one: smoothing
     would keep it from ever coming near 0.

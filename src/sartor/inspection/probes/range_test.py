@@ -49,7 +49,7 @@ class RangeTest:
 def range_test(
     job: Job, *, steps: int = STEPS, on_step: Callable[[int, float, float], None] | None = None
 ) -> RangeTest:
-    """Train a copy of the network at rising rates; the job and all random numbers stay untouched.
+    """Train a copy of the network at rising rates; the job and all random state stay unchanged.
 
     The rates rise from 1e-6 to 10 in `steps` steps; the test ends when the loss blows up.
     `on_step(step, rate, loss)` is called after every step.
@@ -95,11 +95,11 @@ def _running_mean(losses: list[float]) -> float:
 
 
 def _steepest(rates: list[float], smoothed: list[float]) -> float | None:
-    """The rate at the steepest fall before the lowest loss, by slope over the rate's logarithm."""
+    """The rate where the loss falls fastest, by its gradient over the rate's logarithm."""
     if len(rates) < 5:
         return None
     lowest = int(np.argmin(smoothed))
     if lowest < 2 or smoothed[lowest] > (1 - _LEAST_FALL) * smoothed[0]:
         return None
-    slopes = np.gradient(np.asarray(smoothed), np.log(rates))
-    return float(f"{rates[int(np.argmin(slopes[: lowest + 1]))]:.1e}")
+    gradients = np.gradient(np.asarray(smoothed), np.log(rates))
+    return float(f"{rates[int(np.argmin(gradients[: lowest + 1]))]:.1e}")
