@@ -5,14 +5,14 @@
     │   └── RecipeError         every problem of a recipe, found at once
     ├── FileError               a full disk, a folder that cannot be written
     ├── DataError               data that cannot be used
-    │   ├── CorruptDataError    bytes that are not what they claim to be
-    │   ├── UnavailableError    no place could deliver a named set
-    │   └── PictureError        a file that cannot be read as a picture
+    │   ├── CorruptDataError    bytes that do not match their format or checksum
+    │   ├── UnavailableError    no source could deliver a named set
+    │   └── PictureError        a file that cannot be read as an image
     ├── ModelError              a network that does not fit the data
     ├── RunError                a run's folder that is missing, broken or from another version
     │   └── CheckpointError     a checkpoint whose bytes do not match its checksum
-    ├── MissingExtraError       a library that only some uses need is not installed
-    ├── TrainingError           training that cannot go on, such as a loss that is not finite
+    ├── MissingExtraError       an optional library is not installed
+    ├── TrainingError           training that cannot continue, such as a loss that is not finite
     └── Interrupted             exit code 130 or 143, after the state was saved
 
 A message says what is wrong in one sentence, a hint says what to do in another.
@@ -26,7 +26,7 @@ from collections.abc import Iterable
 
 
 class SartorError(Exception):
-    """Something is wrong that its reader can put right."""
+    """A problem that the user can fix."""
 
     exit_code = 1
 
@@ -60,15 +60,15 @@ class DataError(SartorError):
 
 
 class CorruptDataError(DataError):
-    """Bytes that are not what they claim to be."""
+    """Bytes that do not match their format or checksum."""
 
 
 class UnavailableError(DataError):
-    """No place could deliver a named set."""
+    """No source could deliver a named set."""
 
 
 class PictureError(DataError):
-    """A file that cannot be read as a picture."""
+    """A file that cannot be read as an image."""
 
 
 class ModelError(SartorError):
@@ -84,7 +84,7 @@ class CheckpointError(RunError):
 
 
 class MissingExtraError(SartorError):
-    """A library that only some uses need is not installed."""
+    """An optional library is not installed."""
 
     def __init__(self, what: str, library: str, extra: str) -> None:
         super().__init__(
@@ -94,10 +94,10 @@ class MissingExtraError(SartorError):
 
 
 class TrainingError(SartorError):
-    """Training that cannot go on."""
+    """Training that cannot continue."""
 
 
-class Interrupted(SartorError):  # noqa: N818  (an interruption is no error; the name says what happened)
+class Interrupted(SartorError):  # noqa: N818  (an interruption is not an error; the name says what happened)
     """Training stopped by a signal, after its state was saved."""
 
     def __init__(self, signal_number: int, message: str, hint: str = "") -> None:
@@ -107,7 +107,7 @@ class Interrupted(SartorError):  # noqa: N818  (an interruption is no error; the
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """A sentence about an unknown name, with the nearest spelling or all that is known."""
+    """A sentence about an unknown name, with the nearest spelling or all known names."""
     spelled = {one.lower(): one for one in sorted(known)}
     near = difflib.get_close_matches(name.lower(), spelled, n=1, cutoff=0.6)
     listed = ", ".join(spelled.values())
@@ -116,4 +116,4 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 class SartorWarning(UserWarning):
-    """Something that its reader should know, and that stops nothing."""
+    """Something the user should know that does not stop the program."""

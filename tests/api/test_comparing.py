@@ -105,7 +105,7 @@ class TestWhatItSays:
             f"linear-1 alone is right, linear-0 is not: {len(pair.only_second)} image"
         )
         flip = pair.only_second[0]
-        assert figure.axes[0].get_title() == f"true: {flip.class_name}\nsaid: {flip.said}"
+        assert figure.axes[0].get_title() == f"true: {flip.class_name}\npredicted: {flip.predicted}"
         pixels = np.asarray(figure.axes[0].images[0].get_array()).squeeze()
         np.testing.assert_array_equal(pixels, sartor.load("digits").images[flip.index, 0])
 

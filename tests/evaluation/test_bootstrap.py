@@ -85,7 +85,7 @@ class TestInterval:
         ("count", "settings"), [(0, {}), (3, {"resamples": 0}), (3, {"confidence": 1.0})]
     )
     def test_nothing_to_draw(self, count: int, settings: dict[str, Any]) -> None:
-        with pytest.raises(UsageError, match="Nothing can be drawn"):
+        with pytest.raises(UsageError, match="Cannot resample"):
             bootstrap({}, count, **settings)
 
     def test_ten_thousand_images_take_a_second(self, made: Any) -> None:

@@ -76,7 +76,7 @@ class TestAPair:
         for flip in pair.only_second:
             row = rows[flip.index]
             assert flip.class_name == CLASSES[self.one.labels[row]]
-            assert flip.said == CLASSES[self.one.predicted()[row]] != flip.class_name
+            assert flip.predicted == CLASSES[self.one.predicted()[row]] != flip.class_name
 
     def test_the_clearest_flips_stand_in_front(self):
         logits = np.array([[2, 0, 0], [9, 0, 0], [5, 0, 0]], dtype=np.float32)
@@ -144,7 +144,7 @@ class TestVerdict:
     def test_the_same(self):
         (pair,) = compared(one=make(1), other=make(1))
         assert pair.verdict == (
-            "one and other are not distinguishable on 300 images: both are right on the same ones"
+            "one and other are not distinguishable on 300 images: both are correct on the same images"
         )
         assert pair.images_needed is None
 
@@ -155,7 +155,7 @@ class TestVerdict:
         other[0, 0] = other[1, 0] = 1
         base = {"count": 2, "labels": np.array([0, 1])}
         (pair,) = compared(one=make(logits=one, **base), other=make(logits=other, **base))
-        assert pair.verdict.endswith("on 2 images: both are right equally often")
+        assert pair.verdict.endswith("on 2 images: both are correct equally often")
 
     def test_a_small_difference_is_not_written_as_0(self):
         count = 50_000
@@ -213,12 +213,12 @@ class TestTheSameImages:
     @pytest.mark.parametrize(
         ("changes", "says"),
         [
-            ({"dataset_fingerprint": "ef" * 32}, "judged on different data"),
+            ({"dataset_fingerprint": "ef" * 32}, "evaluated on different data"),
             ({"split": "val"}, "on the test split, the other on the val split"),
             ({"indices": np.arange(300) * 7 + 21}, "300 and 300, 297 of them in both"),
             ({"count": 150}, "300 and 150, 150 of them in both"),
-            ({"classes": ("cat", "dog", "fox")}, '"eel" is in one alone'),
-            ({"classes": ("dog", "cat", "eel")}, "do not agree on the true classes"),
+            ({"classes": ("cat", "dog", "fox")}, '"eel" is only in one'),
+            ({"classes": ("dog", "cat", "eel")}, "disagree about the true classes"),
         ],
     )
     def test_anything_else_is_refused(self, changes, says):
@@ -235,7 +235,7 @@ class TestTheSameImages:
 
     def test_validation_images_of_two_seeds_get_the_right_hint(self):
         val = {"split": "val"}
-        with pytest.raises(DataError, match="depends on the seed"):
+        with pytest.raises(DataError, match="depend on the seed"):
             compared(a=make(1, **val), b=make(2, indices=np.arange(300) * 7 + 1, **val))
 
     def test_one_alone_is_no_comparison(self):

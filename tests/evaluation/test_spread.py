@@ -44,5 +44,5 @@ def test_json():
 
 @pytest.mark.parametrize("values", [[], [0.5]])
 def test_fewer_than_two_have_no_spread(values):
-    with pytest.raises(UsageError, match="cannot be told"):
+    with pytest.raises(UsageError, match="cannot give a standard deviation"):
         spread_of(values)

@@ -11,7 +11,7 @@ import torch
 
 import sartor
 from sartor.errors import DataError, MissingExtraError, UsageError
-from sartor.inspection.embedding import METHODS, lay_out, strangeness_of
+from sartor.inspection.embedding import METHODS, lay_out, outlier_scores
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_strangeness_is_the_distance_to_neighbours_of_the_class(
     blobs: tuple[np.ndarray, np.ndarray],
 ) -> None:
     features, labels = blobs
-    strangeness = strangeness_of(features, labels)
+    strangeness = outlier_scores(features, labels)
     assert strangeness.argmax() == 7
     members = features[labels == 1]
     distances = np.linalg.norm(members[:, None] - members[None], axis=2)
@@ -64,7 +64,7 @@ def test_strangeness_is_the_distance_to_neighbours_of_the_class(
 
 def test_a_class_of_one_is_not_strange_and_equal_images_neither() -> None:
     features = np.zeros((4, 2), np.float32)
-    assert strangeness_of(features, np.array([0, 1, 1, 1])).tolist() == [0, 0, 0, 0]
+    assert outlier_scores(features, np.array([0, 1, 1, 1])).tolist() == [0, 0, 0, 0]
 
 
 def test_features_are_what_the_last_layer_is_given(trained: Path) -> None:
@@ -77,9 +77,9 @@ def test_features_are_what_the_last_layer_is_given(trained: Path) -> None:
     with torch.no_grad():
         features = network[:-1]((images - mean) / std).numpy()
     assert np.abs(embedding.points) == pytest.approx(np.abs(lay_out(features)), abs=1e-3)
-    expected = strangeness_of(features, data.labels[embedding.indices])
-    assert embedding.strangeness == pytest.approx(expected, rel=1e-2)
-    strangest = embedding.indices[embedding.strangeness.argmax()]
+    expected = outlier_scores(features, data.labels[embedding.indices])
+    assert embedding.outlier_scores == pytest.approx(expected, rel=1e-2)
+    strangest = embedding.indices[embedding.outlier_scores.argmax()]
     assert embedding.outliers(1).tolist() == [strangest]
 
 

@@ -416,7 +416,7 @@ class TestValues:
         values = torch.tensor([[[0.0, 0], [1, -3]], [[0, 0], [0, 2]]])[..., None]
         found = Statistics.of(values)
         assert (found.mean, found.lowest, found.highest) == (0, -3, 2)
-        assert found.spread == pytest.approx(float(values.std(correction=0)))
+        assert found.std == pytest.approx(float(values.std(correction=0)))
         assert found.zeros == 5 / 8
         assert (found.units, found.silent_units) == (2, 1)
         assert not Statistics.of(torch.tensor([[1.0, math.nan]])).finite

@@ -95,7 +95,7 @@ def test_settings_are_resolved_from_its_signature(write: Write) -> None:
     _, problems = resolve_kwargs(f"{path}:Net", {"hiden": 1, "scales": "a", "in_channels": 1})
     assert [problem.split(" ")[0] for problem in problems] == ["unknown", "scales", "in_channels"]
     assert resolve_kwargs(f"{path}:strict", {})[1] == [
-        f"width of {path}:strict has no default: give it"
+        f"width of {path}:strict has no default and must be given"
     ]
     assert "has no settings" in resolve_kwargs(f"{path}:Bare", {"a": 1})[1][0]
     assert 'did you mean "Net"' in resolve_kwargs(f"{path}:Nett", {})[1][0]

@@ -142,7 +142,7 @@ def test_resolved_settings_survive_toml_and_json(name: str) -> None:
     [
         ("mlp", "hiden", 3, 'unknown setting of mlp "hiden"; did you mean "hidden"?'),
         ("mlp", "zzz", 3, 'unknown setting of mlp "zzz"; known: dropout, hidden'),
-        ("linear", "hidden", 3, 'linear has no settings, so no "hidden" either'),
+        ("linear", "hidden", 3, 'linear has no settings, so "hidden" cannot be set'),
         ("mlp", "num_classes", 3, "num_classes of mlp comes from the data and cannot be set"),
         ("mlp", "dropout", "abc", "dropout of mlp must be a number, not 'abc'"),
         ("mlp", "dropout", True, "must be a number, not True"),
@@ -184,7 +184,7 @@ def test_an_unknown_model_is_a_wrong_usage() -> None:
     ("shape", "num_classes"), [((1, 0, 8), 10), ((1, 8, 8), 0), ((28, 28), 10)]
 )
 def test_no_network_without_pixels_or_classes(shape: tuple[int, ...], num_classes: int) -> None:
-    with pytest.raises(ModelError, match="There is no network for images of shape"):
+    with pytest.raises(ModelError, match="Cannot build a network for images of shape"):
         registry.build_model(
             "linear",
             input_shape=shape,  # type: ignore[arg-type]

@@ -83,7 +83,7 @@ def test_a_layer_called_twice_appears_twice_and_counts_once() -> None:
     assert summary.trainable_parameters == 53
     assert summary.multiply_adds == 16 + 16 + 16 + 8
     assert sum(row.multiply_adds for row in summary.rows) == 40
-    assert "again" in summary.rows_for_table()[1]
+    assert "shared" in summary.rows_for_table()[1]
     assert "8 frozen, 33 outside these layers" in summary.totals()
 
 

@@ -194,7 +194,7 @@ class TestOtherFiles:
         for verb in VERBS:
             answer = command(verb, run_copy)
             assert answer.exit_code == 1
-            assert "has format 999; this sartor reads 1." in answer.err
+            assert "has format 999; this version of sartor reads format 1." in answer.err
             assert "environment.json" in answer.err
 
     @pytest.mark.parametrize("content", [None, b"", b"[]", b"3", b'{"format": 1}', b"{}"])

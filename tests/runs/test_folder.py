@@ -50,7 +50,7 @@ class TestCreateRun:
         path = tmp_path / "out" / name
         path.parent.mkdir()
         path.mkdir() if name.endswith("/") else path.touch()
-        with pytest.raises(RunError, match=r"is not empty; a run is never overwritten"):
+        with pytest.raises(RunError, match=r"is not empty; runs are never overwritten"):
             create_run(tmp_path / "out", "x", tmp_path)
 
     def test_a_lock_alone_is_no_content(self, tmp_path: Path) -> None:

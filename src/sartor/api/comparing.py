@@ -93,7 +93,9 @@ class Comparison:
             ):
                 heading = f"{right} alone is right, {wrong} is not: {_some_of(flips, most)}"
                 shown = flips[:most]
-                captions = [f"true: {flip.class_name}\nsaid: {flip.said}" for flip in shown]
+                captions = [
+                    f"true: {flip.class_name}\npredicted: {flip.predicted}" for flip in shown
+                ]
                 groups[heading] = [flip.index for flip in shown], captions
         return grouped_grid(self._data(), groups)
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,6 +18,11 @@ from ..data.splits.split import Split
 from ..errors import FileError, Interrupted, RunError, SartorError, TrainingError, UsageError
 from ..events import Ended, Event, Started
 from ..files import write_bytes, write_json, write_json_lines, write_text
+from ..inspection.probes.overfit import OverfitResult
+from ..inspection.probes.overfit import overfit_batch as learn_by_heart
+from ..inspection.probes.preflight import check_model, count_parameters
+from ..inspection.probes.range_test import RangeTest as RangeTest
+from ..inspection.probes.range_test import range_test
 from ..interrupts import stop_requests
 from ..models.custom import is_custom, reason_of, source_of
 from ..recipe import Recipe, load_recipe
@@ -25,14 +30,9 @@ from ..runs.environment import describe_environment
 from ..runs.folder import RunFolder, create_run
 from ..runs.sinks import Recorder
 from ..runs.store import RUNS
-from ..training import range_test as training_range
 from ..training.engines import hardware as engine
 from ..training.loop import Job, train
 from ..training.objective import untrained_loss
-from ..training.overfit import OverfitResult
-from ..training.overfit import overfit_batch as learn_by_heart
-from ..training.preflight import check_model, count_parameters
-from ..training.range_test import range_test
 from ..training.state import Checkpoint, Progress
 from .looking import dataset_for
 from .notes import Sink, tell, warn
@@ -40,19 +40,6 @@ from .opened import OpenedRun, load_checkpoint, open_run, with_weights
 from .splitting import doubts, imbalanced, split_of, unsettled
 from .suiting import suited
 from .tuning import Tuning, tune
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-
-class RangeTest(training_range.RangeTest):
-    """The loss over rising learning rates, and what it suggests."""
-
-    def plot(self) -> Figure:
-        """Loss over learning rates, with the suggestion where there is one."""
-        from ..reports.figures import range_test_figure
-
-        return range_test_figure(self)
 
 
 def fit(
@@ -184,7 +171,7 @@ def find_learning_rate(
     job, resolved, _ = _assemble(wanted, dataset, model)
     _checked(job, resolved)
     with engine.tuned(resolved.training):
-        return RangeTest(**vars(range_test(job, said=said)))
+        return range_test(job, on_step=said)
 
 
 def compose_recipe(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,25 +10,12 @@ from .. import assembly
 from ..data.dataset import Dataset
 from ..data.feed.order import epoch_order
 from ..errors import UsageError
-from ..inspection import embedding as inspection
-from ..inspection.embedding import features_of, lay_out, strangeness_of
+from ..inspection.embedding import Embedding as Embedding
+from ..inspection.embedding import features_of, lay_out, outlier_scores
 from ..training.engines import hardware as engine
 from .opened import OpenedRun, open_run
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 MOST_POINTS = 5_000
-
-
-class Embedding(inspection.Embedding):
-    """Every image of a split as a point; near means alike to the network."""
-
-    def plot(self) -> Figure:
-        """Every image as a dot in the colour of its class, the strangest ringed."""
-        from ..reports.figures import embedding_figure
-
-        return embedding_figure(self)
 
 
 def embed(
@@ -75,5 +61,5 @@ def embed(
         classes=run.classes,
         split=split,
         method=method,
-        strangeness=strangeness_of(features, labels),
+        outlier_scores=outlier_scores(features, labels),
     )

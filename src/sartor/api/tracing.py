@@ -20,11 +20,10 @@ from ..data.feed.order import epoch_order
 from ..data.pictures.preprocess import read_picture
 from ..data.splits.split import PARTS
 from ..errors import MissingExtraError, UsageError, unknown
-from ..files import write_text
-from ..inspection import trace as inspection
 from ..inspection.attribution import METHODS, attribute
 from ..inspection.microscope import Plan, copied, trace_batch
 from ..inspection.trace import About
+from ..inspection.trace import Trace as Trace
 from ..models.custom import is_custom
 from ..models.registry import MODELS
 from ..recipe import Recipe
@@ -41,48 +40,9 @@ from .notes import warn
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from ..assembly import Material
 
 _NO_LABEL = "Without a label there is no loss, so nothing goes back and no step is made."
-
-
-class Trace(inspection.Trace):
-    """A batch's way through a network, forward and back; `layers`, `parameters`, `step`, ...
-
-    `trace.layers[2].output` is a tensor, `trace["conv1"]` a layer, `trace["conv1.weight"]` a
-    parameter with its gradient and update.
-    """
-
-    def plot(self) -> Figure:
-        """Every layer's output and gradient as pictures."""
-        from ..reports.trace_figures import trace_figure
-
-        return trace_figure(self)
-
-    def page(self) -> str:
-        """The page that `save` writes: HTML, complete in itself."""
-        from ..reports.trace_page import trace_page
-
-        return trace_page(self)
-
-    def save(self, path: str | Path) -> Path:
-        """Write a page that can be stepped through, forward and back, in any browser.
-
-        Raises:
-            UsageError: the name does not end in .html. FileError: it cannot be written.
-        """
-        path = Path(path)
-        if path.suffix.lower() not in (".html", ".htm"):
-            raise UsageError(f"Cannot write a page as {path.name}.", "End its name in .html.")
-        write_text(path, self.page())
-        return path
-
-    def _repr_html_(self) -> str:
-        from ..reports.trace_page import trace_table
-
-        return trace_table(self)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -171,10 +131,10 @@ def trace(
         labelled=picture is None or label is not None,
         training_mode=training_mode,
     )
-    return Trace(**vars(replace(values, evidence=_evidence(subject, values))))
+    return replace(values, evidence=_evidence(subject, values))
 
 
-def _evidence(subject: _Subject, trace: inspection.Trace) -> npt.NDArray[np.float32] | None:
+def _evidence(subject: _Subject, trace: Trace) -> npt.NDArray[np.float32] | None:
     """Why this answer, where captum is there and the network lets itself be asked."""
     if trace.predicted is None or trace.images.ndim != 4:
         return None

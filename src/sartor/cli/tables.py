@@ -16,8 +16,8 @@ from .progress import duration, epoch_line
 if TYPE_CHECKING:
     from ..api import Prediction, Report
     from ..evaluation.metrics import Evaluation
+    from ..inspection.probes.range_test import RangeTest
     from ..runs.store import RunSummary
-    from ..training.range_test import RangeTest
 
 
 def print_result(result: dict[str, Any], report: Path | None) -> None:

@@ -55,7 +55,7 @@ def _layers(trace: Trace) -> Table:
     table.add_column("layer", no_wrap=True, overflow="ellipsis", max_width=16)
     table.add_column("operation", no_wrap=True, overflow="ellipsis", max_width=11)
     table.add_column("output", no_wrap=True, overflow="ellipsis", max_width=18)
-    for heading in ("mean", "spread", "silent"):
+    for heading in ("mean", "std", "silent"):
         table.add_column(heading, justify="right", no_wrap=True)
     if trace.step is not None:
         table.add_column("gradient", justify="right", no_wrap=True)
@@ -66,7 +66,7 @@ def _layers(trace: Trace) -> Table:
             _operation(layer),
             _shape(layer.output_shape),
             f"{statistics.mean:.3g}",
-            f"{statistics.spread:.3g}",
+            f"{statistics.std:.3g}",
             _silent(layer),
         ]
         if trace.step is not None:

@@ -103,7 +103,7 @@ def check(given: arguments.Check) -> int:
             **changed_settings(given),
         )
     if given.html:
-        from ..reports.check_page import check_page
+        from ..inspection.check.page import check_page
 
         write_text(given.html, check_page(report))
         _note(f"Wrote {given.html}")

@@ -1,4 +1,4 @@
-"""How far any number can be trusted: it is computed again on images drawn anew, many times."""
+"""Bootstrap intervals: a figure is recomputed on many resamples of the images."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def bootstrap(
 ) -> dict[str, Estimate]:
     """Percentile intervals over images (B. Efron, 1979), of several statistics on the same draws.
 
-    The draws depend on (count, resamples, seed) alone, so equal predictions have equal intervals.
+    The draws depend only on (count, resamples, seed), so equal predictions have equal intervals.
     An interval always holds its value: a statistic that is biased upwards on few images, as a
     calibration error is, may else lie outside of it.
 
@@ -60,7 +60,7 @@ def bootstrap(
     """
     if count < 1 or resamples < 1 or not 0 < confidence < 1:
         raise UsageError(
-            f"Nothing can be drawn: {count} images, {resamples} times, confidence {confidence}.",
+            f"Cannot resample: {count} images, {resamples} times, confidence {confidence}.",
             "Give at least one image, one resample, and a confidence between 0 and 1.",
         )
     drawn: dict[str, list[Float64Array]] = {name: [] for name in statistics}
@@ -111,7 +111,7 @@ def _resampled_counts(count: int, resamples: int, seed: int) -> Iterator[Float64
 
 
 def mean_of(values: Float64Array) -> Statistic:
-    """The mean of one value an image."""
+    """The mean of one value per image."""
     return lambda counts: np.asarray(counts @ values / counts.sum(axis=1))
 
 

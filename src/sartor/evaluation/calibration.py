@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say, and the temperature that brings them nearer to it."""
+"""Calibration of probabilities, and temperature scaling."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _SMALLEST = float(np.finfo(np.float32).tiny)
 
 @dataclass(frozen=True, kw_only=True)
 class Temperature:
-    """One number by which all logits are divided; it changes no answer, only how sure it is."""
+    """One number by which all logits are divided; it changes no prediction, only the confidence."""
 
     value: float
-    """Above 1 the network was too sure, below 1 not sure enough."""
+    """Above 1 the network was overconfident, below 1 underconfident."""
     at_bound: bool
     """The data would take it even further, as where every image is right."""
     count: int
@@ -51,14 +51,14 @@ class ReliabilityBin:
     confidence: float | None
     """Mean highest probability; None without images."""
     accuracy: float | None
-    """Share that is right; None without images."""
+    """Share that is correct; None without images."""
     interval: tuple[float, float]
     """95 % interval of `accuracy` (Wilson)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reliability:
-    """How well the highest probability of an image tells how often it is right."""
+    """How well confidence matches accuracy."""
 
     bins: tuple[ReliabilityBin, ...]
     confidence: float
@@ -94,8 +94,8 @@ def log_probabilities(predictions: Predictions) -> Float64Array:
     """
     if not np.isfinite(predictions.logits).all():
         raise DataError(
-            "Some outputs of the network are not finite, so they are no probabilities.",
-            "Train anew with a lower --lr.",
+            "Some outputs of the network are not finite, so there are no probabilities.",
+            "Train again with a lower --lr.",
         )
     if predictions.loss == "cross-entropy":
         outputs = predictions.logits.astype(np.float64)
@@ -191,7 +191,7 @@ def calibration_error(confidences: Float64Array, right: npt.NDArray[np.bool_]) -
 
 
 def _error_by_chance(confidences: Float64Array, places: npt.NDArray[np.int64]) -> float:
-    """The 95 % quantile of ECE where every answer is right as often as it says."""
+    """The 95 % quantile of ECE of a perfectly calibrated classifier."""
     errors = []
     for trial in range(_TRIALS):
         chances = keys(len(confidences), 0, _CHANCE_STREAM, trial) * 2.0**-64
@@ -219,21 +219,21 @@ def _bin(
 
 
 def _fitted(log_p: Float64Array, labels: npt.NDArray[np.int64]) -> Temperature:
-    """By halving: log loss is convex in b = 1 / temperature, so its slope has one zero.
+    """By halving: log loss is convex in b = 1 / temperature, so its gradient has one zero.
 
-    The slope is mean(sum of p log p' - log p' of the true class), p' the probabilities at b = 1.
+    The gradient is mean(sum of p log p' - log p' of the true class), p' the probabilities at b = 1.
     """
     of_truth = log_p[np.arange(len(labels)), labels].mean()
 
-    def slope(inverse: float) -> float:
+    def gradient(inverse: float) -> float:
         expected = (np.exp(scaled(log_p, 1 / inverse)) * log_p).sum(axis=1)
         return float(expected.mean() - of_truth)
 
     low, high = 1 / HIGHEST_TEMPERATURE, 1 / LOWEST_TEMPERATURE
-    if slope(low) >= 0 or slope(high) <= 0:
-        value = 1 / (low if slope(low) >= 0 else high)
+    if gradient(low) >= 0 or gradient(high) <= 0:
+        value = 1 / (low if gradient(low) >= 0 else high)
         return Temperature(value=value, at_bound=True, count=len(labels))
     for _ in range(_HALVINGS):
         middle = math.sqrt(low * high)
-        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+        low, high = (middle, high) if gradient(middle) < 0 else (low, middle)
     return Temperature(value=1 / math.sqrt(low * high), at_bound=False, count=len(labels))

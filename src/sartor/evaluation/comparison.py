@@ -1,4 +1,4 @@
-"""Compare predictions for the same images: who is right where, and whether it can be told apart."""
+"""Compare predictions for the same images: where models differ, and whether significantly."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from .paired import difference_interval, holm, images_needed, mcnemar
 from .predictions import Predictions, probabilities_of
 
 LEVEL = 0.05
-"""A corrected p-value up to this is called a difference."""
+"""A difference is significant up to this corrected p-value."""
 MOST_FOR_EVERY_PAIR = 6
-"""Of more models, each is compared with the first alone."""
+"""With more models, each is compared only with the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flip:
-    """An image that one of two models alone gets right."""
+    """An image that only one of two models classifies correctly."""
 
     index: int
     """Which image of the dataset."""
     class_name: str
     """Its true class."""
-    said: str
-    """What the model that is wrong says."""
+    predicted: str
+    """The class that the wrong model predicts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """How one model does on the images that all are compared on."""
+    """One model's figures on the common images."""
 
     name: str
     correct: int
@@ -67,22 +67,22 @@ class ClassDifference:
     class_name: str
     count: int
     only_first: int
-    """Images that the first model alone gets right."""
+    """Images that only the first model classifies correctly."""
     only_second: int
     both: int
-    """Images that both get right."""
+    """Images that both classify correctly."""
     difference: float
-    """Accuracy of the second less that of the first; 0 for a class without images."""
+    """Accuracy of the second minus that of the first; 0 for a class without images."""
     interval: tuple[float, float]
-    """95 % interval of `difference` (Tango), of this class alone."""
+    """95 % interval of `difference` (Tango), for this class by itself."""
     p_value: float
-    """McNemar's exact test on this class alone."""
+    """McNemar's exact test on this class by itself."""
     p_adjusted: float
     """Corrected for the number of classes, of every pair (Holm)."""
 
     @property
     def distinguishable(self) -> bool:
-        """Whether the difference can be told from chance."""
+        """Whether the difference is significant."""
         return self.p_adjusted <= LEVEL
 
     @property
@@ -120,14 +120,14 @@ class Pair:
     count: int
     """Images."""
     both: int
-    """Images that both get right."""
+    """Images that both classify correctly."""
     only_first: tuple[Flip, ...]
-    """Images that the first alone gets right, the clearest cases in front."""
+    """Images that only the first classifies correctly, clearest cases first."""
     only_second: tuple[Flip, ...]
     difference: float
-    """Accuracy of the second less that of the first."""
+    """Accuracy of the second minus that of the first."""
     interval: tuple[float, float]
-    """95 % interval of `difference` (Tango), of this pair alone."""
+    """95 % interval of `difference` (Tango), for this pair by itself."""
     p_value: float
     """McNemar's exact test, two-sided."""
     p_adjusted: float
@@ -139,14 +139,14 @@ class Pair:
 
     @property
     def distinguishable(self) -> bool:
-        """Whether the difference can be told from chance."""
+        """Whether the difference is significant."""
         return self.p_adjusted <= LEVEL
 
     @property
     def images_needed(self) -> int | None:
-        """How many images would show a difference of this size in four of five cases.
+        """How many images would show a difference of this size with a power of 80 %.
 
-        None where it shows already, or where both are right equally often.
+        None where it shows already, or where both are correct equally often.
         """
         if self.distinguishable:
             return None
@@ -155,7 +155,7 @@ class Pair:
 
     @property
     def verdict(self) -> str:
-        """The answer in words."""
+        """The verdict in words."""
         if self.distinguishable:
             better, worse = self.first, self.second
             if self.difference > 0:
@@ -167,7 +167,7 @@ class Pair:
         if self.images_needed:
             return f"{verdict}about {rounded(self.images_needed):,} would be needed"
         differ = bool(self.only_first)
-        return f"{verdict}both are right {'equally often' if differ else 'on the same ones'}"
+        return f"{verdict}both are correct {'equally often' if differ else 'on the same images'}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -198,7 +198,7 @@ def on_same_images(named: Mapping[str, Predictions]) -> dict[str, Predictions]:
         UsageError: fewer than two. DataError: they are not about the same images, or classes.
     """
     if len(named) < 2:
-        raise UsageError("A comparison takes at least two runs.", "Name another one.")
+        raise UsageError("A comparison needs at least two runs.", "Name another one.")
     (first, reference), *others = named.items()
     aligned = {first: _with_columns(_with_sorted_rows(reference), reference.classes)}
     for name, predictions in others:
@@ -207,7 +207,7 @@ def on_same_images(named: Mapping[str, Predictions]) -> dict[str, Predictions]:
         aligned[name] = _with_columns(_with_sorted_rows(predictions), reference.classes)
         if not np.array_equal(aligned[first].labels, aligned[name].labels):
             raise DataError(
-                f"{first} and {name} do not agree on the true classes of the images.",
+                f"{first} and {name} disagree about the true classes of the images.",
                 "Evaluate both again on the data that they were trained on.",
             )
     if not len(reference):
@@ -219,7 +219,7 @@ def on_same_images(named: Mapping[str, Predictions]) -> dict[str, Predictions]:
 
 
 def standing(name: str, predictions: Predictions) -> Standing:
-    """How one model does by itself."""
+    """One model's figures."""
     count = len(predictions)
     correct = int((predictions.predicted() == predictions.labels).sum())
     return Standing(
@@ -262,7 +262,7 @@ def compare_pairs(aligned: Mapping[str, Predictions]) -> tuple[Pair, ...]:
 
 
 def rounded(number: int) -> int:
-    """Two digits that count; the rest would pretend to be known."""
+    """Two significant digits; more would suggest a precision that is not there."""
     return round(number, 2 - len(str(number)))
 
 
@@ -293,7 +293,7 @@ def _per_class(
     classes: Sequence[str],
     *marked: npt.NDArray[np.bool_],
 ) -> tuple[ClassDifference, ...]:
-    """`marked`: right in the first alone, in the second alone, in both."""
+    """`marked`: correct only in the first, only in the second, in both."""
     size = len(classes)
     columns = (labels, *(labels[one] for one in marked))
     cells = zip(*(np.bincount(one, minlength=size).tolist() for one in columns), strict=True)
@@ -320,14 +320,16 @@ def _flips(
     where: npt.NDArray[np.bool_], right: Predictions, wrong: Predictions
 ) -> tuple[Flip, ...]:
     rows = np.flatnonzero(where)
-    labels, said = right.labels[rows], wrong.predicted()[rows]
-    # How sure the one is of the truth and the other of its mistake; outputs may be NaN.
-    sure = np.nan_to_num(_probability(right, rows, labels) + _probability(wrong, rows, said))
+    labels, wrong_classes = right.labels[rows], wrong.predicted()[rows]
+    # How confident the one is in the truth and the other in its mistake; outputs may be NaN.
+    sure = np.nan_to_num(
+        _probability(right, rows, labels) + _probability(wrong, rows, wrong_classes)
+    )
     return tuple(
         Flip(
             index=int(right.indices[rows[k]]),
             class_name=right.classes[labels[k]],
-            said=right.classes[said[k]],
+            predicted=right.classes[wrong_classes[k]],
         )
         for k in np.argsort(-sure, kind="stable")
     )
@@ -343,22 +345,22 @@ def _check_same_images(
 ) -> None:
     if predictions.dataset_fingerprint != reference.dataset_fingerprint:
         raise DataError(
-            f"{first} and {name} cannot be compared: they were judged on different data "
+            f"{first} and {name} cannot be compared: they were evaluated on different data "
             "(the fingerprints differ).",
             "Compare runs that were trained on the same set; `sartor show RUN` names it.",
         )
     if predictions.split != reference.split:
         raise DataError(
-            f"{first} and {name} cannot be compared: one was judged on the {reference.split} "
+            f"{first} and {name} cannot be compared: one was evaluated on the {reference.split} "
             f"split, the other on the {predictions.split} split.",
-            "Judge both on the same split.",
+            "Evaluate both on the same split.",
         )
     common = len(np.intersect1d(predictions.indices, reference.indices))
     if not common == len(predictions) == len(reference):
         raise DataError(
             f"{first} and {name} cannot be compared: their {reference.split} splits hold different "
             f"images ({len(reference):,} and {len(predictions):,}, {common:,} of them in both).",
-            "Which images validate depends on the seed: compare on --split test."
+            "The validation images depend on the seed: compare on --split test."
             if reference.split == "val"
             else "Train them with the same --test-fraction.",
         )
@@ -370,9 +372,9 @@ def _check_same_classes(
     differing = sorted(set(reference.classes) ^ set(predictions.classes))
     if differing:
         raise DataError(
-            f"{first} and {name} cannot be compared: they tell different classes apart "
-            f'("{differing[0]}" is in one alone).',
-            "Compare runs that were trained for the same classes.",
+            f"{first} and {name} cannot be compared: they have different classes "
+            f'("{differing[0]}" is only in one).',
+            "Compare runs with the same classes.",
         )
 
 
@@ -410,4 +412,4 @@ def _points(difference: float, interval: tuple[float, float]) -> str:
 
 
 def _flip_json(flip: Flip) -> dict[str, Any]:
-    return {"index": flip.index, "class": flip.class_name, "said": flip.said}
+    return {"index": flip.index, "class": flip.class_name, "said": flip.predicted}

@@ -1,4 +1,4 @@
-"""Accuracy against coverage: how right a classifier is on the images that it is most sure of."""
+"""Accuracy against coverage: accuracy on the images with the most confident predictions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _POINTS_OF_CURVE = 200
 
 @dataclass(frozen=True, kw_only=True)
 class CoveragePoint:
-    """The answers that are at least as sure as a threshold."""
+    """The predictions with at least a threshold's confidence."""
 
     threshold: float
     """The least confidence among them."""
@@ -32,7 +32,7 @@ class CoveragePoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """What is gained by leaving the least sure answers to a person."""
+    """The gain of leaving the least confident predictions to a person."""
 
     points: tuple[CoveragePoint, ...]
     """At about 100, 99, 95, 90, 80, 70 and 50 % of the images."""
@@ -40,7 +40,7 @@ class Coverage:
     """(coverage, accuracy), from few to all images, at most 200 pairs."""
     area: float
     """Under the risk-coverage curve: the mean over the images of the share of mistakes among all
-    that are at least as sure (Geifman and El-Yaniv, 2017). 0 is perfect."""
+    with at least the same confidence (Geifman and El-Yaniv, 2017). 0 is perfect."""
     area_interval: tuple[float, float] | None
 
     def to_json(self) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def risk_coverage_area(confidences: Float64Array, right: npt.NDArray[np.bool_]) 
 def _ranking(
     confidences: Float64Array,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The surest images first, and for each place the last one of the same confidence."""
+    """Most confident images first, and for each place the last one of the same confidence."""
     order = np.argsort(-confidences, kind="stable")
     ranked = -confidences[order]
     return order, np.searchsorted(ranked, ranked, side="right") - 1

@@ -1,4 +1,4 @@
-"""How far a share, measured on a limited number of images, can be trusted."""
+"""Confidence intervals of a share measured on a limited number of images."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def wilson(correct: int, count: int, confidence: float = 0.95) -> tuple[float, f
 def _check(correct: int, count: int, confidence: float) -> None:
     if not 0 <= correct <= count:
         raise UsageError(
-            f"{correct} correct of {count} is no share.", "Give 0 <= correct <= count, in images."
+            f"{correct} correct of {count} is not a share.",
+            "Give 0 <= correct <= count, in images.",
         )
     if not 0 < confidence < 1:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""All that predictions of one split say of a classifier, every number with its doubt."""
+"""Everything that the predictions of one split tell about a classifier, with intervals."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from .intervals import wilson
 from .metrics import Evaluation, evaluate
 from .predictions import Predictions
 
-_NOT_FINITE = "Some outputs of the network are not finite, so they are no probabilities."
+_NOT_FINITE = "Some outputs of the network are not finite, so there are no probabilities."
 _NO_VALIDATION = (
     "The run has no validation split to fit a temperature on, and no other may be used for it."
 )
@@ -46,7 +46,7 @@ _NO_VALIDATION = (
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Whether probabilities can be believed, as they are and at a temperature."""
+    """Calibration without and with temperature scaling."""
 
     before: Reliability
     temperature: Temperature | None
@@ -56,7 +56,7 @@ class Calibration:
     """The judged split is the one the temperature was fitted on: each image was judged at the
     temperature of the others."""
     reason: str
-    """Why there is no temperature; else empty."""
+    """Why there is no temperature; otherwise empty."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -83,7 +83,7 @@ class Judgement:
     f1: Estimate
     """Of each class; NaN for one that neither occurs nor is predicted."""
     calibration: Calibration | None
-    """None where the outputs are no probabilities."""
+    """None where the outputs give no probabilities."""
     coverage: Coverage | None
 
     @property
@@ -135,7 +135,7 @@ def _listed(interval: tuple[float, float] | None) -> list[float] | None:
 def judge(predictions: Predictions, validation: Predictions | None) -> Judgement:
     """Judge predictions; `validation` are those of the validation split of the same weights.
 
-    The temperature is fitted on `validation` alone, whatever split is judged.
+    The temperature is fitted only on `validation`, whatever split is evaluated.
 
     Raises:
         DataError: there are no predictions.
@@ -145,7 +145,7 @@ def judge(predictions: Predictions, validation: Predictions | None) -> Judgement
         validation.split != "val" or validation.weights_sha256 != predictions.weights_sha256
     ):
         raise UsageError(
-            "A temperature is fitted on the validation split of the same weights alone.",
+            "A temperature can only be fitted on the validation split of the same weights.",
             "Predict the split val with the same checkpoint.",
         )
     evaluation = evaluate(predictions)
@@ -239,7 +239,7 @@ def _coverage(scaling: _Scaling, found: Mapping[str, Estimate]) -> Coverage:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Answers:
-    """What was said of each image of a split, in the order of the predictions."""
+    """The prediction for each image of a split, in the order of the predictions."""
 
     indices: Int64Array
     labels: Int64Array
@@ -265,14 +265,14 @@ class Answers:
         )
 
     def mistakes(self) -> Int64Array:
-        """Rows of the wrong answers, the largest loss first."""
+        """Rows of the wrong predictions, largest loss first."""
         wrong = np.flatnonzero(self.predicted != self.labels)
         return wrong[np.argsort(-self.losses[wrong], kind="stable")]
 
     def most_confident(self) -> Int64Array:
-        """All rows, the surest first."""
+        """All rows, most confident first."""
         return np.argsort(-self.confidences, kind="stable")
 
     def least_confident(self) -> Int64Array:
-        """All rows, the least sure first."""
+        """All rows, least confident first."""
         return np.argsort(self.confidences, kind="stable")

@@ -60,13 +60,13 @@ class Evaluation:
     count: int
     """Images judged, at least one."""
     loss: float
-    """Mean loss of an image; infinite or NaN where the network's outputs are."""
+    """Mean loss per image; infinite or NaN where the network's outputs are."""
     accuracy: float
-    """Share of the images that were predicted right, 0..1."""
+    """Share of the images that were classified correctly, 0..1."""
     accuracy_interval: tuple[float, float]
     """95 % interval of `accuracy` (Wilson)."""
     per_class: tuple[ClassEvaluation, ...]
-    """One entry a class, in the order of the classes."""
+    """One entry per class, in the order of the classes."""
     confusion: Int64Array
     """int64 (classes, classes): images of the true class (row) predicted as a class (column)."""
 
@@ -141,7 +141,7 @@ def evaluate(predictions: Predictions) -> Evaluation:
 def evaluate_sums(
     *, split: str, classes: Sequence[str], confusion: Int64Array, loss_sum: float
 ) -> Evaluation:
-    """Judge what was added up, over batches or processes; equal sums give an equal judgement.
+    """Evaluate sums over batches or processes; equal sums give an equal evaluation.
 
     Raises:
         DataError: no image was counted.
@@ -149,7 +149,7 @@ def evaluate_sums(
     count, correct = int(confusion.sum()), int(np.trace(confusion))
     if count == 0:
         raise DataError(
-            f"There are no predictions to judge in the split {split}.",
+            f"There are no predictions to evaluate in the split {split}.",
             "Choose a split that has images.",
         )
     return Evaluation(
@@ -167,12 +167,12 @@ def confusion_matrix(labels: Int64Array, predicted: Int64Array, num_classes: int
     """int64 (num_classes, num_classes): how often a label (row) was predicted as a class (column).
 
     Raises:
-        DataError: the two differ in length, or hold something that is no class.
+        DataError: the two differ in length, or hold something that is not a class.
     """
     if labels.shape != predicted.shape:
         raise DataError(
-            f"{len(labels):,} labels cannot be held against {len(predicted):,} predictions.",
-            "Give one prediction a label.",
+            f"{len(labels):,} labels cannot be compared with {len(predicted):,} predictions.",
+            "Give one prediction per label.",
         )
     for values in (labels, predicted):
         # Unchecked, a value out of range would be counted in a neighbouring row.

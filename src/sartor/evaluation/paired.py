@@ -1,4 +1,4 @@
-"""Two models judged on the same images: only the images that one of them alone gets right count."""
+"""Two models on the same images: only those that exactly one classifies correctly count."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def difference_interval(
     differs. Without images nothing is known: (-1.0, 1.0).
 
     Args:
-        only_first: images that the first model alone gets right; `only_second` likewise.
+        only_first: images that only the first model classifies correctly; `only_second` likewise.
         count: all images.
 
     Raises:
@@ -85,9 +85,9 @@ def images_needed(
         return None
     differing = (only_first + only_second) / count
     difference = (only_second - only_first) / count
-    spread_if_equal = NormalDist().inv_cdf(1 - level / 2) * math.sqrt(differing)
-    spread = NormalDist().inv_cdf(power) * math.sqrt(max(differing - difference**2, 0.0))
-    return math.ceil(((spread_if_equal + spread) / difference) ** 2)
+    deviation_if_equal = NormalDist().inv_cdf(1 - level / 2) * math.sqrt(differing)
+    deviation = NormalDist().inv_cdf(power) * math.sqrt(max(differing - difference**2, 0.0))
+    return math.ceil(((deviation_if_equal + deviation) / difference) ** 2)
 
 
 def _score(difference: float, only_first: int, only_second: int, count: int) -> float:
@@ -121,6 +121,7 @@ def _crossing(falling: Callable[[float], float], low: float, high: float) -> flo
 def _check(only_first: int, only_second: int, count: int) -> None:
     if min(only_first, only_second) < 0 or only_first + only_second > count:
         raise UsageError(
-            f"{only_first} and {only_second} of {count} images cannot be right in one model alone.",
+            f"{only_first} and {only_second} of {count} images cannot be correct in only one "
+            "model.",
             "Give counts of images that do not overlap.",
         )

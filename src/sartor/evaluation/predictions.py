@@ -1,4 +1,4 @@
-"""Predictions: what a model said about one split. Every judgement is a pure function of them."""
+"""Predictions: a model's outputs for one split. Every judgement is a pure function of them."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def _checked_logits(logits: Any, num_classes: int) -> Float32Array:
     if logits.ndim != 2 or logits.shape[1] != num_classes:
         raise DataError(
             f"{num_classes} classes need logits of shape (N, {num_classes}), not {logits.shape}.",
-            "Give one row an image and one column a class.",
+            "Give one row per image and one column per class.",
         )
     if not np.issubdtype(logits.dtype, np.floating):
         raise DataError(f"Logits must be floats, not {logits.dtype}.", "Give them before argmax.")
@@ -173,7 +173,7 @@ def _checked_integers(name: str, values: Any, count: int) -> Int64Array:
     if values.shape != (count,):
         raise DataError(
             f"{count:,} rows of logits need {name} of shape ({count},), not {values.shape}.",
-            f"Give {name} one value a row.",
+            f"Give one value of {name} per row.",
         )
     if not np.issubdtype(values.dtype, np.integer) or (count and values.min() < 0):
         raise DataError(f"The {name} must be whole numbers from 0.", "Check where they come from.")

@@ -1,4 +1,4 @@
-"""How far a figure moves when the same training is done again with other seeds."""
+"""Mean and standard deviation of a figure over trainings with different seeds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """A figure over several runs that differ in their seed alone."""
+    """A figure over several runs that differ only in their seed."""
 
     count: int
     """Runs, at least two."""
@@ -45,14 +45,14 @@ def spread_of(
         highest: what the figure cannot exceed, such as 1 for an accuracy.
 
     Raises:
-        UsageError: fewer than two values, from which no spread can be told.
+        UsageError: fewer than two values, which have no standard deviation.
     """
     from scipy.special import stdtrit
 
     count = len(values)
     if count < 2:
         raise UsageError(
-            f"The spread of {count} run{'' if count == 1 else 's'} cannot be told.",
+            f"{count} run{'' if count == 1 else 's'} cannot give a standard deviation.",
             "Give at least two seeds.",
         )
     mean = math.fsum(values) / count

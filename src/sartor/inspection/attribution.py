@@ -1,4 +1,4 @@
-"""Which pixels speak for an answer: one function, three methods, by captum."""
+"""Which pixels are evidence for a prediction: one function, three methods, by captum."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WINDOWS_A_SIDE = 8
 def attribute(
     model: nn.Module, images: Tensor, targets: Tensor, *, method: str, baseline: Tensor
 ) -> Float32Array:
-    """How much each pixel speaks for (above 0) or against (below 0) the target's output.
+    """How far each pixel is evidence for (above 0) or against (below 0) the target class.
 
     Args:
         model: (B, C, H, W) -> (B, classes); a copy of it is asked, in evaluation mode.
@@ -38,7 +38,7 @@ def attribute(
             the output loses. integrated-gradients (Sundararajan et al. 2017) sums, over all
             channels, the gradient on the way from `baseline` to the image; the map's sum is the
             difference of the outputs. grad-cam (Selvaraju et al. 2017) weighs the last feature
-            maps of a convolutional network, and shows only what speaks for the target.
+            maps of a convolutional network, and shows only evidence for the target.
         baseline: float (1, C, H, W) or smaller, what counts as nothing, such as a black image.
 
     Returns:
@@ -117,7 +117,7 @@ def _last_map(network: nn.Module, image: Tensor) -> nn.Module:
         network(image)
     if not seen:
         raise ModelError(
-            "grad-cam needs a convolution whose output has more than one place.",
+            "grad-cam needs a convolution whose output has more than one position.",
             "Choose integrated-gradients or occlusion.",
         )
     return seen[-1]
@@ -143,6 +143,6 @@ def _captum() -> ModuleType:
     try:
         import captum.attr
     except ImportError as error:
-        raise MissingExtraError("Explaining an answer", "captum", "explain") from error
+        raise MissingExtraError("Explaining a prediction", "captum", "explain") from error
     attr: ModuleType = captum.attr
     return attr

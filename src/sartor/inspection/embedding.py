@@ -1,11 +1,11 @@
-"""A map of what a network sees: its last features, laid out in two dimensions."""
+"""A map of a network's feature space: its last features reduced to two dimensions."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,10 @@ from ..errors import DataError, MissingExtraError, UsageError, unknown
 from ..inference.forward import Forward
 from ..training.settings import TrainingSettings
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
 METHODS = ("pca", "tsne", "umap")
 _NEIGHBOURS = 10
 _FEWEST = 3
@@ -25,7 +29,7 @@ _FEWEST = 3
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Embedding:
-    """Every image of a split as a point; near means alike to the network."""
+    """Every image of a split as a point; close points look similar to the network."""
 
     points: Float32Array
     """float32 (N, 2)."""
@@ -37,16 +41,22 @@ class Embedding:
     split: str
     method: str
     """pca, tsne or umap."""
-    strangeness: Float32Array
+    outlier_scores: Float32Array
     """float32 (N,): mean distance to the 10 nearest others of the same class, among all features
-    and not in the map, over the class's median; an image that stands alone has a high one."""
+    and not in the map, over the class's median; an outlier has a high score."""
 
     def __repr__(self) -> str:
         return f"<Embedding of {self.split}: {len(self.points):,} images by {self.method}>"
 
     def outliers(self, count: int = 20) -> Int64Array:
-        """Indices of the images that are the least like their class, the strangest first."""
-        return self.indices[np.argsort(-self.strangeness, kind="stable")[:count]]
+        """Indices of the strongest outliers of their class, strongest first."""
+        return self.indices[np.argsort(-self.outlier_scores, kind="stable")[:count]]
+
+    def plot(self) -> Figure:
+        """Every image as a dot in the colour of its class; the strongest outliers are circled."""
+        from ..reports.figures import embedding_figure
+
+        return embedding_figure(self)
 
 
 def features_of(
@@ -68,7 +78,7 @@ def features_of(
     finally:
         if handle:
             handle.remove()
-    # A layer that is called several times an image, or on parts of it, describes no image.
+    # A layer that is called several times an image, or on parts of it, does not describe an image.
     fits = sum(map(len, seen)) == len(logits) and len({one.shape[1] for one in seen}) == 1
     return (torch.cat(seen) if fits else logits).numpy(), logits.numpy()
 
@@ -76,7 +86,7 @@ def features_of(
 def lay_out(features: Float32Array, method: str = "pca", seed: int = 0) -> Float32Array:
     """Features (N, F) as points (N, 2).
 
-    pca keeps the two directions of the largest spread. tsne (van der Maaten, Hinton 2008) and umap
+    pca keeps the two directions of largest variance. tsne (van der Maaten, Hinton 2008) and umap
     (McInnes et al. 2018) keep neighbours together; distances between their clusters mean little.
 
     Raises:
@@ -87,7 +97,8 @@ def lay_out(features: Float32Array, method: str = "pca", seed: int = 0) -> Float
         raise UsageError(unknown("method", method, METHODS).capitalize() + ".", "Choose another.")
     if len(features) < _FEWEST:
         raise DataError(
-            f"{len(features)} images make no map.", f"Choose a split of at least {_FEWEST}."
+            f"{len(features)} images are too few for a map.",
+            f"Choose a split of at least {_FEWEST}.",
         )
     if not np.isfinite(features).all():
         raise DataError("The network's features are not finite.", "Its weights may have diverged.")
@@ -95,11 +106,11 @@ def lay_out(features: Float32Array, method: str = "pca", seed: int = 0) -> Float
     return points
 
 
-def strangeness_of(features: Float32Array, labels: Int64Array) -> Float32Array:
-    """See `Embedding.strangeness`; 0 where a class has a single image."""
+def outlier_scores(features: Float32Array, labels: Int64Array) -> Float32Array:
+    """See `Embedding.outlier_scores`; 0 where a class has a single image."""
     from sklearn.neighbors import NearestNeighbors
 
-    strangeness = np.zeros(len(labels), np.float32)
+    outlier_scores = np.zeros(len(labels), np.float32)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         neighbours = min(_NEIGHBOURS, len(members) - 1)
@@ -108,8 +119,8 @@ def strangeness_of(features: Float32Array, labels: Int64Array) -> Float32Array:
         search = NearestNeighbors(n_neighbors=neighbours).fit(features[members])
         # Without arguments, no point counts as its own neighbour.
         distances = search.kneighbors()[0].mean(axis=1)
-        strangeness[members] = distances / (np.median(distances) or 1.0)
-    return strangeness
+        outlier_scores[members] = distances / (np.median(distances) or 1.0)
+    return outlier_scores
 
 
 def _by_pca(features: Float32Array, _seed: int) -> npt.NDArray[Any]:

@@ -40,7 +40,7 @@ class Plan:
     step: int = 0
     """Updates done before; seeds what is random, such as dropout."""
     optimizer: Mapping[str, Tensor] = field(default_factory=dict)
-    """The optimizer's state; empty where it begins afresh."""
+    """The optimizer's state; empty at the start."""
 
 
 def trace_batch(
@@ -59,7 +59,7 @@ def trace_batch(
 
     Raises:
         ModelError: the network cannot be copied, cannot take the images, does not give one number
-            a class, or lets no gradient through.
+            per class, or lets no gradient through.
     """
     network = copied(model).train(training_mode)
     _refuse_opaque(network)
@@ -109,7 +109,7 @@ def copied(model: nn.Module) -> nn.Module:
     except Exception as error:  # whatever a network of the user's own may hold
         raise ModelError(
             f"The model cannot be copied: {reason_of(error)}.",
-            "It is traced on a copy, to stay as it is; keep no results of its forward in it.",
+            "A trace runs on a copy; do not store results of forward() in the model.",
         ) from error
     for parameter in network.parameters():
         parameter.grad = None
@@ -122,15 +122,15 @@ def copied(model: nn.Module) -> nn.Module:
 def _refuse_opaque(network: nn.Module) -> None:
     if any(isinstance(one, torch.jit.ScriptModule) for one in network.modules()):
         raise ModelError(
-            "The model is compiled by TorchScript, which lets nobody look at its layers.",
+            "The model is compiled by TorchScript, so its layers cannot be observed.",
             "Trace the model that it was compiled from.",
         )
     uninitialized = nn.parameter.UninitializedParameter
     names = [name for name, one in network.named_parameters() if isinstance(one, uninitialized)]
     if names:
         raise ModelError(
-            f"{names[0]} has no shape yet, for its layer is a lazy one.",
-            "Call the network once with a batch of zeros before.",
+            f"{names[0]} has no shape yet, because its layer is lazy.",
+            "Call the network once with a batch of zeros first.",
         )
 
 
@@ -218,7 +218,7 @@ def _checked_output(
             kind = str(output.dtype) if isinstance(output, Tensor) else type(output).__name__
             raise ModelError(
                 f"The model gives a {kind.removeprefix('torch.')}, not a tensor of floats.",
-                "Return the logits alone.",
+                "Return only the logits.",
             )
         if labelled:
             _refuse_unlike_logits(tuple(output.shape), batch.labels, num_classes)
@@ -235,21 +235,21 @@ def _refuse_unlike_logits(shape: Shape, labels: Tensor, num_classes: int) -> Non
     if not given or (num_classes and shape[1] != num_classes):
         wanted = f"each of {num_classes} classes" if num_classes else "each class"
         raise ModelError(
-            f"The model gives the shape {shape} for a batch of {len(labels)} images; one row an "
-            f"image was expected, and in it one number for {wanted}.",
-            "Give its last layer one output a class, or trace without a label.",
+            f"The model gives the shape {shape} for a batch of {len(labels)} images; one row per "
+            f"image was expected, with one number for {wanted}.",
+            "Give its last layer one output per class, or trace without a label.",
         )
     if int(labels.max()) >= shape[1] or int(labels.min()) < 0:
         wrong = int(labels.max()) if int(labels.max()) >= shape[1] else int(labels.min())
         raise ModelError(
-            f"There is a label {wrong}, and the model gives numbers for {shape[1]} classes.",
-            "Number the classes from 0, and give the last layer one output a class.",
+            f"There is a label {wrong}, but the model has outputs for {shape[1]} classes.",
+            "Number the classes from 0, and give the last layer one output per class.",
         )
 
 
 @contextmanager
 def _explained(recording: Recording, job: Job, batch: Batch) -> Iterator[None]:
-    """What a network of the user's own raises becomes a sentence."""
+    """Turns what a user's network raises into an error message."""
     try:
         yield
     except (SartorError, MemoryError, torch.OutOfMemoryError):
@@ -263,7 +263,7 @@ def _explained(recording: Recording, job: Job, batch: Batch) -> Iterator[None]:
             ) from error
         raise ModelError(
             f"The gradient cannot be computed: {reason_of(error)}.",
-            "Look for detach(), no_grad, .data or a change in place between weights and logits.",
+            "Look for detach(), no_grad, .data or an in-place change between weights and logits.",
         ) from error
 
 
@@ -278,7 +278,7 @@ def _forward_advice(job: Job, batch: Batch) -> str:
         and len(batch.images) == 1
         and any(isinstance(one, norms) for one in job.model.modules())
     ):
-        return "One image has no spread to normalise by: trace a batch, or not in training mode."
+        return "One image has no standard deviation: trace a batch, or use evaluation mode."
     return "Give images of the size and channels that it expects, or change the model."
 
 
@@ -344,7 +344,7 @@ def _loss(objective: Objective, value: float, logits: Tensor, labels: Tensor) ->
         name=objective.loss,
         value=value,
         of_each=torch.stack(each),
-        knowing_nothing=untrained_loss(objective.loss, logits.shape[1]),
+        chance_level=untrained_loss(objective.loss, logits.shape[1]),
         smoothing=objective.smoothing,
         weighted=objective.class_weights is not None,
     )

@@ -1,4 +1,4 @@
-"""What a teacher would say on looking over a trace: what is odd, why it matters, what to do."""
+"""Likely problems seen in a trace: what was found, why it matters, what to do."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ import torch
 from .trace import ParameterTrace, Symptom, Trace
 
 FAR_OFF = 1.5
-"""The loss of an untrained network may differ by this factor from that of knowing nothing."""
+"""The loss of an untrained network may differ from the chance level by this factor."""
 ENOUGH_IMAGES = 16
-"""Fewer cannot tell a dead unit from one that is silent for these images."""
+"""With fewer, a dead unit cannot be distinguished from one that is silent for these images."""
 MANY_DEAD = 0.5
-"""Share of a layer's units that may be dead before it is worth a word."""
+"""Share of a layer's units that may be dead without a warning."""
 VANISHED, EXPLODED = 1e-3, 1e3
 """The first weight's typical gradient over the last one's; between them all is well. Healthy
 networks stay between 0.05 and 20; eight sigmoid layers in a row come to 1e-5."""
 LONG_GRADIENT = 1e3
-"""Length of the whole gradient; healthy ones have 0.1 to 10."""
+"""Norm of the whole gradient; 0.1 to 10 is normal."""
 TINY_UPDATE, HUGE_UPDATE = 1e-5, 0.5
-"""Length of a weight's update over that of the weight; about 1e-3 is usual, 1e-4 to 1e-1 is fine,
+"""Length of a weight's update over that of the weight; about 1e-3 is typical, 1e-4 to 1e-1 is fine,
 and the first steps of Adam are larger."""
 RISEN = 0.05
-"""By this share of itself, or of the loss of knowing nothing, a loss may rise in one step."""
+"""By this share of itself, or of the chance level, a loss may rise in one step."""
 LARGE_INPUT = 50.0
 """Normalised images stay well below."""
 _KNOWN_ALREADY = 0.1
-"""Below this share of the loss of knowing nothing, small updates are no fault."""
+"""Below this share of the chance level, small updates are not a fault."""
 
 
 def symptoms(trace: Trace) -> tuple[Symptom, ...]:
-    """All that is odd, the gravest first."""
+    """All likely problems, gravest first."""
     found = itertools.chain(
         _not_finite(trace),
         _input_scale(trace),
@@ -52,7 +52,7 @@ def symptoms(trace: Trace) -> tuple[Symptom, ...]:
 
 
 def _not_finite(trace: Trace) -> Iterator[Symptom]:
-    """The first place alone: what comes after follows from it."""
+    """Only the first place: what comes after follows from it."""
     advice = "Lower the learning rate, or look for a division by 0, a logarithm or a root before."
     if not trace.images.isfinite().all():
         yield Symptom(
@@ -60,7 +60,7 @@ def _not_finite(trace: Trace) -> Iterator[Symptom]:
             place="input",
             message="The input has numbers that are not finite (NaN or infinite), so everything "
             "after it has too.",
-            advice="Look at how it is read and normalised; a spread of 0 divides by 0.",
+            advice="Look at how it is read and normalised; a standard deviation of 0 divides by 0.",
         )
         return
     broken = [one.name for one in trace.parameters if not one.weight.isfinite().all()]
@@ -100,8 +100,8 @@ def _input_scale(trace: Trace) -> Iterator[Symptom]:
         yield Symptom(
             kind="input-scale",
             place="input",
-            message=f"The input reaches {largest:,.0f}: pixels that are not scaled make the first "
-            "outputs, and so the first gradients, as many times too large.",
+            message=f"The input reaches {largest:,.0f}: unscaled pixels make the first "
+            "outputs, and so the first gradients, too large by the same factor.",
             advice="Divide bytes by 255 and subtract the mean, as sartor's own batches are.",
         )
 
@@ -125,7 +125,7 @@ def _activation_before_loss(trace: Trace) -> Iterator[Symptom]:
             place=last.name,
             message=f"{last.name} takes a log-softmax, and cross-entropy takes one again. That "
             "changes nothing, but costs time and hides the logits.",
-            advice="Let the network return what goes into it.",
+            advice="Let the network return the input of that layer.",
         )
     elif operation in ("softmax", "sigmoid") or looks:
         yield _applied_twice(last.name, operation, "softmax", "cross-entropy")
@@ -134,7 +134,7 @@ def _activation_before_loss(trace: Trace) -> Iterator[Symptom]:
             kind="relu-before-loss",
             place=last.name,
             message=f"{last.name} cuts negative logits to 0: a class whose logit is 0 gets no "
-            "gradient there, and no class can be ruled out.",
+            "gradient there, and no class can get a low probability.",
             advice="Let the network end with its last linear layer.",
         )
 
@@ -144,8 +144,8 @@ def _applied_twice(place: str, found: str, own: str, loss: str) -> Symptom:
     return Symptom(
         kind="softmax-before-loss",
         place=place,
-        message=f"The network {seen}, and {loss} applies a {own} of its own: twice flattens the "
-        "answers, so the loss cannot come near 0 and learning is slow.",
+        message=f"The network {seen}, and {loss} applies its own {own}: applied twice, it "
+        "flattens the probabilities, so the loss cannot come near 0 and learning is slow.",
         advice="Let the network return the logits, the numbers before it.",
     )
 
@@ -155,21 +155,22 @@ def _loss_at_start(trace: Trace) -> Iterator[Symptom]:
     if trace.loss is None or untrained is False:
         return
     loss = float(trace.loss.of_each.mean())
-    nothing, count = trace.loss.knowing_nothing, len(trace.classes)
-    far_above = loss > FAR_OFF * nothing
-    far_below = loss < nothing / FAR_OFF and untrained
+    chance, count = trace.loss.chance_level, len(trace.classes)
+    far_above = loss > FAR_OFF * chance
+    far_below = loss < chance / FAR_OFF and untrained
     if not (far_above or far_below) or not math.isfinite(loss):
         return
     known = {"cross-entropy": f"ln {count} = "}.get(trace.loss.name, "about ")
-    opening = "The untrained" if untrained else "If nothing is trained yet: the"
+    opening = "The loss before training" if untrained else "If this network is untrained: the loss"
     yield Symptom(
         kind="loss-at-start",
         place="",
-        message=f"{opening} loss is {loss:.3f}, where a network that knows nothing of {count} "
-        f"classes has {known}{nothing:.3f}.",
-        advice="It is sure of wrong answers: scale the input and the first weights down."
+        message=f"{opening} is {loss:.3f}; the chance level for {count} classes is "
+        f"{known}{chance:.3f}.",
+        advice="The network is confident in wrong predictions: scale down the input and the "
+        "initial weights."
         if far_above
-        else "It knows something already: look for labels among its inputs, or trained weights.",
+        else "It is better than chance already: check for labels in the input, or trained weights.",
     )
 
 
@@ -184,7 +185,7 @@ def _dead_units(trace: Trace) -> Iterator[Symptom]:
                 kind="dead-units",
                 place=layer.name,
                 message=f"{silent} of {units} units of {layer.name} are 0 for all {count} images: "
-                "dead ReLUs, to which no gradient comes, so they may never wake.",
+                "dead ReLUs, which get no gradient and may never recover.",
                 advice="Lower the learning rate, start from smaller weights or biases of 0, or "
                 "use a leaky ReLU.",
             )
@@ -193,8 +194,8 @@ def _dead_units(trace: Trace) -> Iterator[Symptom]:
             yield Symptom(
                 kind="silent-layer",
                 place=layer.name,
-                message=f"All {units} units of {layer.name} are silent for {these}: nothing of "
-                "the picture gets past it.",
+                message=f"All {units} units of {layer.name} are silent for {these}: no "
+                "information about the image gets past it.",
                 advice=f"Trace a batch of {ENOUGH_IMAGES} or more to see whether they are dead.",
             )
 
@@ -212,10 +213,10 @@ def _no_gradient(trace: Trace) -> Iterator[Symptom]:
         yield Symptom(
             kind="unused-parameters",
             place=unused[0].name,
-            message=f"No gradient came to {names}: the loss does not depend on "
+            message=f"{names} got no gradient: the loss does not depend on "
             f"{'it' if len(unused) == 1 else 'them'}, so training never changes "
             f"{'it' if len(unused) == 1 else 'them'}.",
-            advice="Use it in forward, remove it, or look for detach() and no_grad on the way.",
+            advice="Use it in forward, remove it, or look for detach() and no_grad in forward.",
         )
 
 
@@ -226,11 +227,13 @@ def _output_layer(trace: Trace) -> Iterator[Symptom]:
     own = [trace.parameter(name) for name in layer.parameters]
     if not any(one.trainable for one in own):
         message = f"The output layer {layer.name} is frozen (requires_grad is off)."
-        advice = "Frozen features are fine, a frozen output seldom is: set requires_grad on it."
+        advice = (
+            "Frozen features are fine, a frozen output layer rarely is: set requires_grad on it."
+        )
     elif all(one.gradient is not None and not one.gradient.any() for one in own):
         message = f"The gradient of the output layer {layer.name} is exactly 0."
         advice = (
-            "The loss is saturated: the answer is right beyond doubt, or stuck behind an "
+            "The loss is saturated: the prediction is certain, or blocked by an "
             "activation after this layer."
         )
     elif any(one.gradient is not None for one in own) and not any(one.update.any() for one in own):
@@ -238,13 +241,13 @@ def _output_layer(trace: Trace) -> Iterator[Symptom]:
             f"The step left the output layer {layer.name} exactly as it was, at a learning rate "
             f"of {step.learning_rate:.3g}."
         )
-        advice = "Is the schedule at its end? Give another learning rate."
+        advice = "Has the schedule ended? Give another learning rate."
     else:
         return
     yield Symptom(
         kind="output-never-changes",
         place=layer.name,
-        message=f"{message} A network whose output layer never changes cannot learn its classes.",
+        message=f"{message} A network whose output layer does not change cannot learn.",
         advice=advice,
     )
 
@@ -266,16 +269,18 @@ def _gradients_across_layers(trace: Trace) -> Iterator[Symptom]:
             yield Symptom(
                 kind="vanishing-gradients",
                 place=first,
-                message=f"Gradients vanish on their way back: {first} gets {begins:.1e} a weight, "
+                message=f"Gradients vanish in the backward pass: {first} gets {begins:.1e} per "
+                "weight, "
                 f"{last} {ends:.1e}; the first layers hardly learn.",
-                advice="Use ReLU instead of sigmoid or tanh, normalisation layers, shortcuts, or "
+                advice="Use ReLU instead of sigmoid or tanh, normalisation layers, residual "
+                "connections, or "
                 "fewer layers.",
             )
         if ratio > EXPLODED:
             yield Symptom(
                 kind="exploding-gradients",
                 place=first,
-                message=f"Gradients explode on their way back: {first} gets {begins:.1e} a "
+                message=f"Gradients explode in the backward pass: {first} gets {begins:.1e} per "
                 f"weight, {last} {ends:.1e}.",
                 advice="Start from smaller weights, add normalisation layers, or clip the "
                 "gradient (--clip-grad).",
@@ -285,8 +290,7 @@ def _gradients_across_layers(trace: Trace) -> Iterator[Symptom]:
         yield Symptom(
             kind="exploding-gradients",
             place="",
-            message=f"The whole gradient has length {step.gradient_norm:,.0f}; healthy ones have "
-            "0.1 to 10.",
+            message=f"The gradient norm is {step.gradient_norm:,.0f}; 0.1 to 10 is normal.",
             advice="Scale the input, start from smaller weights, or clip the gradient "
             "(--clip-grad).",
         )
@@ -297,13 +301,13 @@ def _loss_rises(trace: Trace) -> Iterator[Symptom]:
     if step is None or loss is None:
         return
     risen = step.loss_after - step.loss_before
-    if risen > RISEN * max(step.loss_before, loss.knowing_nothing):
+    if risen > RISEN * max(step.loss_before, loss.chance_level):
         yield Symptom(
             kind="loss-rises",
             place="",
-            message=f"The step makes the loss of its own batch larger: {step.loss_before:.4f} "
-            f"becomes {step.loss_after:.4f}. It goes too far.",
-            advice=f"Lower the learning rate, now {step.learning_rate:.3g}, or begin with a "
+            message=f"The step increases the loss of its own batch from {step.loss_before:.4f} "
+            f"to {step.loss_after:.4f}: it is too large.",
+            advice=f"Lower the learning rate, now {step.learning_rate:.3g}, or start with a "
             "warm-up.",
         )
 
@@ -319,24 +323,24 @@ def _update_sizes(trace: Trace) -> Iterator[Symptom]:
     huge = {name: ratio for name, ratio in ratios.items() if ratio > HUGE_UPDATE}
     tiny = {name: ratio for name, ratio in ratios.items() if 0 < ratio < TINY_UPDATE}
     rate = trace.step.learning_rate
-    usual = "about 0.001 is usual"
+    usual = "about 0.001 is typical"
     if huge:
         name = max(huge, key=lambda one: huge[one])
         yield Symptom(
             kind="update-too-large",
             place=name,
             message=f"The step changes {_listed(list(huge))} by up to {huge[name]:.0%} of its "
-            f"size; {usual}. What was learnt there is overwritten.",
+            f"size; {usual}. What was learned there is overwritten.",
             advice=f"Lower the learning rate, now {rate:.3g}.",
         )
-    knows = trace.loss.value < _KNOWN_ALREADY * trace.loss.knowing_nothing
+    knows = trace.loss.value < _KNOWN_ALREADY * trace.loss.chance_level
     if tiny and len(tiny) == len(ratios) and not knows:
         name = max(tiny, key=lambda one: tiny[one])
         yield Symptom(
             kind="update-too-small",
             place=name,
             message=f"The step changes no weight by more than {tiny[name]:.1e} of its size; "
-            f"{usual}. At this pace learning takes very long.",
+            f"{usual}. Learning will be very slow.",
             advice=f"Raise the learning rate, now {rate:.3g}, unless its schedule is ending.",
         )
 

@@ -4,47 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from ..errors import UsageError, unknown
+from ..files import write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Shape = tuple[int, ...]
 
 RELUS = ("relu", "relu6", "threshold")
-"""Operations, in lower case, that give 0 for all that is negative."""
+"""Operations, in lower case, that give 0 for negative numbers."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class About:
-    """Where network and images come from, in words and numbers."""
+    """Where the network and the images come from."""
 
     network: str
     """Such as "runs/x, best checkpoint (epoch 3)"."""
     images: str
     """Such as "image 5 of digits (train split)"."""
     notes: tuple[str, ...] = ()
-    """What else to know of how the trace was made; a sentence each."""
+    """Notes on how the trace was made, one sentence each."""
     pixels: npt.NDArray[np.uint8] | None = None
     """uint8 (B, C, H, W), before they were normalised."""
     indices: tuple[int, ...] | None = None
     """Of the images in their dataset."""
     split: str | None = None
-    """Part of the dataset that they are from, where it is one."""
+    """Split of the dataset that they are from, if any."""
     untrained: bool | None = None
-    """None where nobody knows."""
+    """None if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Statistics:
-    """What a tensor's numbers are like, over the whole batch."""
+    """Statistics of a tensor's numbers over the whole batch."""
 
     mean: float
-    spread: float
-    """Standard deviation."""
+    std: float
+    """Standard deviation, with the count in the denominator."""
     lowest: float
     highest: float
     zeros: float
@@ -64,7 +69,7 @@ class Statistics:
         silent = zero.transpose(0, axis).reshape(zero.shape[axis], -1).all(dim=1)
         return cls(
             mean=float(numbers.mean()),
-            spread=float(numbers.std(correction=0)),
+            std=float(numbers.std(correction=0)),
             lowest=float(numbers.min()),
             highest=float(numbers.max()),
             zeros=float(zero.double().mean()),
@@ -76,7 +81,7 @@ class Statistics:
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Product:
-    """A linear layer as what it is: each row of weights times the vector, summed, plus bias."""
+    """A linear layer written out: each row of weights times the vector, summed, plus bias."""
 
     weights: Tensor
     """(out, in)."""
@@ -113,7 +118,7 @@ class Product:
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Layer:
-    """One call of a module, or of a function between modules. Tensors lie on the processor."""
+    """One call of a module, or of a function between modules. Tensors are on the CPU."""
 
     name: str
     operation: str
@@ -138,22 +143,22 @@ class Layer:
         back = "" if gradient is None else f", gradient {number(gradient)}"
         return (
             f"<Layer {self.name} ({self.operation}): {shapes}, mean {number(self.statistics.mean)}"
-            f", spread {number(self.statistics.spread)}{back}>"
+            f", std {number(self.statistics.std)}{back}>"
         )
 
     @property
     def gradient_norm(self) -> float | None:
-        """Length of the gradient with respect to the output."""
+        """L2 norm of the gradient with respect to the output."""
         return None if self.gradient is None else float(self.gradient.double().norm())
 
     @property
     def is_relu(self) -> bool:
-        """Whether it gives 0 for all that is negative."""
+        """Whether it gives 0 for negative numbers."""
         return self.operation.lower().strip("_") in RELUS
 
     @property
     def is_linear(self) -> bool:
-        """Whether it is the product of a matrix and one vector an image."""
+        """Whether it is the product of a matrix and one vector per image."""
         return (
             self.operation.lower().endswith("linear")
             and self.weight is not None
@@ -166,12 +171,12 @@ class Layer:
         """The layer's work on one image of the batch, as a product of a matrix and a vector.
 
         Raises:
-            UsageError: it is no linear layer on vectors.
+            UsageError: it is not a linear layer on vectors.
         """
         if not self.is_linear:
             raise UsageError(
-                f"{self.name} ({self.operation}) is no product of a matrix and a vector.",
-                "Ask a linear layer.",
+                f"{self.name} ({self.operation}) is not a matrix-vector product.",
+                "Choose a linear layer.",
             )
         assert self.weight is not None, "is_linear"
         assert self.input is not None, "is_linear"
@@ -180,7 +185,7 @@ class Layer:
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class ParameterTrace:
-    """One parameter: what it was, its gradient, and what the step made of it."""
+    """One parameter: its value before the step, its gradient and its update."""
 
     name: str
     also: tuple[str, ...]
@@ -190,7 +195,7 @@ class ParameterTrace:
     weight: Tensor
     """Before the step."""
     gradient: Tensor | None
-    """As backward() left it, before any clipping; None where it took no part."""
+    """As backward() left it, before any clipping; None if it took no part."""
     update: Tensor
     """Weight after the step minus weight before it."""
 
@@ -203,28 +208,28 @@ class ParameterTrace:
 
     @property
     def weight_norm(self) -> float:
-        """Length of the weight before the step."""
+        """L2 norm of the weight before the step."""
         return float(self.weight.double().norm())
 
     @property
     def gradient_norm(self) -> float | None:
-        """Length of the gradient."""
+        """L2 norm of the gradient."""
         return None if self.gradient is None else float(self.gradient.double().norm())
 
     @property
     def update_norm(self) -> float:
-        """Length of the update."""
+        """L2 norm of the update."""
         return float(self.update.double().norm())
 
     @property
     def update_ratio(self) -> float | None:
-        """Length of the update over that of the weight; None for a weight of zeros."""
+        """Norm of the update over norm of the weight; None for a weight of zeros."""
         return self.update_norm / self.weight_norm if self.weight_norm else None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Loss:
-    """What training makes small, and how it comes about."""
+    """What training minimizes, and how it is computed."""
 
     name: str
     """cross-entropy, mse or bce."""
@@ -232,18 +237,20 @@ class Loss:
     """Of the batch, with smoothing and class weights: what backward() starts from."""
     of_each: Tensor
     """(B,): of each image, without smoothing and class weights."""
-    knowing_nothing: float
-    """The loss of a network that knows nothing of the classes, such as ln 10."""
+    chance_level: float
+    """The loss of predicting all classes with equal probability, such as ln 10."""
     smoothing: float
     weighted: bool
     """Classes have weights of their own."""
 
     def __repr__(self) -> str:
-        return f"<Loss {self.name}: {self.value:.4f}, knowing nothing {self.knowing_nothing:.4f}>"
+        return f"<Loss {self.name}: {self.value:.4f}, chance level {self.chance_level:.4f}>"
 
     def to_json(self) -> dict[str, Any]:
         """The same as numbers, strings and lists."""
-        return vars(self) | {"of_each": self.of_each.tolist()}
+        document = {**vars(self), "of_each": self.of_each.tolist()}
+        document["knowing_nothing"] = document.pop("chance_level")
+        return document
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -261,14 +268,14 @@ class Step:
     gradient_norm: float
     """Over all parameters, before any clipping."""
     clipped_to: float | None
-    """The length it was cut to; None where it was not."""
+    """The norm it was clipped to; None where it was not."""
     logits_after: Tensor
     probabilities_after: Tensor
 
     def __repr__(self) -> str:
         return (
             f"<Step of {self.optimizer}, learning rate {self.learning_rate:.4g}: loss "
-            f"{self.loss_before:.4f} -> {self.loss_after:.4f}, right {self.correct_before} -> "
+            f"{self.loss_before:.4f} -> {self.loss_after:.4f}, correct {self.correct_before} -> "
             f"{self.correct_after} of {self.count}>"
         )
 
@@ -280,14 +287,14 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Symptom:
-    """Something odd in a trace."""
+    """A likely problem seen in a trace."""
 
     kind: str
     """One word or two for programs, such as "dead-units"."""
     place: str
     """The layer or parameter; empty for the whole network."""
     message: str
-    """What is to be seen, and why it matters."""
+    """What was found, and why it matters."""
     advice: str
     """What to do."""
 
@@ -297,7 +304,11 @@ class Symptom:
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Trace:
-    """A batch's way through a network, forward and back. Tensors lie on the processor."""
+    """A batch's way through a network, forward and back; `layers`, `parameters`, `step`, ...
+
+    `trace.layers[2].output` is a tensor, `trace["conv1"]` a layer, `trace["conv1.weight"]` a
+    parameter with its gradient and update. All tensors are on the CPU.
+    """
 
     about: About
     classes: tuple[str, ...]
@@ -313,15 +324,15 @@ class Trace:
     output: Tensor
     """What the network gives: logits (B, K) where it is a classifier."""
     probabilities: Tensor | None
-    """(B, K); None where the output is no row of numbers an image."""
+    """(B, K); None where the output is not one row of numbers per image."""
     loss: Loss | None
     """None without labels; so is `step`."""
     step: Step | None
     warnings: tuple[Symptom, ...] = ()
-    """What is odd; the gravest first."""
+    """Likely problems, gravest first."""
     evidence: npt.NDArray[np.float32] | None = None
-    """float32 (H, W): which pixels of the first image speak for the answer (above 0) or against
-    it, by occlusion; None without captum, and for images given as tensors."""
+    """float32 (H, W): which pixels of the first image are evidence for the prediction (above 0) or
+    against it, by occlusion; None without captum, and for images given as tensors."""
 
     def __repr__(self) -> str:
         step, about = self.step, self.about
@@ -345,6 +356,35 @@ class Trace:
         """(B,): the class with the highest output, where the network is a classifier."""
         return None if self.probabilities is None else self.output.argmax(dim=1)
 
+    def plot(self) -> Figure:
+        """Every layer's output and gradient as pictures."""
+        from ..reports.trace_figures import trace_figure
+
+        return trace_figure(self)
+
+    def page(self) -> str:
+        """The page that `save` writes: one self-contained HTML file."""
+        from ..reports.trace_page import trace_page
+
+        return trace_page(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write a page that can be stepped through, forward and back, in any browser.
+
+        Raises:
+            UsageError: the name does not end in .html. FileError: it cannot be written.
+        """
+        path = Path(path)
+        if path.suffix.lower() not in (".html", ".htm"):
+            raise UsageError(f"Cannot write a page as {path.name}.", "Use a name ending in .html.")
+        write_text(path, self.page())
+        return path
+
+    def _repr_html_(self) -> str:
+        from ..reports.trace_page import trace_table
+
+        return trace_table(self)
+
     def to_json(self) -> dict[str, Any]:
         """Everything but the tensors, as numbers, strings, lists and dictionaries."""
         about = self.about
@@ -365,7 +405,7 @@ class Trace:
         }
 
     def _answers(self) -> Iterator[dict[str, Any]]:
-        """Of each image: its class, the predicted one, logits and probabilities."""
+        """Of each image: its true and predicted class, logits and probabilities."""
         if self.probabilities is None or self.predicted is None:
             return
         for row, predicted in enumerate(self.predicted.tolist()):
@@ -378,7 +418,7 @@ class Trace:
             }
 
     def loss_in_words(self) -> str:
-        """How the loss of the first image comes about, and from it that of the batch."""
+        """How the loss of the first image is computed, and from it that of the batch."""
         if self.loss is None or self.labels is None or self.probabilities is None:
             return ""
         loss, true = self.loss, self.classes[int(self.labels[0])]
@@ -405,14 +445,14 @@ class Trace:
             reasons = [f"smoothing {loss.smoothing:g}"] * bool(loss.smoothing)
             reasons += ["class weights"] * loss.weighted
             words.append(f"With {' and '.join(reasons)}, training sees {loss.value:.4f}.")
-        words.append(f"Knowing nothing of {self._knowing_nothing()}.")
+        words.append(f"The chance level for {self._chance_level()}.")
         return " ".join(words)
 
-    def _knowing_nothing(self) -> str:
+    def _chance_level(self) -> str:
         assert self.loss is not None, "asked where there is one"
-        count, value = len(self.classes), self.loss.knowing_nothing
+        count, value = len(self.classes), self.loss.chance_level
         logarithm = f"ln {count} = " if self.loss.name == "cross-entropy" else ""
-        return f"{count} classes means {logarithm}{value:.4f}"
+        return f"{count} classes is {logarithm}{value:.4f}"
 
     @property
     def output_layer(self) -> Layer | None:
@@ -427,9 +467,15 @@ def _layer_json(layer: Layer) -> dict[str, Any]:
         "input_shape": list(layer.input_shape),
         "output_shape": list(layer.output_shape),
         "parameters": list(layer.parameters),
-        **asdict(layer.statistics),
+        **_statistics_json(layer.statistics),
         "gradient_norm": layer.gradient_norm,
     }
+
+
+def _statistics_json(statistics: Statistics) -> dict[str, Any]:
+    document = asdict(statistics)
+    document["spread"] = document.pop("std")
+    return document
 
 
 def _parameter_json(parameter: ParameterTrace) -> dict[str, Any]:
@@ -451,5 +497,5 @@ def _unit_axis(values: Tensor) -> int:
 
 
 def number(value: Tensor | float) -> str:
-    """With four digits that count."""
+    """With four significant digits."""
     return f"{float(value):.4g}"

@@ -1,4 +1,4 @@
-"""A network of one's own: `--model path/file.py:Name`, where Name is a class or a function."""
+"""Your own network: `--model path/file.py:Name`, where Name is a class or a function."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def split(spec: str) -> tuple[Path, str]:
     file, colon, name = spec.rpartition(":")
     if not (colon and file.endswith(".py") and name):
         raise UsageError(
-            f'Model "{spec}" names no class or function.',
+            f'Model "{spec}" does not name a class or function.',
             f"Add it after a colon: {spec.rstrip(':')}:Net",
         )
     path = Path(file).expanduser().absolute()
     if not path.is_file():
         raise UsageError(
-            f"There is no file {path}.", "Check the path; it counts from the current folder."
+            f"There is no file {path}.", "Check the path; it is relative to the current folder."
         )
     return path, name
 
@@ -112,7 +112,7 @@ def _run(path: Path) -> ModuleType:
         del sys.modules[name]
         raise ModelError(
             f"{type(error).__name__}{where(error, path)}: {reason_of(error)}.",
-            "The file must run on its own, as in `import`; put what trains or prints under "
+            "The file must run on its own, as in `import`; put training and printing under "
             'if __name__ == "__main__".',
         ) from error
     return module

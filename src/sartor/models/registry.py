@@ -32,20 +32,21 @@ class Entry(NamedTuple):
 
 MODELS: Mapping[str, Entry] = {
     "convnet": Entry(
-        "sartor.models.convnet:build", "small and quick to train well; for 28x28 to 64x64"
+        "sartor.models.convnet:build",
+        "small convolutional network that trains fast; for 28x28 to 64x64",
     ),
     "lenet": Entry(
         "sartor.models.lenet:build", "small convolutional network; good for 28x28 and below"
     ),
-    "linear": Entry(
-        "sartor.models.linear:build", "logistic regression; the baseline that others must beat"
+    "linear": Entry("sartor.models.linear:build", "logistic regression; the baseline to beat"),
+    "mlp": Entry(
+        "sartor.models.mlp:build", "multi-layer perceptron; ignores the position of pixels"
     ),
-    "mlp": Entry("sartor.models.mlp:build", "multi-layer perceptron; pixels without neighbours"),
     "resnet8": Entry(
-        "sartor.models.resnet:resnet8", "small residual network; for colour and larger pictures"
+        "sartor.models.resnet:resnet8", "small residual network; for colour and larger images"
     ),
-    "resnet14": Entry("sartor.models.resnet:resnet14", "the same with two blocks a stage"),
-    "resnet20": Entry("sartor.models.resnet:resnet20", "the same with three blocks a stage"),
+    "resnet14": Entry("sartor.models.resnet:resnet14", "the same with two blocks per stage"),
+    "resnet20": Entry("sartor.models.resnet:resnet20", "the same with three blocks per stage"),
 }
 
 _SUPPLIED = ("input_shape", "num_classes", "in_channels")
@@ -86,7 +87,7 @@ def build_model(
     """
     if len(input_shape) != 3 or min(*input_shape, num_classes) < 1:
         raise ModelError(
-            f"There is no network for images of shape {tuple(input_shape)} and {num_classes} "
+            f"Cannot build a network for images of shape {tuple(input_shape)} and {num_classes} "
             "classes.",
             "Give (channels, height, width) and the number of classes, each at least 1.",
         )
@@ -106,7 +107,7 @@ def _factory_of(model: str) -> Callable[..., object]:
         return custom.load(model)
     if model not in MODELS:
         raise UsageError(
-            unknown("model", model, MODELS), "A network of your own is path/file.py:ClassName."
+            unknown("model", model, MODELS), "For your own network, give path/file.py:ClassName."
         )
     module, _, function = MODELS[model].factory.partition(":")
     factory: Callable[..., object] = getattr(importlib.import_module(module), function)
@@ -139,7 +140,7 @@ def _resolve(
     takes_any = any(one.kind is Parameter.VAR_KEYWORD for one in parameters.values())
     settings = {key: one.default for key, one in own.items() if is_setting(one.default)}
     missing = {key for key, one in own.items() if one.default is Parameter.empty} - set(given)
-    problems = [f"{key} of {model} has no default: give it" for key in sorted(missing)]
+    problems = [f"{key} of {model} has no default and must be given" for key in sorted(missing)]
     for key, value in with_tuples(given).items():
         if key not in own and (key in _SUPPLIED or not takes_any):
             problems.append(_not_a_setting(model, key, own))
@@ -155,7 +156,7 @@ def _not_a_setting(model: str, key: str, own: Iterable[str]) -> str:
     if key in _SUPPLIED:
         return f"{key} of {model} comes from the data and cannot be set"
     if not own:
-        return f'{model} has no settings, so no "{key}" either'
+        return f'{model} has no settings, so "{key}" cannot be set'
     return unknown(f"setting of {model}", key, own)
 
 

@@ -27,21 +27,21 @@ _SMALLEST_MAP = 4
 def resnet8(
     *, input_shape: tuple[int, int, int], num_classes: int, width: Channels = 32
 ) -> nn.Sequential:
-    """One block a stage: 308,266 parameters for 10 classes of colour pictures of 32x32."""
+    """One block per stage: 308,266 parameters for 10 classes of colour images of 32x32."""
     return _build(input_shape, num_classes, width, blocks=1)
 
 
 def resnet14(
     *, input_shape: tuple[int, int, int], num_classes: int, width: Channels = 32
 ) -> nn.Sequential:
-    """Two blocks a stage: 696,234 parameters for 10 classes of colour pictures of 32x32."""
+    """Two blocks per stage: 696,234 parameters for 10 classes of colour images of 32x32."""
     return _build(input_shape, num_classes, width, blocks=2)
 
 
 def resnet20(
     *, input_shape: tuple[int, int, int], num_classes: int, width: Channels = 32
 ) -> nn.Sequential:
-    """Three blocks a stage: 1,084,202 parameters for 10 classes of colour pictures of 32x32."""
+    """Three blocks per stage: 1,084,202 parameters for 10 classes of colour images of 32x32."""
     return _build(input_shape, num_classes, width, blocks=3)
 
 
@@ -60,7 +60,7 @@ class Residual(nn.Module):
         nn.init.zeros_(self.norm2.weight)
         shortcut: list[nn.Module] = []
         if halve:
-            # The mean of all four pixels, where a stride would look at one of them alone.
+            # The mean of all four pixels, where a stride would use only one of them.
             shortcut.append(nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False))
         if channels != width:
             shortcut.append(convolution(channels, width, 1))

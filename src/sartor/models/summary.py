@@ -1,4 +1,4 @@
-"""What a network consists of: its layers in the order of their calls, with shapes and costs."""
+"""A network's layers in call order, with shapes and costs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Row:
     """Of the batch that comes out; of the first tensor if there are several."""
     parameter_shapes: dict[str, Shape]
     parameters: int
-    """How many numbers the layer has to learn."""
+    """Number of parameters."""
     parameter_bytes: int
     multiply_adds: int
     """For one image: products and sums that torch's counter knows, such as linear layers,
@@ -68,7 +68,7 @@ class Summary:
     """Of all outputs together, for the batch."""
 
     def to_json(self) -> dict[str, Any]:
-        """The same as numbers, strings, lists and dictionaries."""
+        """Plain values for JSON."""
         document: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return document
 
@@ -255,7 +255,7 @@ def _forward(model: nn.Module, images: Tensor, recorder: _Recorder) -> object:
         raise ModelError(
             f"The network cannot take images of shape {tuple(images.shape[1:])}: "
             f"{reason_of(error)}{recorder.place()}.",
-            "Check that each layer takes what the one before it gives.",
+            "Check that each layer accepts the output shape of the one before it.",
         ) from error
 
 
@@ -295,7 +295,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.kind,
         _shown(row.output_shape),
         "" if weight is None else _shown(weight),
-        "again" if row.repeated and row.parameters else _count(row.parameters),
+        "shared" if row.repeated and row.parameters else _count(row.parameters),
         _count(row.multiply_adds),
         _size(row.memory_bytes) if row.memory_bytes else "",
     )

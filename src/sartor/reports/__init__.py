@@ -1,1 +1,1 @@
-"""What people look at: figures, text and pages."""
+"""Figures, text graphics and HTML pages."""

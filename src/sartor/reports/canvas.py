@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
 
-# Okabe and Ito (2008): told apart with every kind of colour blindness.
+# Okabe and Ito (2008): distinguishable with every kind of colour blindness.
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 INK, GRAY, FAINT = "#222222", "#8A8A8A", "#D9D9D9"
 
@@ -71,7 +71,7 @@ def frame(axes: Axes) -> None:
 
 
 def open_axes(axes: Axes, *sides: str) -> None:
-    """Axes with lines on these sides alone, whatever style the reader's matplotlib has."""
+    """Axes with lines only on these sides, whatever the reader's matplotlib style."""
     axes.set_facecolor("white")
     axes.tick_params(colors=INK)
     for name, side in axes.spines.items():

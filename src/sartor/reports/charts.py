@@ -50,7 +50,7 @@ class Axis:
     ) -> Axis:
         """An axis that holds all finite values, with three to six round ticks.
 
-        Values that are a `share` end at 1 and are written in per cent; `whole` ones have no part.
+        Values that are a `share` end at 1 and are written in per cent; `whole` ones are integers.
         """
         known = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
         low, high = min(known), max(known)
@@ -98,7 +98,7 @@ def learning_chart(history: Sequence[Mapping[str, Any]], quantity: str) -> Marku
     values = [value for one in series for _, value in one.points]
     return line_chart(
         f"chart-{quantity}",
-        f"{quantity} over the epochs".capitalize(),
+        f"{quantity} per epoch".capitalize(),
         "; ".join(one.name for one in series) + ".",
         series,
         Axis.around(epochs, "epoch", whole=True),
@@ -124,22 +124,24 @@ def reliability_chart(name: str, title: str, bins: Sequence[Mapping[str, Any]]) 
         parts.append(_path([(one["confidence"], end) for end in one["interval"]], x, y, "line"))
     parts += _dots([(one["confidence"], one["accuracy"]) for one in filled], x, y, "blue", 3.2)
     description = "; ".join(
-        f"{per_cent(one['confidence'])} sure, {per_cent(one['accuracy'])} right" for one in filled
+        f"confidence {per_cent(one['confidence'])}, accuracy {per_cent(one['accuracy'])}"
+        for one in filled
     )
     return _chart(name, title, f"{description}.", parts)
 
 
 def coverage_chart(curve: Points) -> Markup:
-    """Accuracy among the surest images over their share of all."""
+    """Accuracy of the most confident predictions against their share of all."""
     values = [value for _, value in curve]
-    (_, surest), (_, everything) = curve[0], curve[-1]
+    (_, most_confident), (_, everything) = curve[0], curve[-1]
     return line_chart(
         "chart-coverage",
         "Accuracy against coverage",
-        f"From {per_cent(surest, 1)} among the very surest images to {per_cent(everything, 1)} "
-        "over all of them.",
+        f"From {per_cent(most_confident, 1)} on the most confident predictions to "
+        f"{per_cent(everything, 1)} "
+        "on all images.",
         [Series(name="", points=curve)],
-        shares("share of the images that are answered, the surest first"),
+        shares("coverage: share of images accepted, most confident first"),
         Axis.around(values, "accuracy", share=True),
     )
 

@@ -1,4 +1,4 @@
-"""What a report says, as plain values: report.json is this, and report.html shows it.
+"""The contents of a report as plain values: report.json holds them, report.html shows them.
 
 Version 1. Keys are only added within a version; null stands for what is not known, and `files` and
 `file` are null where the data has no file names. Intervals hold 95 %.
@@ -8,7 +8,7 @@ Version 1. Keys are only added within a version; null stands for what is not kno
     run             path, state, checkpoint (best or last: what is judged), epoch of it, best_epoch,
                     judged_weights_sha256, weights_sha256 (the newest, as `fit --json` gives it)
     judged          split (val or test), final (the test split), count; null where nothing was
-    untouched       {"split", "count", "command"}: images that nothing here has looked at, or null
+    untouched       {"split", "count", "command"}: images that nothing here has used, or null
     data            source, fingerprint, shape, classes,
                     splits {train, val, test: {count, per_class}}, samples [{class, indices,
                     files}], findings [{check, severity, summary, count, files, remedy}] or null
@@ -24,12 +24,12 @@ Version 1. Keys are only added within a version; null stands for what is not kno
     calibration     definition, temperature, fitted_on, cross_fitted, reason, before, after
     coverage        points, curve, area, area_interval
     map             {method, points [{index, class, x, y}], outliers [{index, file, class,
-                    strangeness}]}: the split as the network sees it; null where it was not drawn
+                    strangeness}]}: the split in feature space; null where not drawn
     explained       {method, images [{index, file, true, predicted}]}: the worst mistakes, of which
-                    the page shows what spoke for either class; null where they were not explained
+                    the page shows the evidence for either class; null where not explained
     recipe          as in recipe.toml
     environment     as in environment.json
-    again           {commands, note}: makes the run once more, in the shell or where the note says
+    again           {commands, note}: reproduces the run, in the shell or where the note says
 
     an image is     {index, file, true, predicted, confidence, probability_of_true, loss}
 """
@@ -54,7 +54,7 @@ from ..evaluation.predictions import Predictions
 from ..models.summary import Summary
 
 if TYPE_CHECKING:
-    from ..inspection.embedding import Embedding
+    from .drawable import Embedding
 
 VERSION = 1
 _MISTAKES_SHOWN = 48
@@ -83,7 +83,7 @@ class Evidence:
     """What a check of the data found; None where it was not checked."""
     commands: Sequence[str]
     note: str
-    """What the commands need besides."""
+    """What else the commands need."""
     predictions: Predictions | None
     """Of the split to judge; None where there is none to be judged."""
     judgement: Judgement | None
@@ -95,7 +95,7 @@ class Evidence:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Explained:
-    """A mistake, and which pixels spoke for either class."""
+    """A mistake, and which pixels are evidence for either class."""
 
     index: int
     """Which image of the dataset."""
@@ -103,7 +103,7 @@ class Explained:
     predicted: str
     method: str
     for_true: npt.NDArray[np.float32]
-    """float32 (H, W): above 0 speaks for the true class."""
+    """float32 (H, W): above 0 is evidence for the true class."""
     for_predicted: npt.NDArray[np.float32]
 
 
@@ -169,7 +169,7 @@ def _map(embedding: Embedding, dataset: Dataset) -> Document:
         embedding.points.tolist(),
         strict=True,
     )
-    strangest = np.argsort(-embedding.strangeness, kind="stable")[:_OUTLIERS_SHOWN]
+    strongest = np.argsort(-embedding.outlier_scores, kind="stable")[:_OUTLIERS_SHOWN]
     return {
         "method": embedding.method,
         "points": [
@@ -181,9 +181,9 @@ def _map(embedding: Embedding, dataset: Dataset) -> Document:
                 "index": int(embedding.indices[row]),
                 "file": dataset.files[embedding.indices[row]] if dataset.files else None,
                 "class": embedding.classes[embedding.labels[row]],
-                "strangeness": round(float(embedding.strangeness[row]), 4),
+                "strangeness": round(float(embedding.outlier_scores[row]), 4),
             }
-            for row in strangest
+            for row in strongest
         ],
     }
 
@@ -276,7 +276,7 @@ def _training(evidence: Evidence) -> Document:
 
 @dataclass(frozen=True, eq=False)
 class _Images:
-    """Answers with the names that people know."""
+    """Predictions with class and file names."""
 
     answers: Answers
     classes: Sequence[str]
@@ -300,13 +300,13 @@ class _Images:
 
 
 def mistakes_table(predictions: Predictions, files: Sequence[str] | None) -> list[Document]:
-    """Every wrong answer, the largest loss first, as rows of mistakes.csv."""
+    """Every wrong prediction, largest loss first, as rows of mistakes.csv."""
     images = _Images(Answers.of(predictions), predictions.classes, files)
     return images.entries(images.answers.mistakes())
 
 
 def _confusions(confusion: Int64Array, mistakes: Int64Array, images: _Images) -> list[Document]:
-    """Every wrong cell that is not empty; the first of them with images, the worst first."""
+    """Every nonempty cell off the diagonal; the first of them with images, worst first."""
     rows, columns = np.nonzero(confusion * (1 - np.eye(len(confusion), dtype=np.int64)))
     order = np.argsort(-confusion[rows, columns], kind="stable")
     totals = confusion.sum(axis=1)
@@ -337,7 +337,7 @@ def _by_cell(answers: Answers, mistakes: Int64Array) -> dict[tuple[int, int], li
 
 
 def _pairs(confusion: Int64Array, classes: Sequence[str]) -> list[Document]:
-    """Two classes that are taken for each other, the most frequent first, at most 100."""
+    """Pairs of classes confused with each other, most frequent first, at most 100."""
     both = np.triu(confusion + confusion.T, k=1)
     ones, others = np.nonzero(both)
     order = np.argsort(-both[ones, others], kind="stable")[:100]

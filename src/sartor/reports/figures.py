@@ -42,8 +42,7 @@ from .canvas import (
 from .heat import heat_over
 
 if TYPE_CHECKING:
-    from ..inspection.embedding import Embedding
-    from ..training.range_test import RangeTest
+    from .drawable import Embedding, RangeTest
 
 FORMATS = ("png", "svg", "pdf")
 """What `save_figure` can write."""
@@ -51,7 +50,7 @@ FORMATS = ("png", "svg", "pdf")
 # Black and white stand out equally from this level of gray (contrast 4.6 : 1, WCAG 2).
 _MIDDLE_GRAY = 118
 _LARGEST_PIXEL_IMAGE = 64
-# A confusion matrix of more classes, or with smaller numbers, is read by its colours alone.
+# A confusion matrix of more classes, or with smaller numbers, is read only by its colours.
 _MOST_WITH_NUMBERS, _SMALLEST_NUMBERS = 40, 4.5
 
 
@@ -70,7 +69,7 @@ def sample_grid(
     Every line of a title may go on over a second one, then ends in "…": no two titles touch.
 
     Raises:
-        DataError: no images, an index outside the dataset, or not one caption an image.
+        DataError: no images, an index outside the dataset, or not one caption per image.
         UsageError: less than one column.
     """
     _check_grid(dataset, indices, columns, captions)
@@ -98,7 +97,7 @@ def pixel_image(dataset: Dataset, index: int) -> Figure:
     """One image with every pixel's value, 0 to 255, written on it; a panel for each channel.
 
     Raises:
-        DataError: no such image, or one of more than 64 pixels a side.
+        DataError: no such image, or one of more than 64 pixels per side.
     """
     _check_indices(dataset, [index])
     image, _, class_name = dataset[index]
@@ -126,13 +125,13 @@ def _check_grid(
     captions: Sequence[str] | None,
 ) -> None:
     if columns < 1:
-        raise UsageError(f"A grid of {columns} columns is none.", "Give at least one column.")
+        raise UsageError(f"A grid cannot have {columns} columns.", "Give at least one column.")
     if len(indices) == 0:
         raise DataError("There are no images to show.", "Choose at least one.")
     if captions is not None and len(captions) != len(indices):
         raise DataError(
-            f"{len(captions)} captions cannot stand over {len(indices)} images.",
-            "Give one caption an image.",
+            f"{len(captions)} captions were given for {len(indices)} images.",
+            "Give one caption per image.",
         )
     _check_indices(dataset, indices)
 
@@ -150,7 +149,7 @@ def _check_pixels(height: int, width: int) -> None:
     if max(height, width) > _LARGEST_PIXEL_IMAGE:
         raise DataError(
             f"{width}x{height} pixels are too many to write every value on the image.",
-            f"Load the set with images of at most {_LARGEST_PIXEL_IMAGE} pixels a side.",
+            f"Load the set with images of at most {_LARGEST_PIXEL_IMAGE} pixels per side.",
         )
 
 
@@ -186,7 +185,7 @@ def class_histogram(counts: Mapping[str, Sequence[int]], classes: Sequence[str])
     if not counts or not classes or any(len(part) != len(classes) for part in counts.values()):
         raise DataError(
             f"A histogram of {len(classes)} classes needs {len(classes)} counts in every part.",
-            "Count the images of each class, also of those that have none.",
+            "Count the images of each class, including those that have none.",
         )
     bar = min(max(9 / len(classes), 0.14), 0.36)
     size = min(10, 0.75 * bar * POINTS_PER_INCH)
@@ -214,7 +213,7 @@ def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
         RunError: no epoch is complete.
     """
     if not history:
-        raise RunError("There is no complete epoch to draw.", "Train for at least one epoch.")
+        raise RunError("There is no complete epoch to plot.", "Train for at least one epoch.")
     figure = new_figure(11, 4, layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     _draw_curves(loss, history, "loss", "{:.4g}".format)
@@ -224,10 +223,10 @@ def learning_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def range_test_figure(test: RangeTest) -> Figure:
-    """Loss over rising learning rates, with the suggestion where there is one.
+    """Loss over rising learning rates, with the suggestion if there is one.
 
     Raises:
-        RunError: the loss was not finite from the first step on.
+        RunError: the loss was not finite at the first step.
     """
     if not test.rates:
         raise RunError("No step had a finite loss.", "Check the model, or lower the highest rate.")
@@ -273,7 +272,7 @@ def explanation_figure(
 
 
 def embedding_figure(embedding: Embedding) -> Figure:
-    """Every image as a dot in the colour of its class; the ten strangest ringed and numbered."""
+    """Every image as a dot in the colour of its class; the ten strongest outliers circled."""
     figure = new_figure(8.5, 6, layout="constrained")
     axes = figure.add_subplot()
     colours = colormaps["tab10" if len(embedding.classes) <= 10 else "tab20"]
@@ -291,10 +290,10 @@ def embedding_figure(embedding: Embedding) -> Figure:
                 bbox={"boxstyle": "round", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
                 **lettering(9),
             )
-    strange = np.argsort(-embedding.strangeness, kind="stable")[:10]
-    x, y = embedding.points[strange].T
+    outliers = np.argsort(-embedding.outlier_scores, kind="stable")[:10]
+    x, y = embedding.points[outliers].T
     axes.scatter(x, y, s=45, facecolors="none", edgecolors=INK, linewidths=0.9)
-    for row in strange:
+    for row in outliers:
         axes.annotate(
             str(embedding.indices[row]),
             embedding.points[row],
@@ -306,7 +305,7 @@ def embedding_figure(embedding: Embedding) -> Figure:
     frame(axes)
     axes.set_title(
         f"{embedding.split}: {len(embedding.points):,} images by {embedding.method}; "
-        "ringed: least like their class",
+        "circled: strongest outliers",
         fontsize=10,
         color=INK,
         loc="left",
@@ -451,9 +450,9 @@ def save_figure(figure: Figure, path: Path) -> None:
     if suffix not in FORMATS:
         raise UsageError(
             f"Cannot draw {path.name}: {unknown('format', suffix, FORMATS)}.",
-            "End the file's name in .png, .svg or .pdf.",
+            "Use a file name ending in .png, .svg or .pdf.",
         )
-    # Above 32,767 pixels a side, the renderer and many viewers give up.
+    # Above 32,767 pixels per side, the renderer and many viewers give up.
     dots_per_inch = min(150, 32_000 / max(figure.get_size_inches()))
     with atomic_write(path) as stream:
         figure.savefig(stream, format=suffix, dpi=dots_per_inch)

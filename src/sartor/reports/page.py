@@ -1,4 +1,4 @@
-"""Pages: one HTML file each, which opens anywhere, asks the network for nothing, runs no script."""
+"""Pages: one HTML file each, which opens anywhere, needs no network and runs no script."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def count(value: int | None) -> str:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A number with so many digits after the point; a dash for None and for what is no number."""
+    """A number with so many digits after the point; a dash for None and NaN."""
     return _NOTHING if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
@@ -127,7 +127,7 @@ class Sheet:
 def make_sheet(images: Mapping[Any, UInt8Array], *, name: str = "images") -> Sheet:
     """One sheet of images uint8 (C, H, W) or (H, W), all of one shape, each under its key.
 
-    Images of at most `LARGEST_PICTURE` pixels a side keep every pixel, unless there are so many
+    Images of at most `LARGEST_PICTURE` pixels per side keep every pixel, unless there are so many
     that the sheet would weigh too much for a page.
 
     Raises:

@@ -20,7 +20,7 @@ _PAIRS_INSTEAD_OF_A_MATRIX = 40
 _CLASSES_SHOWN = 1000
 _SECTIONS = (
     ("classes", "Classes"),
-    ("confusions", "Confusions"),
+    ("confusions", "Confusion matrix"),
     ("mistakes", "Mistakes"),
     ("confidence", "Confidence"),
     ("calibration", "Calibration"),
@@ -30,7 +30,7 @@ _OTHER_SECTIONS = (
     ("training", "Training"),
     ("network", "Network"),
     ("data", "Data"),
-    ("again", "Recipe"),
+    ("again", "Reproduce"),
 )
 
 
@@ -222,7 +222,7 @@ def _hues(classes: Sequence[str]) -> dict[str, int]:
 
 
 def _heat_sheet(explained: Sequence[Explained], dataset: Dataset) -> Sheet:
-    """Each explained image with what spoke for the class it was taken for, and for its own."""
+    """Each explained image with the evidence for its predicted and its true class."""
     pictures = {}
     for one in explained:
         image = dataset.images[one.index]
@@ -301,7 +301,7 @@ def _charts(document: Document) -> dict[str, Markup | None]:
     return {
         "loss": charts.learning_chart(history, "loss") if history else None,
         "accuracy": charts.learning_chart(history, "accuracy") if history else None,
-        "before": before and charts.reliability_chart("before", "As it is", before["bins"]),
-        "after": after and charts.reliability_chart("after", "At the temperature", after["bins"]),
+        "before": before and charts.reliability_chart("before", "Uncalibrated", before["bins"]),
+        "after": after and charts.reliability_chart("after", "With temperature", after["bins"]),
         "coverage": coverage and charts.coverage_chart(coverage["curve"]),
     }

@@ -1,4 +1,4 @@
-"""Pictures made of letters, for terminals."""
+"""Text graphics for terminals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NARROWEST = 20
 def text_histogram(
     counts: Sequence[int], classes: Sequence[str], width: int = 80, *, ascii_only: bool = False
 ) -> str:
-    """One line a class: its name, its number of images, and a bar; lines joined by newlines.
+    """One line per class: its name, its number of images, and a bar; lines joined by newlines.
 
     No line takes more than `width` columns (at least 20). A class with any image has a bar.
     With `ascii_only`, bars are made of "#", and letters outside ASCII become "?".
@@ -25,7 +25,7 @@ def text_histogram(
     if not classes or len(counts) != len(classes):
         raise DataError(
             f"{len(counts)} counts cannot be drawn for {len(classes)} classes.",
-            "Give one count a class.",
+            "Give one count per class.",
         )
     width = max(width, _NARROWEST)
     names = [fitted(name, width // 3, ascii_only) for name in classes]

@@ -1,4 +1,4 @@
-"""A trace as a matplotlib figure: a row a layer, its output beside the gradient that came back."""
+"""A trace as a matplotlib figure: one row per layer, its output beside its gradient."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .trace_pictures import Drawing, draw_output
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..inspection.trace import Layer, Trace
+    from .drawable import Layer, Trace
 
 _LABEL, _PANEL, _GAP, _TOP = 2.2, 3.6, 0.2, 0.45
 """Inches."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-    from ..inspection.trace import Layer, ParameterTrace, Trace
+    from .drawable import Layer, Parameter, Trace
 
 _ALL_PIXELS = 1_200_000
 """Of all pictures of a page together, so that it stays under 3 MB."""
@@ -35,7 +35,7 @@ _NO_BREAK = ",\u00a0"
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Stop:
-    """A step of the way: what the map shows of it, and which part of the page tells it."""
+    """One stop on the way: its place on the map and its section of the page."""
 
     id: str
     kind: str
@@ -72,7 +72,7 @@ def trace_page(trace: Trace) -> str:
 
 
 def trace_table(trace: Trace) -> str:
-    """A part of HTML for notebooks: a row a layer, with its pictures."""
+    """A part of HTML for notebooks: one row per layer, with its pictures."""
     return render(
         "trace_table.html",
         trace=trace,
@@ -83,7 +83,7 @@ def trace_table(trace: Trace) -> str:
 
 
 def short_number(value: float | None) -> str:
-    """With three digits that count; a dash for None."""
+    """With three significant digits; a dash for None."""
     if value is None:
         return "\u2013"
     if value and (abs(value) < 1e-3 or abs(value) >= 1e5) and math.isfinite(value):
@@ -111,7 +111,7 @@ def _stops(trace: Trace) -> Iterator[Stop]:
         yield Stop(id=name, kind="forward", name=layer.name, row=1, column=column, layer=layer)
     last = len(trace.layers) + 4
     if trace.probabilities is not None:
-        yield Stop(id="answer", kind="answer", name="Answer", row=1, column=last)
+        yield Stop(id="answer", kind="answer", name="Prediction", row=1, column=last)
     if trace.step is None:
         return
     yield Stop(id="loss", kind="loss", name="Loss", row=1, column=last + 1)
@@ -136,7 +136,7 @@ class Painted:
 
 
 class _Painter:
-    """Draws tensors of a trace, all of them together within what a page may weigh."""
+    """Draws the tensors of a trace within the size limit of a page."""
 
     def __init__(self, trace: Trace) -> None:
         pictures = 2 * len(trace.layers) + 2 * len(trace.parameters) + 1
@@ -169,7 +169,7 @@ class _Painter:
         )
 
     def evidence(self, heat: npt.NDArray[np.float32]) -> Painted:
-        """The first image under what speaks for the answer."""
+        """The first image with the evidence for the prediction."""
         assert self._pixels is not None
         pixels = heat_over(self._pixels[0], heat)
         _, height, width = pixels.shape
@@ -179,7 +179,7 @@ class _Painter:
             width=width * scale,
             height=height * scale,
             limit="",
-            what="red speaks for it, blue against it",
+            what="red: evidence for it, blue: against it",
         )
 
 
@@ -210,7 +210,7 @@ def _batch_sheet(trace: Trace) -> Sheet | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the network says of one class."""
+    """The network's output for one class."""
 
     name: str
     true: bool
@@ -251,14 +251,14 @@ def _answers(trace: Trace) -> list[Answer]:
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """An output of the last linear layer as the sum that it is."""
+    """An output of the last linear layer, term by term."""
 
     name: str
     """The class, or the number of the output."""
     largest: tuple[tuple[str, str, str], ...]
-    """Weight, input, and their product, of the terms that count most."""
+    """Weight, input, and their product, of the largest terms."""
     others: int
-    """How many terms more there are."""
+    """Number of the other terms."""
     rest: str
     """Their sum."""
     bias: str
@@ -337,7 +337,7 @@ def _on_curve(probability: float) -> tuple[float, float]:
     return 100 * min(max(probability, 0.0), 1.0), 60 * (1 - min(loss, _CURVE_TOP) / _CURVE_TOP)
 
 
-def _ratio_place(parameter: ParameterTrace) -> float | None:
+def _ratio_place(parameter: Parameter) -> float | None:
     """Where the update's ratio stands on the way from 1e-7 to 1, by its logarithm; per cent."""
     ratio = parameter.update_ratio
     if not ratio or not math.isfinite(ratio):

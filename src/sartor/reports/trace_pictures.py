@@ -1,4 +1,4 @@
-"""Tensors as pictures: feature maps as tiles, vectors as strips, weights as what they look at.
+"""Tensors as pictures: feature maps as tiles, vectors as strips, weights shaped like their input.
 
 Blue is negative, white 0, red positive; each picture has its own scale, the same on both sides.
 """
@@ -13,7 +13,7 @@ import numpy as np
 
 from ..arrays import Float64Array, UInt8Array
 
-# From ColorBrewer's RdBu (Harrower and Brewer, 2003), told apart with every colour blindness.
+# From ColorBrewer's RdBu (Harrower and Brewer, 2003), distinguishable with any colour blindness.
 _NEGATIVE_TO_POSITIVE = (
     (5, 48, 97),
     (67, 147, 195),
@@ -42,11 +42,11 @@ class Drawing:
     """A tensor as a picture."""
 
     pixels: UInt8Array
-    """(3, height, width), a pixel a number, and gaps between tiles."""
+    """(3, height, width), one pixel per number, and gaps between tiles."""
     limit: float
     """The number at the end of the scale, blue for -limit and red for limit."""
     what: str
-    """What is to be seen, such as "6 maps of 24x24"."""
+    """What the picture shows, such as "6 maps of 24x24"."""
 
     @property
     def width(self) -> int:
@@ -99,7 +99,7 @@ def _tiles(maps: Float64Array, most_pixels: int, noun: str) -> Drawing:
     shown = max(1, min(count, most_pixels // ((tall + 1) * (wide + 1))))
     columns = _columns(shown, math.sqrt(shown * _WIDE * tall / wide))
     many = f"{_counted(shown, noun)} of {height}x{width}"
-    what = many if shown == count else f"the first {shown} of {count} {noun}s of {height}x{width}"
+    what = many if shown == count else f"first {shown} of {count} {noun}s of {height}x{width}"
     return _drawing(_grid(maps[:shown], columns), what + note)
 
 
@@ -111,7 +111,7 @@ def _columns(count: int, wish: float) -> int:
 
 
 def _kernels(weights: Float64Array, most_pixels: int) -> Drawing:
-    """A column a filter, a row an input channel; filters of one channel in rows like tiles."""
+    """One column per filter, one row per input channel; filters of one channel as tiles."""
     filters, channels, height, width = weights.shape
     if channels == 1:
         return _tiles(weights[:, 0], most_pixels, "filter")
@@ -121,7 +121,7 @@ def _kernels(weights: Float64Array, most_pixels: int) -> Drawing:
     rows = max(1, min(channels, most_tiles // columns))
     shown = weights[:columns, :rows].swapaxes(0, 1).reshape(-1, height, width)
     whole = columns == filters and rows == channels
-    parts = "" if whole else f"; shown are {columns} filters and {rows} channels of them"
+    parts = "" if whole else f"; {columns} filters and {rows} channels are shown"
     what = f"{filters} filters (columns) of {height}x{width} for {channels} channels (rows){parts}"
     return _drawing(_grid(shown, columns), what)
 
@@ -142,7 +142,7 @@ def _matrix(values: Float64Array, most_pixels: int) -> Drawing:
     rows, columns = values.shape
     step = max(1, math.ceil(math.sqrt(values.size / most_pixels)))
     # The most conspicuous number of each block: a mean would be 0 nearly everywhere.
-    note = "" if step == 1 else f"; a pixel is the largest of {step}x{step}"
+    note = "" if step == 1 else f"; each pixel is the largest of {step}x{step}"
     what = f"{rows:,} rows (outputs) of {columns:,} (inputs){note}"
     return _drawing(_peaks(values, step), what)
 
@@ -165,7 +165,7 @@ def _smaller(maps: Float64Array, most_pixels: int) -> tuple[Float64Array, str]:
         return maps, ""
     tall, wide = max(1, height // step), max(1, width // step)
     blocks = maps[:, : tall * step, : wide * step].reshape(count, tall, step, wide, step)
-    return blocks.mean(axis=(2, 4)), f"; a pixel is the mean of {step}x{step}"
+    return blocks.mean(axis=(2, 4)), f"; each pixel is the mean of {step}x{step}"
 
 
 def _peaks(values: Float64Array, step: int) -> Float64Array:

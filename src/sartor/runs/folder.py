@@ -1,4 +1,4 @@
-"""One run: a folder, and everything that came of a recipe in it."""
+"""One run: a folder with everything that came of a recipe."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class RunFolder:
         return self.path / "predictions" / f"{split}.npz"
 
     def history(self) -> list[dict[str, Any]]:
-        """One row an epoch, as far as the file can be read."""
+        """One row per epoch, as far as the file can be read."""
         rows = files.read_json_lines(self.history_path)
         return list(itertools.takewhile(_HISTORY_COLUMNS.issubset, rows))
 
@@ -106,14 +106,15 @@ class RunFolder:
         """The resolved recipe's TOML.
 
         Raises:
-            RunError: there is none, so this is no run or it was killed while it was made.
+            RunError: there is none: this is not a run, or it was killed while being created.
         """
         try:
             return self.recipe_path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise RunError(
-                f"{self.path} is no complete run: its recipe.toml cannot be read.",
-                "Name another run (`sartor runs` lists them), or delete the folder and train anew.",
+                f"{self.path} is not a complete run: its recipe.toml cannot be read.",
+                "Name another run (`sartor runs` lists them), or delete the folder and train "
+                "again.",
             ) from error
 
     def read_bytes(self, path: Path, what: str) -> bytes:
@@ -126,7 +127,7 @@ class RunFolder:
             return path.read_bytes()
         except OSError as error:
             raise RunError(
-                f"{what} is missing from the run {self.path}.", "Train anew from its recipe.toml."
+                f"{what} is missing from the run {self.path}.", "Train again from its recipe.toml."
             ) from error
 
     def write_status(self, state: str, **more: Any) -> None:
@@ -147,7 +148,8 @@ class RunFolder:
             return {"state": "broken"}
         if status["format"] != FORMAT:
             raise RunError(
-                f"{self.path} has format {status['format']}; this sartor reads {FORMAT}.",
+                f"{self.path} has format {status['format']}; this version of sartor reads format "
+                f"{FORMAT}.",
                 "Use the version of sartor named in its environment.json.",
             )
         if status.get("state") == "running" and not self.is_locked():
@@ -193,7 +195,7 @@ class RunFolder:
             occupied = any(entry.name != _LOCK for entry in self.path.iterdir())
         if occupied:
             raise RunError(
-                f"{self.path} exists and is not empty; a run is never overwritten.",
+                f"{self.path} exists and is not empty; runs are never overwritten.",
                 "Choose another --out, `sartor resume` the run in it, or delete the folder.",
             )
 
@@ -218,7 +220,7 @@ def create_run(out: Path | None, stem: str, runs: Path) -> RunFolder:
 
     Raises:
         FileError: it cannot be made.
-        RunError: `out` holds something already.
+        RunError: `out` is not empty.
     """
     if out is not None:
         folder = RunFolder(files.make_folder(out))

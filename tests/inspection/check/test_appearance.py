@@ -38,7 +38,7 @@ def test_looks_are_those_of_scipy(scenes: Dataset) -> None:
     looks = looks_of(scenes.images)
     laplacian = ndimage.laplace(image)[1:-1, 1:-1]
     assert looks.brightness[3] == pytest.approx(image.mean(), rel=1e-5)
-    assert looks.spread[3] == pytest.approx(image.std(), rel=1e-4)
+    assert looks.std[3] == pytest.approx(image.std(), rel=1e-4)
     assert looks.edges[3] == pytest.approx(laplacian.std() / image.std(), rel=1e-4)
 
 

@@ -18,12 +18,12 @@ from .geometry import contents
 from .subject import Subject
 
 BLANK = "blank"
-BLANK_SPREAD = 2.0
-"""Standard deviation in gray levels of 255; compression alone makes as much of one colour."""
+BLANK_STD = 2.0
+"""Standard deviation in gray levels of 255; compression artefacts alone reach as much."""
 FAR = 5.0
 """Distances from the median, in standard deviations as the nearer half of the values tells them."""
 _FEWEST = 20
-"""With fewer pictures nothing is said to be unlike the others."""
+"""With fewer images no outliers are reported."""
 _TO_SIGMA = 1.4826
 _VALUES_AT_A_TIME = 4_000_000
 
@@ -33,7 +33,7 @@ class Looks(NamedTuple):
 
     brightness: Float64Array
     """Mean gray level, 0 to 255."""
-    spread: Float64Array
+    std: Float64Array
     """Standard deviation of the gray levels."""
     edges: Float64Array
     """Standard deviation of the Laplacian over that of the gray levels: low where blurred."""
@@ -43,15 +43,15 @@ def find(subject: Subject) -> Iterator[Finding]:
     """Blank pictures, and outliers in brightness and sharpness."""
     subject.note(f"measuring brightness and sharpness of {len(subject.dataset):,} pictures")
     looks = _looks_of_contents(subject)
-    blank = looks.spread < BLANK_SPREAD
+    blank = looks.std < BLANK_STD
     yield from _found(
         subject,
         np.flatnonzero(blank),
         looks.brightness,
         kind=BLANK,
         severity="warning",
-        summary="one colour and nothing else",
-        remedy="Leave them out (--quarantine FILE lists them), unless an empty picture is a class.",
+        summary="a single colour",
+        remedy="Leave them out (--quarantine FILE lists them), unless blank images are a class.",
         unit="gray level {:.0f}",
     )
     rest = np.flatnonzero(~blank)
@@ -66,9 +66,9 @@ def find(subject: Subject) -> Iterator[Finding]:
             looks.brightness if kind == "very dark" else -looks.brightness,
             kind=kind,
             severity="note",
-            summary=f"{kind} beside the others of the set "
+            summary=f"{kind} compared with the rest of the set "
             f"(median gray level {np.median(looks.brightness[rest]):.0f} of 255)",
-            remedy="Look at them: an over- or underexposed picture teaches little.",
+            remedy="Look at them: an over- or underexposed image carries little information.",
             unit="gray level {:.0f}",
         )
     blurred = distances(np.log(looks.edges[rest] + 1e-6)) < -FAR
@@ -78,15 +78,15 @@ def find(subject: Subject) -> Iterator[Finding]:
         looks.edges,
         kind="blurred",
         severity="note",
-        summary="blurred beside the others of the set "
+        summary="blurred compared with the rest of the set "
         f"(median sharpness {np.median(looks.edges[rest]):.2f})",
-        remedy="Look at them: leave out what you could not tell yourself.",
+        remedy="Look at them and leave out what you could not recognize yourself.",
         unit="sharpness {:.2f}",
     )
 
 
 def looks_of(images: UInt8Array) -> Looks:
-    """Brightness, spread and sharpness of images uint8 (N, C, H, W)."""
+    """Brightness, standard deviation and sharpness of images uint8 (N, C, H, W)."""
     everything = np.arange(len(images))
     return _looks(images, [(everything, (0, 0, *images.shape[2:]))])
 
@@ -113,16 +113,16 @@ def _looks(images: UInt8Array, frames: Iterable[tuple[Int64Array, tuple[int, ...
             seen = images[some][:, :, top : top + height, left : left + width]
             gray = seen.mean(axis=1, dtype=np.float32)
             looks.brightness[some] = gray.mean(axis=(1, 2))
-            looks.spread[some] = gray.std(axis=(1, 2))
+            looks.std[some] = gray.std(axis=(1, 2))
             looks.edges[some] = _laplacian(gray).std(axis=(1, 2))
-    looks.edges[:] /= np.maximum(looks.spread, BLANK_SPREAD)
+    looks.edges[:] /= np.maximum(looks.std, BLANK_STD)
     return looks
 
 
 def distances(values: Float64Array) -> Float64Array:
     """How far each value is from the median, in robust standard deviations of its own side.
 
-    Each side has its own median distance, so a skewed set has no outliers for its skew alone. Where
+    Each side has its own median distance, so skew by itself makes no outliers. Where
     half of a side lies on the median, nothing of that side is far.
     """
     offset = values - np.median(values)

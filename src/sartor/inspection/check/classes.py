@@ -15,15 +15,15 @@ from .finding import Finding
 from .subject import Subject
 
 IMBALANCE_NOTED = 3.0
-"""Largest class over smallest: from here on, accuracy says less than it seems to."""
+"""Largest class over smallest: from here on, accuracy is misleading."""
 IMBALANCE_WARNED = 10.0
 WIDEST_INTERVAL = 0.10
-"""Of a test accuracy near 90 %, 95 % confidence: what is wider tells few models apart."""
+"""Of a test accuracy near 90 %, 95 % confidence: a wider one distinguishes few models."""
 WIDEST_CLASS_INTERVAL = 0.30
 _SUPPOSED_ACCURACY = 0.9
 
 # Letters of Cyrillic and Greek that look like Latin ones, after case folding. The full table of
-# Unicode (TR39) is no part of Python, and holds thousands of mathematical and dead letters besides.
+# Unicode (TR39) is not part of Python, and also holds thousands of mathematical and dead letters.
 _LOOKALIKES = str.maketrans("аеорсухіјѕԁһкмтвнαορνκτικω", "aeopcyxijsdhkmtbhaopvktikw")
 
 
@@ -67,7 +67,7 @@ def _similar_names(classes: Sequence[str]) -> Iterator[Finding]:
                 kind="names alike",
                 severity="warning",
                 summary=f"The classes {listed} differ only in case, spacing or lookalike letters.",
-                remedy="If they mean the same, give them one name: put their pictures into one "
+                remedy="If they mean the same, give them one name: move their images into one "
                 "folder, or correct the labels.",
                 figures={"classes": names},
             )
@@ -81,9 +81,10 @@ def _missing(subject: Subject, counts: npt.NDArray[np.int64]) -> Iterator[Findin
             check="classes",
             kind="empty class",
             severity="warning",
-            summary=f"No picture for {_listed(empty)}: a network would have an output for it that "
-            "it never learns.",
-            remedy="Add pictures, or remove the folder or name of the class.",
+            summary=f"No images of {_listed(empty)}: the network would have an output that it "
+            "never "
+            "learns.",
+            remedy="Add images, or remove the folder or name of the class.",
             figures={"classes": empty},
         )
     for number, part in enumerate(PARTS):
@@ -99,9 +100,8 @@ def _missing(subject: Subject, counts: npt.NDArray[np.int64]) -> Iterator[Findin
                 check="classes",
                 kind="not in training",
                 severity="error",
-                summary=f"{_listed(lacking)}: in validation or test, but with no picture to learn "
-                "from.",
-                remedy="Move pictures of it to the training part, or remove the class.",
+                summary=f"{_listed(lacking)}: in validation or test, but without training images.",
+                remedy="Move images of it to the training split, or remove the class.",
                 figures={"classes": lacking, "part": part},
             )
         elif lacking:
@@ -109,9 +109,9 @@ def _missing(subject: Subject, counts: npt.NDArray[np.int64]) -> Iterator[Findin
                 check="classes",
                 kind=f"not in {part}",
                 severity="warning",
-                summary=f"{_listed(lacking)}: no picture in the {part} part, so nothing will be "
-                f"known of how well it is told apart.",
-                remedy=f"Add pictures of it to the {part} part, or raise --{part}-fraction.",
+                summary=f"{_listed(lacking)}: no images in the {part} split, so its "
+                f"accuracy cannot be measured.",
+                remedy=f"Add images of it to the {part} split, or raise --{part}-fraction.",
                 figures={"classes": lacking, "part": part},
             )
 
@@ -130,9 +130,9 @@ def _imbalance(classes: Sequence[str], counts: npt.NDArray[np.int64]) -> Iterato
         check="classes",
         kind="imbalance",
         severity="warning" if ratio >= IMBALANCE_WARNED else "note",
-        summary=f'"{classes[large]}" has {total[large]:,} pictures, "{classes[small]}" '
-        f"{total[small]:,}: {ratio:.1f} times as many. Always answering "
-        f'"{classes[large]}" would be right {share:.0%} of the time.',
+        summary=f'"{classes[large]}" has {total[large]:,} images, "{classes[small]}" '
+        f"{total[small]:,}: {ratio:.1f} times as many. Always predicting "
+        f'"{classes[large]}" would be correct {share:.0%} of the time.',
         remedy="Judge by the accuracy of each class, and train with --class-weights balanced.",
         figures={"ratio": float(ratio), "largest_share": float(share)},
     )
@@ -145,8 +145,8 @@ def _small_test(classes: Sequence[str], test: npt.NDArray[np.int64]) -> Iterator
             check="classes",
             kind="no test part",
             severity="warning",
-            summary="There is no test part: nothing will be known of pictures never seen.",
-            remedy="Set aside some: --test-fraction 0.2.",
+            summary="There is no test split, so accuracy on new images cannot be measured.",
+            remedy="Set some images aside: --test-fraction 0.2.",
         )
         return
     low, high = _interval(count)
@@ -155,9 +155,10 @@ def _small_test(classes: Sequence[str], test: npt.NDArray[np.int64]) -> Iterator
             check="classes",
             kind="small test part",
             severity="note",
-            summary=f"With {count:,} test pictures, a test accuracy of {_SUPPOSED_ACCURACY:.0%} "
-            f"means {low:.0%} to {high:.0%} (95 % interval): small differences mean nothing.",
-            remedy="Collect more test pictures, or compare models by cross-validation.",
+            summary=f"With {count:,} test images, a test accuracy of {_SUPPOSED_ACCURACY:.0%} "
+            f"means {low:.0%} to {high:.0%} (95 % interval): small differences are not "
+            "significant.",
+            remedy="Collect more test images, or compare models by cross-validation.",
             figures={"interval": [low, high]},
         )
         return
@@ -171,9 +172,10 @@ def _small_test(classes: Sequence[str], test: npt.NDArray[np.int64]) -> Iterator
             check="classes",
             kind="few of a class to test",
             severity="note",
-            summary=f"Too few test pictures to know the accuracy of {_listed(vague)} to within "
+            summary=f"There are too few test images to measure the accuracy of {_listed(vague)} "
+            "to within "
             f"{WIDEST_CLASS_INTERVAL:.0%}.",
-            remedy="Collect more test pictures of these, or read the intervals beside the figures.",
+            remedy="Collect more test images of these, or look at the confidence intervals.",
             figures={"classes": vague},
         )
 

@@ -1,4 +1,4 @@
-"""Pictures that are equal pixel by pixel."""
+"""Images that are equal pixel by pixel."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class Alike:
 EQUAL = Alike(
     check="duplicates",
     word="equal",
-    doubt="At most one of them can be right.",
+    doubt="At most one of the labels can be right.",
     remedy="Look at each and correct the labels, or leave them out: --quarantine FILE lists those "
     "of training and validation.",
 )
 ALMOST_EQUAL = Alike(
     check="near-duplicates",
     word="almost equal",
-    doubt="Often one of them is wrong.",
+    doubt="Often one of the labels is wrong.",
     remedy="Look at each (--html FILE draws them), and correct the labels that are wrong.",
 )
 
@@ -86,7 +86,7 @@ def contradictions(subject: Subject, clusters: Clusters, alike: Alike) -> Iterat
         check=alike.check,
         kind=alike.contradicting,
         severity=graver(share),
-        summary=f"{alike.word.capitalize()} pictures with different labels: {_sets(found)}, "
+        summary=f"{alike.word.capitalize()} images with different labels: {_sets(found)}, "
         f"such as {' and '.join(names)}. {alike.doubt}",
         remedy=alike.remedy,
         items=subject.clustered(found),
@@ -112,10 +112,10 @@ def leaks(subject: Subject, clusters: Clusters, alike: Alike) -> Iterator[Findin
             check=alike.check,
             kind=alike.leaking(other, part),
             severity=graver(share),
-            summary=f"{pictures(leaked, f'{part} picture')} ({share:.2%}) {have} an {alike.word} "
-            f"one in the {other} part: {part} figures may be too good by up to that much.",
+            summary=f"{pictures(leaked, f'{part} image')} ({share:.2%}) {have} an {alike.word} "
+            f"copy in the {other} split: {part} accuracy may be overestimated by up to that much.",
             remedy="Leave the other copies out: --quarantine FILE lists them for "
-            "sartor fit --exclude FILE. Test pictures are never listed."
+            "sartor fit --exclude FILE. Test images are never listed."
             + (_TOGETHER if alike is EQUAL and _drawn(subject, part) else ""),
             items=subject.clustered(found),
             figures={"sets": len(found), "leaked": leaked, "share": share, "part": part},
@@ -144,9 +144,9 @@ def repetitions(subject: Subject, clusters: Clusters, alike: Alike) -> Iterator[
         check=alike.check,
         kind=alike.repeating,
         severity=lighter(share),
-        summary=f"{_sets(found)} of {alike.word} pictures within one part ({where}): "
-        f"{share:.2%} of all pictures say nothing new.",
-        remedy="Mostly harmless in training; in a test part they count twice."
+        summary=f"{_sets(found)} of {alike.word} images within one split ({where}): "
+        f"{share:.2%} of all images are redundant.",
+        remedy="Mostly harmless in training; in a test split they count twice."
         + (" --quarantine FILE lists all but one of each." if alike is EQUAL else ""),
         items=subject.clustered(found),
         figures={"sets": len(found), "spare": spare, "share": share, "by_part": by_part},

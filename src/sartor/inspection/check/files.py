@@ -29,7 +29,7 @@ _KNOWN_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix 
 def find(subject: Subject) -> Iterator[Finding]:
     """Unreadable and misnamed files."""
     if subject.prepared is None:
-        raise NotApplicableError("the set is not made of picture files")
+        raise NotApplicableError("the set is not made of image files")
     yield from unreadable(subject.prepared, subject.left_out)
     yield from _misnamed(subject)
 
@@ -45,7 +45,7 @@ def unreadable(prepared: Prepared, left_out: Collection[int] = ()) -> Iterator[F
         check="files",
         kind=UNREADABLE,
         severity="error",
-        summary=f"{len(faults):,} of {len(listing):,} files cannot be read as a picture.",
+        summary=f"{len(faults):,} of {len(listing):,} files cannot be read as images.",
         remedy="Replace them, or leave them out: --quarantine FILE lists them for "
         "sartor fit --exclude FILE. Nothing is deleted.",
         items=tuple(
@@ -86,8 +86,8 @@ def _misnamed(subject: Subject) -> Iterator[Finding]:
         check="files",
         kind="wrong ending",
         severity="warning",
-        summary=f"The name says another format than the content: {listed}.",
-        remedy="sartor reads them by their content, other programs may not: rename them.",
+        summary=f"The file extension does not match the content: {listed}.",
+        remedy="Rename them: sartor reads files by their content, but other programs may not.",
         items=tuple(subject.item(index, f"is {kind}") for index, _, kind in wrong),
         figures={"kinds": dict(zip(kinds.tolist(), counts.tolist(), strict=True))},
     )

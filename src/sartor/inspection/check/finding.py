@@ -1,4 +1,4 @@
-"""A finding: what is wrong with a set or worth knowing of it, where, and what to do about it."""
+"""A finding: what is wrong with a data set or worth knowing about it, where, and what to do."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ class Finding:
         }
 
 
-def pictures(count: int, what: str = "picture") -> str:
-    """A number of pictures in words: "1 picture", "12,345 pictures"."""
+def pictures(count: int, what: str = "image") -> str:
+    """A number of images in words: "1 image", "12,345 images"."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 

@@ -20,7 +20,7 @@ class Kind(NamedTuple):
     severity: Severity
     applies: Callable[[PictureFacts], BoolArray]
     summary: str
-    """Follows "N pictures"."""
+    """Follows "N images"."""
     remedy: str
 
 
@@ -29,25 +29,25 @@ KINDS = (
         "turned",
         "note",
         lambda facts: facts.orientations > 1,
-        "turned or mirrored by an EXIF tag. sartor turns them upright; programs that ignore "
-        "the tag see them lie on their side",
-        "Nothing to do here. Elsewhere, turn them for good: "
+        "rotated or mirrored by an EXIF tag. sartor applies the tag; programs that ignore "
+        "it see the images as stored",
+        "Nothing to do here. For other programs, rotate the files themselves: "
         "exiftran -ai, or ImageMagick's -auto-orient.",
     ),
     Kind(
         "deep",
         "warning",
         lambda facts: facts.bits > 8,
-        "with more than 8 bits a channel, which are scaled to 8: differences finer than 1/255 of "
+        "with more than 8 bits per channel, which are scaled to 8: differences finer than 1/255 of "
         "the range are lost",
         "If the interesting values lie in a narrow range (X-rays, depth), stretch that range over "
-        "0 to 255 before.",
+        "0 to 255 first.",
     ),
     Kind(
         "transparent",
         "note",
         lambda facts: _any_mode(facts, ("LA", "La", "PA", "RGBA", "RGBa")),
-        "with an alpha channel; what is transparent becomes black",
+        "with an alpha channel; transparent areas become black",
         "If black is a wrong background for them, flatten them over another colour first.",
     ),
     Kind(
@@ -55,7 +55,7 @@ KINDS = (
         "note",
         lambda facts: _any_mode(facts, ("P", "PA")),
         "with a palette of at most 256 colours",
-        "Nothing to do: they are read in full colour. Fine shades were lost when they were saved.",
+        "Nothing to do: they are read as full colour. Fine shades were lost when they were saved.",
     ),
     Kind(
         "ink colours",
@@ -68,16 +68,16 @@ KINDS = (
         "several frames",
         "warning",
         lambda facts: facts.frames > 1,
-        "with several frames or pages, of which the first alone is used",
-        "If the others count too, save each as a file of its own.",
+        "with several frames or pages, of which only the first is used",
+        "If the others matter too, save each as a separate file.",
     ),
 )
 
 
 def find(subject: Subject) -> Iterator[Finding]:
-    """One finding a kind, and one where gray and coloured pictures are mixed."""
+    """One finding per kind, and one where gray and coloured pictures are mixed."""
     if subject.prepared is None:
-        raise NotApplicableError("the set is not made of picture files")
+        raise NotApplicableError("the set is not made of image files")
     facts = subject.prepared.facts
     for kind in KINDS:
         concerned = np.flatnonzero(kind.applies(facts)[subject.rows])
@@ -122,24 +122,24 @@ def _mixed_colours(subject: Subject, grays: BoolArray) -> Iterator[Finding]:
             check="formats",
             kind="all gray",
             severity="note",
-            summary="Every picture is gray, but the network is given three equal channels.",
-            remedy="--channels 1 trains faster on the same information.",
+            summary="All images are gray, but the network gets three identical channels.",
+            remedy="--channels 1 trains faster with the same information.",
             figures={"share": share},
         )
         return
     fewer, are = (
-        (grays, "gray among coloured ones")
+        (grays, "gray among colour images")
         if share <= 0.5
-        else (~grays, "coloured among gray ones")
+        else (~grays, "colour among gray images")
     )
     concerned = np.flatnonzero(fewer)
     yield Finding(
         check="formats",
         kind="gray and colour",
         severity="note",
-        summary=f"{len(concerned):,} of {len(grays):,} pictures are {are}.",
+        summary=f"{len(concerned):,} of {len(grays):,} images are {are}.",
         remedy="If colour does not matter, --channels 1 makes them alike. The check shortcuts "
-        "tells whether colour gives the class away.",
+        "tells whether colour reveals the class.",
         items=tuple(subject.item(index) for index in concerned.tolist()),
         figures={"share": share},
     )

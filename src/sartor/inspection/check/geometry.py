@@ -25,7 +25,7 @@ EXTREME_ASPECT = 3.0
 def find(subject: Subject) -> Iterator[Finding]:
     """What resizing costs each picture."""
     if subject.prepared is None:
-        raise NotApplicableError("the set is not made of picture files")
+        raise NotApplicableError("the set is not made of image files")
     widths, heights = upright_sizes(subject)
     geometry = subject.prepared.geometry
     if len(np.unique(widths)) > 1 or len(np.unique(heights)) > 1:
@@ -56,7 +56,7 @@ def cost(
 
 
 def contents(subject: Subject) -> npt.NDArray[np.int64]:
-    """What of each letterboxed image is no bar: top, left, height, width; int64 (N, 4)."""
+    """What of each letterboxed image is not a bar: top, left, height, width; int64 (N, 4)."""
     assert subject.prepared is not None
     geometry = subject.prepared.geometry
     widths, heights = upright_sizes(subject)
@@ -75,8 +75,9 @@ def _many_sizes(widths: Float64Array, heights: Float64Array, width: int, height:
         severity="note",
         summary=f"{len(sizes):,} sizes, from {_size(widths.min(), heights.min())} to "
         f"{_size(widths.max(), heights.max())} pixels (median "
-        f"{_size(np.median(widths), np.median(heights))}); all become {width} x {height}.",
-        remedy="--image-size decides the common size, --resize how it is reached.",
+        f"{_size(np.median(widths), np.median(heights))}); all are resized to {width} x {height}.",
+        remedy="Set the common size with --image-size, and how images are fitted to it with "
+        "--resize.",
         figures={"sizes": len(sizes)},
     )
 
@@ -97,15 +98,15 @@ def _lost(subject: Subject, widths: Float64Array, heights: Float64Array) -> Iter
         severity="warning" if cut and share >= CONCERNED_SHARE else "note",
         summary=(
             f"crop cuts off {LOST_SHARE:.0%} or more of {pictures(len(concerned))} ({share:.1%}); "
-            f"on average a picture loses {lost.mean():.1%}. What lies at the edge is never seen."
+            f"on average an image loses {lost.mean():.1%}. The network never sees the edges."
             if cut
             else f"letterbox fills {LOST_SHARE:.0%} or more of {pictures(len(concerned))} "
             f"({share:.1%}) with bars; on average they take {lost.mean():.1%} of the input."
         ),
-        remedy="--resize letterbox keeps everything, at the price of bars."
+        remedy="--resize letterbox keeps everything but adds bars."
         if cut
-        else "Choose --image-size HEIGHT WIDTH nearer to the shape of the pictures; --resize crop "
-        "has no bars and loses the edges.",
+        else "Choose --image-size HEIGHT WIDTH closer to the shape of the images; --resize crop "
+        "has no bars but loses the edges.",
         items=tuple(
             subject.item(
                 int(index), f"{_size(widths[index], heights[index])}, {lost[index]:.0%} {what}"
@@ -128,9 +129,9 @@ def _scaled(subject: Subject, widths: Float64Array, heights: Float64Array) -> It
             kind="enlarged",
             severity="note",
             summary=f"{pictures(len(enlarged))} smaller than {geometry.width} x "
-            f"{geometry.height} and enlarged, by up to {scale.max():.1f}: they look blurred, "
-            "and a network may know them by that.",
-            remedy="Lower --image-size, or replace them by larger originals.",
+            f"{geometry.height}, enlarged by up to {scale.max():.1f} times: they look blurred, "
+            "and a network may recognize them by that.",
+            remedy="Lower --image-size, or replace them with larger originals.",
             items=tuple(
                 subject.item(int(index), _size(widths[index], heights[index]))
                 for index in enlarged[np.argsort(-scale[enlarged], kind="stable")]
@@ -143,10 +144,10 @@ def _scaled(subject: Subject, widths: Float64Array, heights: Float64Array) -> It
             check="geometry",
             kind="shrunk",
             severity="note",
-            summary=f"The typical picture is made {shrink:.0f} times smaller, to "
+            summary=f"The median image is reduced {shrink:.0f} times, to "
             f"{geometry.width} x {geometry.height}: one pixel stands for {shrink * shrink:.0f}. "
-            "Small things vanish.",
-            remedy="Raise --image-size if the classes differ in small things.",
+            "Small details vanish.",
+            remedy="Raise --image-size if the classes differ in small details.",
             figures={"shrink": float(shrink)},
         )
 
@@ -160,9 +161,9 @@ def _elongated(subject: Subject, widths: Float64Array, heights: Float64Array) ->
             check="geometry",
             kind="elongated",
             severity="note",
-            summary=f"{pictures(len(concerned))} far longer than the others, up to "
+            summary=f"{pictures(len(concerned))} much more elongated than the others, up to "
             f"{aspect.max():.0f} times as long as wide (typical: {typical:.1f}).",
-            remedy="Look at them: panoramas, screenshots and strips are seldom what was meant.",
+            remedy="Look at them: panoramas, screenshots and strips are rarely intended.",
             items=tuple(
                 subject.item(int(index), _size(widths[index], heights[index]))
                 for index in concerned[np.argsort(-aspect[concerned], kind="stable")]

@@ -49,10 +49,11 @@ def _straddling(subject: Subject, number: Int64Array, part: str) -> Iterator[Fin
         check="groups",
         kind=f"groups in train and {part}",
         severity=graver(share),
-        summary=f"{pictures(len(shared), 'group')} with pictures in the training and in the {part} "
-        f"part, {share:.1%} of it ({pictures(held)}). A network may know them again instead of "
-        "understanding them.",
-        remedy="Keep each group on one side: leave the division to sartor, or correct the lists.",
+        summary=f"{pictures(len(shared), 'group')} with images in both the training and the {part} "
+        f"split: {share:.1%} of the {part} split ({pictures(held)}). A network may recognize the "
+        "group instead of "
+        "the class.",
+        remedy="Keep each group in one split: let sartor make the split, or correct the lists.",
         items=subject.clustered(clusters),
         figures={
             "groups": sorted({names[cluster[0]] for cluster in clusters}),

@@ -68,7 +68,7 @@ class Doubts:
 
 
 def find(subject: Subject) -> Iterator[Finding]:
-    """Probable label errors, a finding a part; the least trusted label first."""
+    """Probable label errors, one finding per split; the least trusted label first."""
     doubts = doubts_of(subject)
     part_of = subject.parts[doubts.indices]
     for number, part in enumerate(PARTS):
@@ -86,12 +86,13 @@ def _finding(subject: Subject, doubts: Doubts, part: str, here: npt.NDArray[np.b
         check="labels",
         kind=f"probably wrong in {part}",
         severity=lighter(share),
-        summary=f"{pictures(sure, 'label')} of the {part} part ({share:.2%}) probably wrong, or of "
-        "pictures that are hard to tell"
-        + (f"; the {more:,} that a network doubts next are listed too." if more else "."),
-        remedy="Look at them from the top (--html FILE draws them), and correct what is wrong."
+        summary=f"{pictures(sure, 'label')} of the {part} split ({share:.2%}) are probably "
+        "wrong, or of "
+        "images that are hard to classify"
+        + (f"; the next {more:,} least trusted labels are listed too." if more else "."),
+        remedy="Review them from the top (--html FILE shows them) and correct wrong labels."
         if part == "test"
-        else "Look at them from the top (--html FILE draws them), and correct what is wrong. "
+        else "Review them from the top (--html FILE shows them) and correct wrong labels. "
         "--quarantine-labels adds the probably wrong ones to the list for "
         "sartor fit --exclude FILE.",
         items=tuple(
@@ -122,7 +123,7 @@ def doubts_of(subject: Subject) -> Doubts:
     indices = np.flatnonzero(np.isin(labels, known))
     if len(known) < 2 or len(indices) < FEWEST_IMAGES:
         raise NotApplicableError(
-            f"needs {FEWEST_IMAGES} pictures of two or more classes with {FOLDS} or more each"
+            f"needs {FEWEST_IMAGES} images of two or more classes with {FOLDS} or more each"
         )
     given = np.searchsorted(known, labels[indices])
     units = units_of(subject.dataset, duplicates_together=True)

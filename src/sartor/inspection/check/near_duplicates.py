@@ -47,8 +47,8 @@ _GRAY, _COLOURFUL = 0.03, 0.15
 _SAME_HUE = 0.5
 """Cosine between the hues of two pictures; clipped highlights turn a hue, but not by 60 degrees."""
 _RANK = 10
-_LEAST_SPREAD = 2.0
-"""Standard deviation in gray levels; flatter pictures have nothing to be known by."""
+_LEAST_STD = 2.0
+"""Standard deviation in gray levels; flatter images cannot be recognized."""
 _VALUES_AT_A_TIME = 8_000_000
 
 
@@ -111,7 +111,7 @@ def descriptions(images: UInt8Array) -> npt.NDArray[np.float32]:
         small = (rows @ (gray @ columns.T)).reshape(len(gray), -1)
         small -= small.mean(axis=1, keepdims=True)
         length = np.linalg.norm(small, axis=1, keepdims=True)
-        flat = length < _LEAST_SPREAD * np.sqrt(small.shape[1])
+        flat = length < _LEAST_STD * np.sqrt(small.shape[1])
         described[start : start + step] = np.where(flat, 0, small / np.where(flat, 1, length))
     return described
 
@@ -187,7 +187,7 @@ def _joined(pairs: Pairs, count: int) -> Clusters:
 
 
 def _descriptions(pairs: Pairs) -> dict[int | None, str]:
-    """What is to be said of an image: how much it correlates with the nearest, and mirrored."""
+    """The description of an image: its correlation with the nearest, and whether mirrored."""
     about: dict[int | None, str] = {}
     for one, other, mirrored, distance in zip(*(column.tolist() for column in pairs), strict=True):
         text = f"correlation {1 - distance:.5f}" + (", mirrored" if mirrored else "")

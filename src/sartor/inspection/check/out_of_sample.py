@@ -62,7 +62,7 @@ def probabilities(
     settings = _settings(len(labels))
     with engine.tuned(settings):
         for fold in range(FOLDS):
-            note(f"learning the labels, to doubt them: part {fold + 1} of {FOLDS}")
+            note(f"training on the labels to find wrong ones: fold {fold + 1} of {FOLDS}")
             taught, asked = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
             found[asked] = _answers(
                 images, labels, num_classes, taught, asked, settings, seed * FOLDS + fold

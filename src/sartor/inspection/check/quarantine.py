@@ -52,15 +52,15 @@ def _against(finding: Finding, labels: bool) -> Iterator[Listed]:
     elif what == EQUAL.contradicting:
         for cluster in _clusters(finding):
             names = " and ".join(dict.fromkeys(f'"{item.label}"' for item in cluster))
-            yield from ((item, f"equal pictures are labelled {names}") for item in cluster)
+            yield from ((item, f"identical images are labelled {names}") for item in cluster)
     elif what == EQUAL.repeating:
         for first, *others in _clusters(finding):
-            yield from ((item, f"equal to {first.file}") for item in others)
+            yield from ((item, f"identical to {first.file}") for item in others)
     elif "part" in finding.figures and finding.check in _LEAKS:
         for cluster in _clusters(finding):
             kept = max(cluster, key=lambda item: PARTS.index(item.part))
             yield from (
-                (item, f"{_LEAKS[finding.check]} to {kept.file} of the {kept.part} part")
+                (item, f"{_LEAKS[finding.check]} to {kept.file} of the {kept.part} split")
                 for item in cluster
                 if item.part != kept.part
             )

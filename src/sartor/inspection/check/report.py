@@ -1,4 +1,4 @@
-"""What the checks of a set came to."""
+"""The result of checking a set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SHOWN_FILES = 5
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class CheckReport:
-    """Findings, the gravest first, and what was looked at."""
+    """Findings, gravest first, and the checks that ran."""
 
     source: str
     """What the set is called."""

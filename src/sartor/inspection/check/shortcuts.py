@@ -1,7 +1,7 @@
-"""Whether something beside the content gives the class away: size, format, weight or mean colour.
+"""Whether something other than the content reveals the class: size, format, weight or mean colour.
 
 If all pictures of one class came from one camera, a network learns the camera. So a linear probe,
-logistic regression, tries to tell the class from one such property alone, on pictures it was not
+logistic regression, tries to predict the class from a single such property, on pictures it was not
 fitted to. Its accuracy is balanced, the mean over classes, so that chance is one in K.
 """
 
@@ -31,13 +31,13 @@ _AT_A_TIME = 500
 
 
 class Probe(NamedTuple):
-    """How well one property alone tells the class."""
+    """How well one property predicts the class."""
 
     accuracy: float
     """Balanced, on pictures that the probe was not fitted to."""
     chance: float
     error: float
-    """Standard error of the accuracy if the property told nothing."""
+    """Standard error of the accuracy if the property carried no information."""
 
     @property
     def gain(self) -> float:
@@ -46,7 +46,7 @@ class Probe(NamedTuple):
 
 
 def find(subject: Subject) -> Iterator[Finding]:
-    """Properties that alone predict the class."""
+    """Properties that predict the class by themselves."""
     indices, labels = _sample(subject)
     for name, columns in _properties(subject, indices):
         probe = probed(columns, labels, subject.seed)
@@ -57,11 +57,14 @@ def find(subject: Subject) -> Iterator[Finding]:
             check="shortcuts",
             kind=f"{name} tells the class",
             severity="warning" if probe.gain >= WARNED else "note",
-            summary=f"The {name} alone tells the class in {probe.accuracy:.0%} of pictures "
-            f"(chance: {probe.chance:.0%}; mean over classes). A network may learn that instead of "
-            "what the pictures show.",
-            remedy="If that is not what the classes differ in, take pictures of every class in the "
-            "same way, or make them equal first.",
+            summary=f"The {name} by itself predicts the class of {probe.accuracy:.0%} of the "
+            "images "
+            f"(chance level: {probe.chance:.0%}; mean over classes). A network may learn that "
+            "instead of "
+            "the content.",
+            remedy="Unless the classes really differ in that, take the images of all classes in "
+            "the "
+            "same way, or equalize them first.",
             figures={"property": name, **probe._asdict(), "pictures": len(labels)},
         )
 
@@ -95,12 +98,12 @@ def _sample(subject: Subject) -> tuple[Int64Array, Int64Array]:
     sizes = np.bincount(labels[order], minlength=len(subject.dataset.classes))
     indices = np.sort(order[sizes[labels[order]] >= _FOLDS])
     if len(np.unique(labels[indices])) < 2:
-        raise NotApplicableError(f"needs two classes of at least {_FOLDS} pictures each")
+        raise NotApplicableError(f"needs two classes of at least {_FOLDS} images each")
     return indices, labels[indices]
 
 
 def _properties(subject: Subject, indices: Int64Array) -> Iterator[tuple[str, Float64Array]]:
-    """What may give the class away, as columns (N, D)."""
+    """What may reveal the class, as columns (N, D)."""
     if subject.prepared is not None:
         facts, rows = subject.prepared.facts, subject.rows[indices]
         widths, heights = facts.widths[rows], facts.heights[rows]
@@ -122,7 +125,7 @@ def _properties(subject: Subject, indices: Int64Array) -> Iterator[tuple[str, Fl
 
 
 def _border(images: UInt8Array) -> Float64Array:
-    """Mean colour and spread of the outermost pixels; (N, 2 C)."""
+    """Mean colour and standard deviation of the outermost pixels; (N, 2 C)."""
     sides = (images[:, :, 0], images[:, :, -1], images[:, :, :, 0], images[:, :, :, -1])
     ring = np.concatenate(sides, axis=2)
     return np.concatenate([ring.mean(axis=2), ring.std(axis=2)], axis=1)

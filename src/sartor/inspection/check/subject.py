@@ -21,7 +21,7 @@ Note = Callable[[str], None]
 
 
 class NotApplicableError(Exception):
-    """A check cannot say anything of this set; the text says why."""
+    """A check does not apply to this set; the text says why."""
 
 
 def _silent(_text: str) -> None:
@@ -35,9 +35,9 @@ class Subject:
     dataset: Dataset
     split: Split
     prepared: Prepared | None = None
-    """The pictures as they were listed and decoded; None for sets that are no picture files."""
+    """The pictures as they were listed and decoded; None for sets that are not image files."""
     left_out: Collection[int] = ()
-    """Pictures in `prepared` that the user left out: of these nothing is said."""
+    """Pictures in `prepared` that the user excluded: nothing is reported about these."""
     seed: int = 0
     """Decides everything random."""
     note: Note = _silent

@@ -21,14 +21,20 @@ class Entry(NamedTuple):
 
 CHECKS: Mapping[str, Entry] = {
     "files": Entry("files:find", "unreadable, truncated, empty and misnamed files", True),
-    "formats": Entry("formats:find", "turned, 16-bit, transparent, animated pictures", True),
-    "geometry": Entry("geometry:find", "what letterbox, crop or enlarging costs", True),
-    "classes": Entry("classes:find", "sizes and names of classes, small splits", True),
+    "formats": Entry("formats:find", "rotated, 16-bit, transparent and animated images", True),
+    "geometry": Entry("geometry:find", "what letterboxing, cropping or enlarging loses", True),
+    "classes": Entry("classes:find", "class sizes and names, small splits", True),
     "groups": Entry("groups:find", "groups on both sides of a split", True),
-    "duplicates": Entry("duplicates:find", "equal pictures, their labels, leakage", True),
-    "near-duplicates": Entry("near_duplicates:find", "almost equal pictures, mirrored too", False),
-    "appearance": Entry("appearance:find", "blank, very dark, very bright, blurred", False),
-    "shortcuts": Entry("shortcuts:find", "size, format or colour that gives the class away", False),
+    "duplicates": Entry(
+        "duplicates:find", "identical images, their labels, leakage between splits", True
+    ),
+    "near-duplicates": Entry(
+        "near_duplicates:find", "nearly identical images, also mirrored", False
+    ),
+    "appearance": Entry(
+        "appearance:find", "blank, very dark, very bright and blurred images", False
+    ),
+    "shortcuts": Entry("shortcuts:find", "size, format or colour that reveals the class", False),
     "labels": Entry("labels:find", "probable label errors, by confident learning", False),
 }
 FAST = tuple(name for name, entry in CHECKS.items() if entry.fast)
@@ -50,5 +56,5 @@ def chosen(
     wanted = only or tuple(FAST if fast else CHECKS)
     names = tuple(name for name in CHECKS if name in wanted and name not in skip)
     if not names:
-        raise UsageError("No check is left to run.", "Name fewer in --skip.")
+        raise UsageError("No checks are left to run.", "List fewer in --skip.")
     return names

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from sartor.training import overfit
+from sartor.inspection.probes import overfit
+from sartor.inspection.probes.overfit import OverfitResult, overfit_batch
 from sartor.training.loop import Job, Outcome
-from sartor.training.overfit import OverfitResult, overfit_batch
 
 MakeJob = Callable[..., Job]
 

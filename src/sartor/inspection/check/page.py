@@ -1,4 +1,4 @@
-"""The page of what `sartor check` found: each finding with its pictures."""
+"""The page of `sartor check`: each finding with its images."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from itertools import groupby
 import numpy as np
 from markupsafe import Markup, escape
 
-from ..data.dataset import Dataset
-from ..inspection.check.finding import Finding, Item
-from ..inspection.check.report import CheckReport
-from ..inspection.check.table import CHECKS
-from .page import Sheet, count, make_sheet, render
+from ...data.dataset import Dataset
+from ...reports.page import Sheet, count, make_sheet, render
+from .finding import Finding, Item
+from .report import CheckReport
+from .table import CHECKS
 
 MOST_PICTURES = 48
 """Drawn of one finding, unless those that belong together are a few more."""
@@ -72,7 +72,7 @@ def check_page(report: CheckReport) -> str:
         report=report,
         findings=findings,
         sections=_sections(findings),
-        parts=[(name, count(number), "pictures") for name, number in report.parts.items()],
+        parts=[(name, count(number), "images") for name, number in report.parts.items()],
         classes=report.classes,
         looks_for={name: entry.looks_for for name, entry in CHECKS.items()},
     )
@@ -80,7 +80,7 @@ def check_page(report: CheckReport) -> str:
 
 def _sections(findings: Iterable[Shown]) -> list[tuple[str, str]]:
     named = [(shown.id, shown.finding.kind) for shown in findings]
-    return [("set", "The set"), *named, ("looked", "What was looked at")]
+    return [("set", "Data set"), *named, ("looked", "Checks")]
 
 
 def _shown(id_: str, finding: Finding, dataset: Dataset | None) -> Shown:
@@ -93,7 +93,7 @@ def _shown(id_: str, finding: Finding, dataset: Dataset | None) -> Shown:
     return Shown(
         id=id_,
         finding=finding,
-        about=f"{count(finding.count)} pictures" if finding.count > 1 else "",
+        about=f"{count(finding.count)} images" if finding.count > 1 else "",
         sheet=_sheet(id_, seen, dataset),
         clusters=clusters,
         items=items,

@@ -1,4 +1,4 @@
-"""The classic check of a new model: can it learn one batch by heart?"""
+"""The classic check of a new model: can it overfit one batch?"""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ..data.feed.batches import Batch
-from .loop import Job, count_correct, seed_random_numbers, update
+from ...data.feed.batches import Batch
+from ...training.loop import Job, count_correct, seed_random_numbers, update
 
 MAX_STEPS = 2_000
 LEARNT_LOSS_SHARE = 0.05
@@ -15,10 +15,10 @@ LEARNT_LOSS_SHARE = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class OverfitResult:
-    """How learning one batch by heart went."""
+    """Result of overfitting one batch."""
 
     learnt: bool
-    """Every image right, and the loss below a twentieth of where it began."""
+    """Every image classified correctly, and the loss below a twentieth of its first value."""
     steps: int
     images: int
     first_loss: float
@@ -27,11 +27,11 @@ class OverfitResult:
 
 
 def overfit_batch(
-    job: Job, batch: Batch, lr: float, said: Callable[[int, float, float], None]
+    job: Job, batch: Batch, lr: float, on_step: Callable[[int, float, float], None]
 ) -> OverfitResult:
-    """Train on one batch until it is learnt, at most `MAX_STEPS` steps.
+    """Train on one batch until it is learned, at most `MAX_STEPS` steps.
 
-    `said(step, loss, accuracy)` is called after every step. The loss is the plain one: smoothing
+    `on_step(step, loss, accuracy)` is called after every step. The loss is the plain one: smoothing
     would keep it from ever coming near 0.
     """
     job = replace(job, objective=job.objective.plain())
@@ -46,7 +46,7 @@ def overfit_batch(
         accuracy = count_correct(outcome.logits, outcome.labels) / count
         if step == 1:
             first_loss = loss
-        said(step, loss, accuracy)
+        on_step(step, loss, accuracy)
         learnt = accuracy == 1 and loss <= LEARNT_LOSS_SHARE * first_loss
         if learnt or not math.isfinite(loss):
             break

@@ -10,10 +10,10 @@ import pytest
 from sartor.data.dataset import Dataset
 from sartor.data.splits.split import make_split
 from sartor.inspection.check.finding import Finding, Item
+from sartor.inspection.check.page import MOST_LABELS, MOST_PICTURES, check_page
 from sartor.inspection.check.report import CheckReport
 from sartor.inspection.check.running import run_checks
 from sartor.inspection.check.subject import Subject
-from sartor.reports.check_page import MOST_LABELS, MOST_PICTURES, check_page
 
 
 @pytest.fixture(scope="module")

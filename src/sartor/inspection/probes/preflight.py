@@ -1,4 +1,4 @@
-"""What can be known to be wrong before the first step."""
+"""What can be found to be wrong before the first step."""
 
 from __future__ import annotations
 
@@ -8,34 +8,32 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..data.feed.batches import Batch
-from ..errors import ModelError
-from ..inference.forward import precision
-from ..models.custom import reason_of
-from .loop import Job
-from .objective import untrained_loss
+from ...data.feed.batches import Batch
+from ...errors import ModelError
+from ...inference.forward import precision
+from ...models.custom import reason_of
+from ...training.loop import Job
+from ...training.objective import untrained_loss
 
 _FAR_OFF = 1.5
 
 
 def check_model(job: Job, batch: Batch) -> tuple[float, list[str]]:
-    """Run one batch through the untrained network: its loss, and warnings about what it says.
+    """Run one batch through the untrained network: its loss, and warnings about its output.
 
     Raises:
         ModelError: the network has nothing to train, cannot take the images, or does not give one
-            number a class.
+            number per class.
     """
     if not any(parameter.requires_grad for parameter in job.model.parameters()):
-        raise ModelError(
-            "The model has no parameter to train.", "Check that requires_grad is not off."
-        )
+        raise ModelError("The model has no trainable parameters.", "Check requires_grad.")
     logits = first_logits(job, batch.images)
     expected_shape = (len(batch.images), job.num_classes)
     if tuple(logits.shape) != expected_shape or not logits.is_floating_point():
         raise ModelError(
             f"The model gives {_described(logits)} for a batch of {len(batch.images)} images; "
             f"{expected_shape} was expected, one number for each of {job.num_classes} classes.",
-            "Give its last layer one output a class.",
+            "Give its last layer one output per class.",
         )
     _refuse_lone_images(job, batch)
     loss = float(job.objective.plain().sum(logits, batch.labels)) / len(batch.labels)
@@ -55,8 +53,10 @@ def _refuse_lone_images(job: Job, first: Batch) -> None:
     advice = "Raise --batch-size" if lone[0] is first else "Set --drop-last or another --batch-size"
     step = "A step" if lone[0] is first else "The last step of an epoch"
     raise ModelError(
-        f"{step} takes one image at a time, of which the model's normalization cannot take a mean "
-        f"and a spread ({len(lone[0].labels)} images in {parts} part{'s' * (parts > 1)}).",
+        f"{step} takes one image at a time, but the model's normalization needs at least two for "
+        "a mean "
+        f"and standard deviation ({len(lone[0].labels)} images in {parts} "
+        f"part{'s' * (parts > 1)}).",
         f"{advice}.",
     )
 
@@ -81,7 +81,7 @@ def _needs_two_images(job: Job, images: Tensor) -> bool:
 
 
 def first_logits(job: Job, images: Tensor) -> Tensor:
-    """Logits of a batch in evaluation mode, without a trace in the model."""
+    """Logits of a batch in evaluation mode, without a change to the model."""
     was_training = job.model.training
     job.model.eval()
     try:
@@ -99,7 +99,7 @@ def first_logits(job: Job, images: Tensor) -> Tensor:
         job.model.train(was_training)
     if not isinstance(logits, Tensor):
         raise ModelError(
-            f"The model gives a {type(logits).__name__}, not a tensor.", "Return the logits alone."
+            f"The model gives a {type(logits).__name__}, not a tensor.", "Return only the logits."
         )
     return logits.float() if logits.is_floating_point() else logits
 
@@ -108,7 +108,7 @@ def _warn_of_probabilities(logits: Tensor) -> list[str]:
     sums = logits.sum(dim=1)
     if (logits >= 0).all() and torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
         return [
-            "The model's outputs sum to 1, as after a softmax; the loss applies its own: "
+            "The model's outputs sum to 1, as after a softmax; the loss applies softmax itself: "
             "let the model return logits."
         ]
     return []
@@ -119,8 +119,8 @@ def _warn_of_loss(job: Job, loss: float) -> list[str]:
     if expected / _FAR_OFF <= loss <= expected * _FAR_OFF:
         return []
     return [
-        f"The untrained loss is {loss:.3f}; a network that knows nothing of {job.num_classes} "
-        f"classes has about {expected:.3f}. Is it trained already, or are its first weights or its "
+        f"The loss before training is {loss:.3f}; the chance level for {job.num_classes} classes "
+        f"is about {expected:.3f}. Is the model trained already, or are its initial weights or its "
         "input badly scaled?"
     ]
 

@@ -6,12 +6,16 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from .loop import Job, seed_random_numbers, update
-from .optim import Optimizer
+from ...training.loop import Job, seed_random_numbers, update
+from ...training.optim import Optimizer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STEPS = 100
 LOWEST, HIGHEST = 1e-6, 10.0
@@ -35,14 +39,20 @@ class RangeTest:
     blew_up_at: float | None
     """The rate at which the loss passed four times its lowest, or left the finite numbers."""
 
+    def plot(self) -> Figure:
+        """Loss against learning rate, with the suggestion if there is one."""
+        from ...reports.figures import range_test_figure
+
+        return range_test_figure(self)
+
 
 def range_test(
-    job: Job, *, steps: int = STEPS, said: Callable[[int, float, float], None] | None = None
+    job: Job, *, steps: int = STEPS, on_step: Callable[[int, float, float], None] | None = None
 ) -> RangeTest:
-    """Train a copy of the network at rising rates; the job and all random numbers stay untouched.
+    """Train a copy of the network at rising rates; the job and all random state stay unchanged.
 
     The rates rise from 1e-6 to 10 in `steps` steps; the test ends when the loss blows up.
-    `said(step, rate, loss)` is called after every step.
+    `on_step(step, rate, loss)` is called after every step.
     """
     model = copy.deepcopy(job.model).train()
     trial = replace(job, model=model, optimizer=Optimizer(model, job.settings))
@@ -64,8 +74,8 @@ def range_test(
             rates.append(rate)
             losses.append(loss)
             smoothed.append(_running_mean(losses))
-            if said:
-                said(step + 1, rate, loss)
+            if on_step:
+                on_step(step + 1, rate, loss)
             if smoothed[-1] > _BLOWN_UP * min(smoothed):
                 blew_up_at = rate
                 break
@@ -85,11 +95,11 @@ def _running_mean(losses: list[float]) -> float:
 
 
 def _steepest(rates: list[float], smoothed: list[float]) -> float | None:
-    """The rate at the steepest fall before the lowest loss, by slope over the rate's logarithm."""
+    """The rate where the loss falls fastest, by its gradient over the rate's logarithm."""
     if len(rates) < 5:
         return None
     lowest = int(np.argmin(smoothed))
     if lowest < 2 or smoothed[lowest] > (1 - _LEAST_FALL) * smoothed[0]:
         return None
-    slopes = np.gradient(np.asarray(smoothed), np.log(rates))
-    return float(f"{rates[int(np.argmin(slopes[: lowest + 1]))]:.1e}")
+    gradients = np.gradient(np.asarray(smoothed), np.log(rates))
+    return float(f"{rates[int(np.argmin(gradients[: lowest + 1]))]:.1e}")

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from sartor.errors import ModelError
+from sartor.inspection.probes.preflight import check_model, count_parameters
 from sartor.training.loop import Job
-from sartor.training.preflight import check_model, count_parameters
 
 MakeJob = Callable[..., Job]
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from sartor.inspection.probes.range_test import HIGHEST, LOWEST, range_test
 from sartor.training.loop import Job
-from sartor.training.range_test import HIGHEST, LOWEST, range_test
 
 MakeJob = Callable[..., Job]
 
