@@ -145,7 +145,7 @@ class TestRecorded:
 @COMPILER
 class TestCompiled:
     def test_makes_the_same_step(self, make_job: MakeJob, everything: Any) -> None:
-        """The contract over all models stands in test_tuning; here, dropout and odd batches."""
+        """The contract over all models is in test_race; here, dropout and odd batches."""
         settings = {"batch_size": 8, "epochs": 2, "opt": "sgd", "lr": 0.1}
         plain = make_job(everything(), **settings)
         found = trained(make_job(everything(), engine="compiled", **settings))
@@ -170,8 +170,8 @@ class TestWhatIsMissing:
         [
             ("graph", "cpu", "CUDA graph"),
             ("graph", "mps", "CUDA graph"),
-            ("onednn", "cuda", "processor"),
-            ("direct", "mps", "processor"),
+            ("onednn", "cuda", "runs on the CPU"),
+            ("direct", "mps", "runs on the CPU"),
             ("compiled", "mps", "cpu and cuda"),
         ],
     )
