@@ -31,7 +31,7 @@ import machine
 import sartor
 from sartor.events import EpochDone
 from sartor.runs.sinks import Recorder
-from sartor.training import loop
+from sartor.training import progress
 
 RECIPE, EPOCHS = "fashion-mlp", 100
 SHARE = 0.01
@@ -145,7 +145,7 @@ class _Kept:
 def keeping_timed() -> Iterator[_Kept]:
     """Add up how long the loop copies its state, and its recorder writes."""
     kept = _Kept()
-    snapshot, record = loop.snapshot, Recorder.__call__
+    snapshot, record = progress.snapshot, Recorder.__call__
 
     def timed(action: Callable[..., Any]) -> Callable[..., Any]:
         def act(*arguments: Any) -> Any:
@@ -158,11 +158,11 @@ def keeping_timed() -> Iterator[_Kept]:
 
         return act
 
-    loop.snapshot, Recorder.__call__ = timed(snapshot), timed(record)  # type: ignore[method-assign]
+    progress.snapshot, Recorder.__call__ = timed(snapshot), timed(record)  # type: ignore[method-assign]
     try:
         yield kept
     finally:
-        loop.snapshot, Recorder.__call__ = snapshot, record  # type: ignore[method-assign]
+        progress.snapshot, Recorder.__call__ = snapshot, record  # type: ignore[method-assign]
 
 
 def resident_mib() -> float:

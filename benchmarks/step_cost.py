@@ -143,7 +143,7 @@ def _epoch(job: Job) -> None:
 
 
 def _bare(job: Job, batch: Batch) -> None:
-    make_step = job.step or update
+    make_step = job.engine_update or update
     for _ in range(len(job.batches)):
         make_step(job, batch, BARE_LR)
 

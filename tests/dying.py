@@ -23,14 +23,14 @@ from sartor import api
 from sartor.data.dataset import Dataset
 from sartor.runs import environment
 from sartor.runs.folder import RunFolder
-from sartor.training import loop
+from sartor.training import progress
 
 _TOUCHES = ("open", "os.mkdir", "os.chmod", "os.rename", "os.remove")
 _TIMES = ("seconds", "images_per_second")
 
 
 def main(folder: Path) -> None:
-    loop._CHECKPOINT_SHARE = 1e9  # a checkpoint after every step
+    progress._CHECKPOINT_SHARE = 1e9  # a checkpoint after every step
     environment._commit = lambda _folder: None  # calling git 140 times takes seconds
     os.fsync = lambda _handle: None  # the death of a process loses nothing that it has written
     data = sartor.load("digits")

@@ -30,7 +30,7 @@ from .models.registry import build_model, resolve_kwargs
 from .models.whitening import PatchWhitening
 from .recipe import Recipe
 from .training.engines import hardware as engine
-from .training.engines.steps import step_of
+from .training.engines.updates import update_for
 from .training.loop import Job, seed_random_numbers
 from .training.objective import Objective, balanced_weights, effective_weights
 from .training.optim import Optimizer
@@ -209,7 +209,7 @@ def make_job(recipe: Recipe, material: Material, model: nn.Module) -> Job:
         settings=training,
         classes=material.dataset.classes,
     )
-    return replace(job, step=step_of(job))
+    return replace(job, engine_update=update_for(job))
 
 
 def first_batch(job: Job) -> Batch:

@@ -18,7 +18,7 @@ import sartor
 from sartor.api import tuning as api_tuning
 from sartor.training.engines import kernels
 from sartor.training.engines import race as tuning
-from sartor.training.engines.hardware import Engine
+from sartor.training.engines.hardware import ExecutionPlan
 from sartor.training.engines.race import Measurement, Timing
 
 SMALL: dict[str, Any] = {
@@ -33,7 +33,7 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[Engine]]:
+def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[ExecutionPlan]]:
     """Measure even short trainings, in a cache of their own, and find contiguous the fastest.
 
     The list fills with the engines of every race.
@@ -41,7 +41,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[Engin
     monkeypatch.setenv("SARTOR_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(api_tuning, "_FEWEST_STEPS", 1)
     monkeypatch.setattr(api_tuning, "_SHORTEST_SECONDS", 0.0)
-    races: list[list[Engine]] = []
+    races: list[list[ExecutionPlan]] = []
     really = tuning.measure
 
     def measure(engines: Any, threads: Any, job_of: Any, seconds: float) -> Measurement:
@@ -64,7 +64,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[Engin
 
 
 def test_the_choice_is_kept_said_and_taken_again(
-    measured: list[list[Engine]], tmp_path: Path
+    measured: list[list[ExecutionPlan]], tmp_path: Path
 ) -> None:
     said: list[str] = []
 
@@ -98,7 +98,7 @@ def test_the_choice_is_kept_said_and_taken_again(
 
 
 def test_a_named_choice_makes_the_same_weights(
-    measured: list[list[Engine]], tmp_path: Path
+    measured: list[list[ExecutionPlan]], tmp_path: Path
 ) -> None:
     """Measuring leaves no trace: the same as if the choice had been asked for."""
     tuned = sartor.fit("digits", out=tmp_path / "tuned", **SMALL)
@@ -111,7 +111,7 @@ def test_a_named_choice_makes_the_same_weights(
     assert again.recipe == tuned.recipe
 
 
-def test_a_resumed_run_keeps_it(measured: list[list[Engine]], tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_it(measured: list[list[ExecutionPlan]], tmp_path: Path) -> None:
     whole = sartor.fit("digits", out=tmp_path / "whole", **SMALL | {"sched": "constant"})
     begun = sartor.fit(
         "digits", out=tmp_path / "begun", **SMALL | {"sched": "constant", "epochs": 1}
@@ -156,7 +156,9 @@ def test_a_resumed_run_keeps_its_kernels(tmp_path: Path) -> None:
     )
 
 
-def test_what_was_asked_for_is_never_replaced(measured: list[list[Engine]], tmp_path: Path) -> None:
+def test_what_was_asked_for_is_never_replaced(
+    measured: list[list[ExecutionPlan]], tmp_path: Path
+) -> None:
     for number, given in enumerate(
         [{"engine": "direct"}, {"engine": "plain"}, {"engine": "plain", "threads": 1}]
     ):
@@ -171,7 +173,7 @@ def test_what_was_asked_for_is_never_replaced(measured: list[list[Engine]], tmp_
 
 
 def test_bfloat16_is_tried_only_where_it_is_allowed(
-    measured: list[list[Engine]], tmp_path: Path
+    measured: list[list[ExecutionPlan]], tmp_path: Path
 ) -> None:
     run = sartor.fit("digits", out=tmp_path / "float", **SMALL)
     assert {one.amp_dtype for one in measured[-1]} == {"float32"}
@@ -184,7 +186,7 @@ def test_bfloat16_is_tried_only_where_it_is_allowed(
     "other", [{"batch_size": 32}, {"opt": "sgd"}, {"augment": "flip"}, {"model": "resnet8"}]
 )
 def test_another_training_is_measured_anew(
-    measured: list[list[Engine]], tmp_path: Path, other: dict[str, Any]
+    measured: list[list[ExecutionPlan]], tmp_path: Path, other: dict[str, Any]
 ) -> None:
     sartor.fit("digits", out=tmp_path / "one", **SMALL)
     settings = SMALL | other
@@ -208,7 +210,7 @@ def test_short_trainings_measure_nothing(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 @pytest.mark.parametrize("content", ["", "{}", '{"seconds_a_step": "x"}', '{"measured": {}}', "[]"])
 def test_a_damaged_cache_is_measured_anew(
-    measured: list[list[Engine]], tmp_path: Path, content: str
+    measured: list[list[ExecutionPlan]], tmp_path: Path, content: str
 ) -> None:
     sartor.fit("digits", out=tmp_path / "one", **SMALL)
     (kept,) = (tmp_path / "home" / "engines").glob("*.json")
@@ -219,7 +221,7 @@ def test_a_damaged_cache_is_measured_anew(
 
 
 def test_a_cache_that_cannot_be_written_leaves_the_usual(
-    measured: list[list[Engine]], tmp_path: Path
+    measured: list[list[ExecutionPlan]], tmp_path: Path
 ) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "engines").write_text("in the way")
@@ -259,7 +261,7 @@ def test_what_cannot_be_copied_is_trained_as_usual_and_said(
 
 @pytest.mark.parametrize(("seconds", "tried"), [(599.0, False), (601.0, True)])
 def test_compiling_is_tried_for_long_trainings_alone(
-    measured: list[list[Engine]],
+    measured: list[list[ExecutionPlan]],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     seconds: float,
@@ -325,8 +327,10 @@ def test_what_is_open_is_what_nobody_set_and_matters(
 def test_the_line_fits_a_terminal(
     precision: str, layout: str, speed: float, quickest: float
 ) -> None:
-    usual = Engine(memory_format="channels-last", amp_dtype="float32", threads=64, engine="plain")
-    chosen = Engine(memory_format=layout, amp_dtype=precision, threads=16, engine="compiled")
+    usual = ExecutionPlan(
+        memory_format="channels-last", amp_dtype="float32", threads=64, engine="plain"
+    )
+    chosen = ExecutionPlan(memory_format=layout, amp_dtype=precision, threads=16, engine="compiled")
     timings = [
         Timing(engine=one, seconds_a_step=0.1, times_as_fast=fast, quickest=quickest, rounds=3)
         for one, fast in ((usual, 1.0), (chosen, speed))

@@ -10,14 +10,14 @@ import pytest
 from long_run import LongRun
 
 from sartor.runs.sinks import Recorder
-from sartor.training import loop
+from sartor.training import progress
 
 
 @pytest.mark.usefixtures("mnist")
 def test_memory_pace_and_keeping_are_measured() -> None:
-    before = loop.snapshot, Recorder.__call__
+    before = progress.snapshot, Recorder.__call__
     found = long_run.train("mnist-logistic", 3)
-    assert (loop.snapshot, Recorder.__call__) == before
+    assert (progress.snapshot, Recorder.__call__) == before
     assert list(found.memory) == [1, 3]
     assert all(10 < mib < 100_000 for mib in found.memory.values())
     assert 0 < found.first_us < 1e6

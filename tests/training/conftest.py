@@ -14,7 +14,7 @@ from sartor import assembly
 from sartor.data.dataset import Dataset
 from sartor.data.splits.split import Split
 from sartor.recipe import Recipe
-from sartor.training.loop import Job
+from sartor.training.job import Job
 
 MakeJob = Callable[..., Job]
 

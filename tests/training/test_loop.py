@@ -21,8 +21,9 @@ from sartor.data.feed.order import epoch_order
 from sartor.data.splits.split import Split
 from sartor.errors import TrainingError
 from sartor.events import CheckpointDue, Ended, EpochDone, Event, StepDone
-from sartor.training import loop
-from sartor.training.loop import Job, Validation, train
+from sartor.training import loop, progress
+from sartor.training.job import Job
+from sartor.training.loop import Validation, train
 from sartor.training.state import Checkpoint, Progress
 
 MakeJob = Callable[..., Job]
@@ -67,12 +68,12 @@ def without_clocks(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def checkpoint_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "_CHECKPOINT_SHARE", math.inf)
+    monkeypatch.setattr(progress, "_CHECKPOINT_SHARE", math.inf)
 
 
 @pytest.fixture
-def speak_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "_SECONDS_BETWEEN_STEP_EVENTS", 0.0)
+def report_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_STEP_EVENTS", 0.0)
 
 
 class HandWritten:
@@ -273,33 +274,35 @@ class TestDescent:
         way = float((weights_of(make_job(network)) - first).norm())
         assert (way <= 2 * 0.1 * 0.05 * 1.001) == (clip == 0.05)
 
-    @pytest.mark.usefixtures("speak_every_step")
+    @pytest.mark.usefixtures("report_every_step")
     def test_the_learning_rate_is_that_of_the_schedule(self, make_job: MakeJob) -> None:
-        """Its factor on the gradient, not only what is said of it."""
+        """Its factor on the gradient, not only what is reported."""
         network = linear()
         job = make_job(network, opt="sgd", lr=0.1, epochs=2, batch_size=16, sched="cosine")
         before = [dict(copied(job, linear).state_dict())]
-        said = []
+        rates = []
         for event in train(job, Progress(), never):
             if isinstance(event, StepDone):
-                said.append(event.learning_rate)
+                rates.append(event.learning_rate)
                 before.append({k: t.clone() for k, t in network.state_dict().items()})
         expected = [0.05 * (1 + math.cos(math.pi * step / 4)) for step in range(4)]
-        assert said == pytest.approx(expected)
+        assert rates == pytest.approx(expected)
         for step, (old, new) in enumerate(pairwise(before)):
             network.load_state_dict(old)
             batch = job.batches.batch(*divmod(step, 2))
             logits = network(batch.images)
-            slope = torch.autograd.grad(F.cross_entropy(logits, batch.labels), network[1].weight)[0]
+            gradient = torch.autograd.grad(
+                F.cross_entropy(logits, batch.labels), network[1].weight
+            )[0]
             moved = old["1.weight"] - new["1.weight"]
-            torch.testing.assert_close(moved, expected[step] * slope, rtol=1e-3, atol=1e-6)
+            torch.testing.assert_close(moved, expected[step] * gradient, rtol=1e-3, atol=1e-6)
 
 
 def test_of_a_mixed_picture_the_larger_share_counts() -> None:
     logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0], [0.0, 3.0, 2.0]])
     shares = torch.tensor([[0.6, 0.4, 0.0], [0.0, 0.7, 0.3], [0.1, 0.5, 0.4]])
-    assert loop.count_correct(logits, shares) == 2
-    assert loop.count_correct(logits, shares.argmax(1)) == 2
+    assert progress.count_correct(logits, shares) == 2
+    assert progress.count_correct(logits, shares.argmax(1)) == 2
 
 
 class TestAccumulation:
@@ -395,7 +398,7 @@ class TestEarlyStopping:
         ("monitor", "patience", "last_epoch", "best_epoch"),
         [
             ("val_accuracy", 1, 3, 2),
-            ("val_accuracy", 2, 4, 2),  # a tie is no improvement
+            ("val_accuracy", 2, 4, 2),  # a tie is not an improvement
             ("val_accuracy", 3, 5, 2),
             ("val_accuracy", 4, 9, 6),
             ("val_loss", 1, 4, 3),
@@ -460,7 +463,7 @@ class TestEarlyStopping:
 
 
 class Failing(nn.Module):
-    """Linear, until a step at which its output or its gradient is no number any more."""
+    """Linear, until a step at which its output or its gradient is no longer a number."""
 
     def __init__(self, at_step: int, *, gradient: bool) -> None:
         super().__init__()
@@ -473,12 +476,12 @@ class Failing(nn.Module):
             return logits
         self.left -= 1
         if self.left == 0 and self.gradient:
-            logits.register_hook(lambda slope: slope * math.inf)
+            logits.register_hook(lambda gradient: gradient * math.inf)
         return logits * math.nan if self.left == 0 and not self.gradient else logits
 
 
 class TestNotFinite:
-    """31 images in batches of 10 are four steps an epoch."""
+    """31 images in batches of 10 are four steps per epoch."""
 
     @pytest.mark.usefixtures("checkpoint_every_step")
     @pytest.mark.parametrize(
@@ -506,7 +509,7 @@ class TestNotFinite:
     ) -> None:
         """The loss of that step is fine, its gradient is not; after the last there is no other."""
         if every_step:
-            monkeypatch.setattr(loop, "_CHECKPOINT_SHARE", math.inf)
+            monkeypatch.setattr(progress, "_CHECKPOINT_SHARE", math.inf)
         job = make_job(Failing(step, gradient=True), batch_size=10, epochs=3, lr=0.25, opt="sgd")
         with pytest.raises(TrainingError, match=r"(loss is nan|not finite) at step \d+ .*0\.25"):
             self.consume(job)
@@ -589,7 +592,7 @@ class TestResuming:
         self, rebuilt: Rebuilt, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         straight = run(rebuilt(settings))
-        monkeypatch.setattr(loop, "_CHECKPOINT_SHARE", math.inf)
+        monkeypatch.setattr(progress, "_CHECKPOINT_SHARE", math.inf)
         events = run(rebuilt(settings))
         self.same(last_of(events), last_of(straight))
         kept = of_type(events, CheckpointDue)
@@ -744,7 +747,7 @@ class TestModes:
 
 
 class TestEvents:
-    @pytest.mark.usefixtures("speak_every_step")
+    @pytest.mark.usefixtures("report_every_step")
     def test_steps(self, make_job: MakeJob) -> None:
         events = run(make_job(epochs=2, batch_size=10, lr=0.25))
         steps = of_type(events, StepDone)
@@ -760,7 +763,7 @@ class TestEvents:
         assert steps[-1].seconds_left == 0
         assert steps[0].seconds_left > 0
 
-    @pytest.mark.usefixtures("speak_every_step")
+    @pytest.mark.usefixtures("report_every_step")
     def test_the_order_of_an_epoch(self, make_job: MakeJob) -> None:
         kinds = [type(event).__name__ for event in run(make_job(epochs=2, batch_size=16))]
         epoch = ["StepDone", "StepDone", "EpochDone"]
@@ -769,9 +772,9 @@ class TestEvents:
         assert (kinds[0], *kinds[-2:]) == ("CheckpointDue", "CheckpointDue", "Ended")
 
     def test_few_are_said(self, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Checkpoints take a hundredth of the time, steps speak ten times a second."""
+        """Checkpoints take a hundredth of the time, steps are reported ten times per second."""
         ticks = count()
-        monkeypatch.setattr(loop.time, "perf_counter", lambda: next(ticks) / 1000)
+        monkeypatch.setattr(progress.time, "perf_counter", lambda: next(ticks) / 1000)
         events = run(make_job(epochs=100, batch_size=16, val_fraction=0.0))
         assert len(of_type(events, StepDone)) < 20
         assert len(of_type(events, CheckpointDue)) < 10

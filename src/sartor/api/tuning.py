@@ -26,7 +26,7 @@ from ..models.custom import reason_of
 from ..recipe import Recipe
 from ..runs.environment import processor
 from ..training.engines import race as tuning
-from ..training.engines.hardware import Engine, problem
+from ..training.engines.hardware import ExecutionPlan, problem
 from ..training.engines.race import Measurement, Timing
 from ..training.loop import Job
 
@@ -45,7 +45,7 @@ _LONG_SECONDS = 600.0
 class Tuning:
     """What was chosen, and why."""
 
-    engine: Engine
+    engine: ExecutionPlan
     line: str
     """For people."""
     document: dict[str, Any]
@@ -83,7 +83,7 @@ def tune(wanted: Recipe, job: Job, recipe: Recipe, material: assembly.Material) 
 class _Contest:
     """Who races."""
 
-    engines: list[Engine]
+    engines: list[ExecutionPlan]
     """The default first."""
     threads: list[int]
     compiled: bool
@@ -95,7 +95,7 @@ def _contest(wanted: Recipe, job: Job, recipe: Recipe, material: assembly.Materi
     settings = job.settings
     free = _open_settings(wanted, settings.device)
     assert settings.batch_size != "all", "resolved to a number"
-    default = Engine.of(settings)
+    default = ExecutionPlan.of(settings)
     return _Contest(
         engines=tuning.choices(default, free, job.model, settings.batch_size, settings.device),
         threads=tuning.fewer_threads(default, free),
@@ -152,7 +152,7 @@ def _tuning(measured: Measurement, before: bool, facts: dict[str, Any]) -> Tunin
     return Tuning(engine=chosen.engine, line=line, document=document)
 
 
-def _unmeasured(default: Engine, reason: str, facts: dict[str, Any]) -> Tuning:
+def _unmeasured(default: ExecutionPlan, reason: str, facts: dict[str, Any]) -> Tuning:
     """Nothing could be measured. Of a step that fails, training will tell more."""
     sentence = f"engine: the usual, for none could be measured: {reason}"
     line = textwrap.shorten(sentence, 80, placeholder=" ...")
@@ -182,7 +182,7 @@ def _line(chosen: Timing, measured: Measurement, before: bool) -> str:
     return next((each for each in lines if len(each) <= 80), line)
 
 
-def _shown(one: Engine, names: Sequence[str]) -> str:
+def _shown(one: ExecutionPlan, names: Sequence[str]) -> str:
     """The named settings of an engine."""
     threads = f"{one.threads} thread{'s' if one.threads > 1 else ''}"
     shown = {**asdict(one), "threads": threads}
@@ -200,7 +200,7 @@ def _open_settings(wanted: Recipe, device: str) -> set[str]:
     return {name for name, is_open in asked.items() if is_open}
 
 
-def _trial(one: Engine, job: Job, recipe: Recipe, material: assembly.Material) -> Job:
+def _trial(one: ExecutionPlan, job: Job, recipe: Recipe, material: assembly.Material) -> Job:
     """The job that `fit` would make with an engine, on a copy of the model."""
     chosen = recipe.with_settings(asdict(one))
     model, chosen = assembly.place_network(copy.deepcopy(job.model), chosen)
@@ -223,7 +223,7 @@ def _facts(wanted: Recipe, job: Job, recipe: Recipe) -> dict[str, Any]:
         "cores": available_cores(),
         "threads": settings.threads,
         "open": sorted(_open_settings(wanted, settings.device)),
-        "settings": asdict(Engine.of(settings)),
+        "settings": asdict(ExecutionPlan.of(settings)),
         "model": recipe.model.model,
         "structure": sha256_of(_structure(job).encode()),
         "input": [recipe.preprocess.channels, *recipe.preprocess.image_size],
@@ -278,8 +278,9 @@ def _read(path: Path) -> dict[str, Any]:
 def _measurement(kept: Mapping[str, Any]) -> Measurement:
     return Measurement(
         timings=tuple(
-            Timing(**{**timing, "engine": Engine(**timing["engine"])}) for timing in kept["timings"]
+            Timing(**{**timing, "engine": ExecutionPlan(**timing["engine"])})
+            for timing in kept["timings"]
         ),
-        left_out=tuple((Engine(**one), reason) for one, reason in kept["left_out"]),
+        left_out=tuple((ExecutionPlan(**one), reason) for one, reason in kept["left_out"]),
         seconds=kept["seconds"],
     )

@@ -24,6 +24,7 @@ from ..training.loop import Job, seed_random_numbers, update
 from ..training.objective import Objective, untrained_loss
 from ..training.optim import Optimizer
 from ..training.settings import TrainingSettings
+from ..training.torch_internals import Normalization
 from .recording import Call, Recording
 from .symptoms import symptoms
 from .trace import About, Layer, Loss, ParameterTrace, Shape, Statistics, Step, Trace
@@ -272,11 +273,10 @@ def _forward_advice(job: Job, batch: Batch) -> str:
     if of_weights and len(batch.images):
         names = ", ".join(sorted(str(one).removeprefix("torch.") for one in of_weights))
         return f"Its weights are {names}, the images float32: call model.float()."
-    norms = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
     if (
         job.model.training
         and len(batch.images) == 1
-        and any(isinstance(one, norms) for one in job.model.modules())
+        and any(isinstance(one, Normalization) for one in job.model.modules())
     ):
         return "One image has no standard deviation: trace a batch, or use evaluation mode."
     return "Give images of the size and channels that it expects, or change the model."

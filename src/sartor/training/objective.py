@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Objective:
-    """What training makes small: sum(logits, labels) / weight(labels).
+    """What training minimizes: sum(logits, labels) / weight(labels).
 
     Labels are int64 (B,), or of mixed pictures the share of each class, float32 (B, K). Then the
     losses cross-entropy and bce are those of each class, weighted with its share; mse is the
@@ -49,7 +49,7 @@ class Objective:
             losses = losses * self._weights_of(self.class_weights, labels)
         return losses.sum()
 
-    def sum_and_slope(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def sum_and_gradient(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The same sum, and its gradient with respect to the logits, float32 (B, K)."""
         logits = logits.float()
         if self.loss != "cross-entropy" or self.class_weights is not None or labels.ndim == 2:
@@ -60,13 +60,13 @@ class Objective:
         certain, uniform = 1 - self.smoothing, self.smoothing / logits.shape[1]
         logarithms = torch.log_softmax(logits, 1)
         total = F.nll_loss(logarithms, labels, reduction="sum")
-        # The slope of cross-entropy: the probabilities less what they should be.
-        slope = logarithms.exp()
+        # The gradient of cross-entropy: the probabilities minus the targets.
+        gradient = logarithms.exp()
         if uniform:
             total = certain * total - uniform * logarithms.sum()
-            slope -= uniform
-        wanted = slope.new_tensor(-certain).expand(labels.shape[0], 1)
-        return total, slope.scatter_add_(1, labels[:, None], wanted)
+            gradient -= uniform
+        wanted = gradient.new_tensor(-certain).expand(labels.shape[0], 1)
+        return total, gradient.scatter_add_(1, labels[:, None], wanted)
 
     def weight(self, labels: Tensor) -> Tensor | int:
         """What the sum is divided by: the number of images, or the sum of their weights."""
@@ -88,7 +88,7 @@ class Objective:
 
 
 def untrained_loss(loss: str, num_classes: int) -> float:
-    """The loss of a network that knows nothing: outputs near zero.
+    """The loss at chance level: outputs near zero.
 
     Cross-entropy of equal probabilities is ln K; of a fair coin for each class, ln 2; the squared
     distance of zeros from a one-hot vector, averaged over its entries, is 1/K.
@@ -109,9 +109,9 @@ def effective_weights(labels: Tensor, num_classes: int, beta: float) -> Tensor:
     """Inverse to a class's effective number of samples, (1 - beta^n) / (1 - beta); mean of all 1.
 
     From "Class-Balanced Loss Based on Effective Number of Samples" (Cui et al., 2019, CVPR): the
-    more images of a class there are, the less does another one tell. With `beta` 0 all classes
-    weigh 1, towards 1 as in `balanced_weights`. An empty class weighs 0. The paper has the weights
-    of the classes add up to their number; here, as above, those of the images do.
+    more images of a class there are, the less information another one adds. With `beta` 0 all
+    classes weigh 1, towards 1 as in `balanced_weights`. An empty class weighs 0. In the paper the
+    weights of the classes add up to their number; here, as above, those of the images do.
     """
     counts = torch.bincount(labels, minlength=num_classes).double()
     # -expm1(n log1p(beta - 1)) is 1 - beta^n without its loss of digits near beta = 1.

@@ -15,6 +15,7 @@ from torch.optim.rmsprop import rmsprop
 
 from .engines.scaling import GradientScale
 from .settings import TrainingSettings
+from .torch_internals import fused_adam, fused_adamw, fused_sgd
 
 _EPSILON = 1e-8
 _RMSPROP_DECAY = 0.99
@@ -45,12 +46,13 @@ class _Alike:
             [self.steps[k] for k in chosen],
         )
 
-    def count(self) -> None:
-        """One update more."""
+    def count(self, updates: int | Tensor = 1) -> None:
+        """Add to the number of updates."""
         if len(self.steps) == len(self.counts):
-            self.counts.add_(1)
+            self.counts.add_(updates)
         else:
-            torch._foreach_add_(self.steps, 1)
+            for step in self.steps:
+                step.add_(updates)
 
 
 class Optimizer:
@@ -104,9 +106,9 @@ class Optimizer:
             if gradients:
                 update(used, gradients, lr)
 
-    def scaled(self, slope: Tensor) -> Tensor:
-        """What goes back from the loss; for float16, larger by a scale."""
-        return slope * self._scaling.scale if self._scaling else slope
+    def scaled(self, loss_gradient: Tensor) -> Tensor:
+        """The gradient to begin the backward pass with; for float16, multiplied by a scale."""
+        return loss_gradient * self._scaling.scale if self._scaling else loss_gradient
 
     def unscale(self) -> None:
         """Take the scale out of the gradients; `step` does nothing where they overflowed."""
@@ -125,7 +127,7 @@ class Optimizer:
         return self._scaling.overflow if self._scaling else None
 
     def _sgd(self, used: _Alike, gradients: list[Tensor], lr: float | Tensor) -> None:
-        torch._fused_sgd_(
+        fused_sgd(
             used.parameters,
             gradients,
             used.averages.get("momentum", []),
@@ -144,7 +146,7 @@ class Optimizer:
         used.count()
         beta1, beta2 = self._settings.betas
         decoupled = self._settings.opt == "adamw"
-        (torch._fused_adamw_ if decoupled else torch._fused_adam_)(
+        (fused_adamw if decoupled else fused_adam)(
             used.parameters,
             gradients,
             used.averages["mean"],
@@ -161,7 +163,7 @@ class Optimizer:
             found_inf=self._overflow,
         )
         if self._overflow is not None:
-            torch._foreach_sub_(used.steps, [self._overflow] * len(used.steps))
+            used.count(-self._overflow)
 
     def _rmsprop(self, used: _Alike, gradients: list[Tensor], lr: float | Tensor) -> None:
         rmsprop(

@@ -1,4 +1,4 @@
-"""Chains without autograd: every layer against autograd, and what is no chain."""
+"""Chains without autograd: every layer against autograd, and what is not a chain."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from sartor.errors import RecipeError
 from sartor.models.dropout import Dropout
-from sartor.training.engines import kernels, steps
+from sartor.training.engines import kernels, updates
 from sartor.training.engines.direct import Chain, chain_of
 from sartor.training.engines.pooled import PooledConvolution, can_be_pooled
-from sartor.training.loop import Job, Progress, train
+from sartor.training.job import Job
+from sartor.training.loop import train
 from sartor.training.objective import Objective
 from sartor.training.settings import TrainingSettings
+from sartor.training.state import Progress
 
 MakeJob = Callable[..., Job]
 SINGLE = TrainingSettings(amp_dtype="float32", engine="direct")
@@ -30,7 +32,7 @@ def head(features: int) -> list[nn.Module]:
 
 
 CHAINS: dict[str, Callable[[], nn.Module]] = {
-    "a layer alone": lambda: nn.Sequential(nn.Flatten(), nn.Linear(2 * 9 * 8, CLASSES)),
+    "a single layer": lambda: nn.Sequential(nn.Flatten(), nn.Linear(2 * 9 * 8, CLASSES)),
     "chains in chains": lambda: nn.Sequential(
         nn.Sequential(nn.Flatten(), nn.Linear(144, 7, bias=False), nn.ReLU(inplace=True)),
         nn.Sequential(nn.Linear(7, 6), Dropout(0.3), nn.Linear(6, CLASSES)),
@@ -248,7 +250,7 @@ def shared() -> nn.Module:
 
 def with_tensor_hook() -> nn.Module:
     network = nn.Sequential(nn.Linear(4, 4))
-    network[0].weight.register_hook(lambda slope: 2 * slope)  # type: ignore[union-attr,arg-type]
+    network[0].weight.register_hook(lambda gradient: 2 * gradient)  # type: ignore[union-attr,arg-type]
     return network
 
 
@@ -283,7 +285,7 @@ def test_other_precision_is_left_to_autograd() -> None:
 def test_auto_takes_it_and_others_say_why_not(make_job: MakeJob) -> None:
     job = make_job(model="mlp", engine="auto")
     assert job.settings.engine == "direct"
-    assert isinstance(job.step, steps.Direct)
+    assert isinstance(job.engine_update, updates.Direct)
     assert make_job(model="resnet8", engine="auto").settings.engine == "plain"
     with pytest.raises(RecipeError, match="one after the other"):
         make_job(model="resnet8", engine="direct")

@@ -6,22 +6,21 @@ import pytest
 import torch
 from torch import nn
 
-from sartor.training.engines import hardware as engine
-from sartor.training.engines import kernels
+from sartor.training.engines import hardware, kernels
 from sartor.training.settings import TrainingSettings
 
 
 def test_channels_last_suits_convolutions() -> None:
     conv, linear = nn.Sequential(nn.Conv2d(1, 2, 3)), nn.Linear(2, 2)
-    assert engine.chosen_memory_format("auto", conv) == "channels-last"
-    assert engine.chosen_memory_format("auto", linear) == "contiguous"
-    assert engine.chosen_memory_format("contiguous", conv) == "contiguous"
-    assert engine.chosen_memory_format("channels-last", linear) == "channels-last"
+    assert hardware.chosen_memory_format("auto", conv) == "channels-last"
+    assert hardware.chosen_memory_format("auto", linear) == "contiguous"
+    assert hardware.chosen_memory_format("contiguous", conv) == "contiguous"
+    assert hardware.chosen_memory_format("channels-last", linear) == "channels-last"
 
 
 def test_threads_are_those_wished_for_or_torchs() -> None:
-    assert engine.chosen_threads(3) == 3
-    assert engine.chosen_threads(None) == torch.get_num_threads()
+    assert hardware.chosen_threads(3) == 3
+    assert hardware.chosen_threads(None) == torch.get_num_threads()
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -32,7 +31,7 @@ def test_tuned_leaves_threads_and_random_numbers_as_they_were(fails: bool) -> No
     torch.manual_seed(5)
 
     def use() -> None:
-        with engine.tuned(settings):
+        with hardware.tuned(settings):
             assert torch.get_num_threads() == 2
             torch.manual_seed(99)
             torch.rand(7)
@@ -56,7 +55,7 @@ def test_tuned_leaves_the_kernels_of_a_model_as_they_were(name: str, inside: typ
     settings = TrainingSettings(threads=1, device="cpu", engine=name, batch_size=100)
     model = nn.Sequential(nn.Linear(300, 200), nn.Linear(2, 2))
     names = list(model.state_dict())
-    with engine.tuned(settings, model):
+    with hardware.tuned(settings, model):
         assert [type(layer) for layer in model] == [inside, nn.Linear]
         assert list(model.state_dict()) == names
     assert [type(layer) for layer in model] == [nn.Linear, nn.Linear]
@@ -69,11 +68,11 @@ def test_weights_lie_as_in_a_fresh_network_wherever_they_lay_before(layout: str)
     networks = [nn.ParameterList(torch.arange(float(torch.Size(s).numel())).view(s) for s in shapes)
                 for _ in range(3)]  # fmt: skip
     fresh, moved, turned = networks
-    engine.laid_out(fresh, layout)
-    engine.laid_out(engine.laid_out(moved, "channels-last"), layout)
+    hardware.laid_out(fresh, layout)
+    hardware.laid_out(hardware.laid_out(moved, "channels-last"), layout)
     for parameter in turned.parameters():
         parameter.data = parameter.data.transpose(2, 3).contiguous().transpose(2, 3)
-    engine.laid_out(turned, layout)
+    hardware.laid_out(turned, layout)
     for one, *others in zip(*(network.parameters() for network in networks), strict=True):
         for other in others:
             assert other.stride() == one.stride()
@@ -85,8 +84,8 @@ def test_precision_is_taken_from_the_instructions_where_nothing_is_measured(
 ) -> None:
     for name in ("avx512_bf16", "amx_tile"):
         monkeypatch.setattr(f"torch.cpu._is_{name}_supported", lambda: False)
-    assert engine.chosen_precision("auto", "cpu") == "float32"
+    assert hardware.chosen_precision("auto", "cpu") == "float32"
     monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: True)
-    assert engine.chosen_precision("auto", "cpu") == "bfloat16"
-    assert engine.chosen_precision("auto", "mps") == "float32"
-    assert engine.chosen_precision("float32", "cpu") == "float32"
+    assert hardware.chosen_precision("auto", "cpu") == "bfloat16"
+    assert hardware.chosen_precision("auto", "mps") == "float32"
+    assert hardware.chosen_precision("float32", "cpu") == "float32"

@@ -115,7 +115,11 @@ def test_only_plain_linear_layers_that_are_large_enough_are_taken() -> None:
         pass
 
     model = nn.Sequential(nn.Linear(1000, 1000), nn.Linear(1000, 10), Own(1000, 1000))
-    assert [kernels.suit(one, 32) for one in (model, model[0], model[1:])] == [True, True, False]
+    assert [kernels.applicable(one, 32) for one in (model, model[0], model[1:])] == [
+        True,
+        True,
+        False,
+    ]
     assert kernels.apply_to(model, 32) == 1
     assert [type(one) for one in model] == [OneDnnLinear, nn.Linear, Own]
     kernels.remove_from(model)

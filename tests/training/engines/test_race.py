@@ -17,21 +17,21 @@ from sartor.data.dataset import Dataset
 from sartor.data.splits.split import Split
 from sartor.models import registry
 from sartor.recipe import Recipe
-from sartor.training.engines import hardware as engine
-from sartor.training.engines import kernels
-from sartor.training.engines import race as tuning
-from sartor.training.engines.hardware import Engine
+from sartor.training.engines import hardware, kernels
+from sartor.training.engines import race as racing
+from sartor.training.engines.hardware import ExecutionPlan
 from sartor.training.engines.race import Measurement, Timing
-from sartor.training.loop import Job, seed_random_numbers, update
+from sartor.training.job import Job
+from sartor.training.loop import seed_random_numbers, update
 from sartor.training.optim import Optimizer
 
 MakeJob = Callable[..., Job]
-USUAL = Engine(memory_format="channels-last", amp_dtype="float32", threads=2, engine="plain")
+USUAL = ExecutionPlan(memory_format="channels-last", amp_dtype="float32", threads=2, engine="plain")
 OPEN = {"memory_format", "amp_dtype", "threads"}
 
 
 class Slow(nn.Module):
-    """A network that waits before it answers."""
+    """A network that waits before it returns."""
 
     def __init__(self, seconds: float = 0.0, scale: float = 1.0) -> None:
         super().__init__()
@@ -56,9 +56,9 @@ def timing(times_as_fast: float, **differences: Any) -> Timing:
 
 
 def quickest(measured: Measurement) -> Timing:
-    """As `tuning.fastest` has it on a machine that is not busy, as one that tests may be."""
+    """As `racing.fastest` has it on a machine that is not busy, as one that tests may be."""
     steady = [replace(one, quickest=one.seconds_a_step) for one in measured.timings]
-    return tuning.fastest(steady)
+    return racing.fastest(steady)
 
 
 class TestChoices:
@@ -66,7 +66,7 @@ class TestChoices:
     dense = nn.Linear(2, 2)
 
     def test_are_all_pairs_of_what_is_open_the_default_first(self) -> None:
-        found = tuning.choices(USUAL, OPEN, self.conv, 64)
+        found = racing.choices(USUAL, OPEN, self.conv, 64)
         assert found[0] == USUAL
         assert {(one.memory_format, one.amp_dtype) for one in found} == {
             (layout, precision)
@@ -79,15 +79,15 @@ class TestChoices:
     @pytest.mark.parametrize("name", sorted(OPEN))
     def test_what_is_given_is_kept(self, name: str) -> None:
         for model in (self.conv, self.dense):
-            found = tuning.choices(USUAL, OPEN - {name}, model, 64)
+            found = racing.choices(USUAL, OPEN - {name}, model, 64)
             assert {getattr(one, name) for one in found} == {getattr(USUAL, name)}
-        assert bool(tuning.fewer_threads(USUAL, OPEN - {name})) == (name != "threads")
+        assert bool(racing.fewer_threads(USUAL, OPEN - {name})) == (name != "threads")
 
     @pytest.mark.skipif(not kernels.available(), reason="this build of PyTorch has no oneDNN")
     def test_onednn_for_large_linear_layers_in_single_precision(self) -> None:
         large = nn.Sequential(*self.conv, nn.Linear(1000, 100))
         for batch_size, kinds in ((10, {"plain"}), (1000, {"plain", "onednn"})):
-            found = tuning.choices(USUAL, OPEN, large, batch_size)
+            found = racing.choices(USUAL, OPEN, large, batch_size)
             assert {one.engine for one in found if one.amp_dtype == "float32"} == kinds
             assert {one.engine for one in found if one.amp_dtype == "bfloat16"} == {"plain"}
 
@@ -95,20 +95,20 @@ class TestChoices:
         """With convolutions both are tried, for those of `direct` are other ones."""
         chain = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(10, 10))
         for model, kinds in ((chain, {"direct", "plain"}), (self.dense, {"direct"})):
-            found = tuning.choices(replace(USUAL, engine="direct"), OPEN, model, 64)
+            found = racing.choices(replace(USUAL, engine="direct"), OPEN, model, 64)
             assert found[0].engine == "direct"
             assert {one.engine for one in found if one.amp_dtype == "float32"} == kinds
             assert {one.engine for one in found if one.amp_dtype == "bfloat16"} == {"plain"}
-        on_gpu = tuning.choices(USUAL, OPEN, chain, 64, "cuda")
+        on_gpu = racing.choices(USUAL, OPEN, chain, 64, "cuda")
         assert {one.engine for one in on_gpu} == {"plain", "graph"}
 
     def test_a_graph_on_cuda_alone(self) -> None:
         for device, graph in (("cuda", True), ("cpu", False), ("mps", False)):
-            found = tuning.choices(USUAL, OPEN, self.conv, 64, device)
+            found = racing.choices(USUAL, OPEN, self.conv, 64, device)
             assert any(one.engine == "graph" for one in found) == graph
 
     def test_the_layout_matters_to_convolutions_alone(self) -> None:
-        found = tuning.choices(USUAL, OPEN, self.dense, 64)
+        found = racing.choices(USUAL, OPEN, self.dense, 64)
         assert {one.memory_format for one in found} == {"channels-last"}
 
     @pytest.mark.parametrize(
@@ -116,37 +116,37 @@ class TestChoices:
         [(1, []), (2, [1]), (3, [1]), (8, [4, 2, 1]), (64, [32, 16, 1]), (100, [50, 25, 1])],
     )
     def test_threads_are_halved(self, threads: int, fewer: list[int]) -> None:
-        assert tuning.fewer_threads(replace(USUAL, threads=threads), OPEN) == fewer
+        assert racing.fewer_threads(replace(USUAL, threads=threads), OPEN) == fewer
 
 
 class TestFastest:
     def test_the_default_unless_another_is_clearly_faster(self) -> None:
         for speed, chosen in ((1.06, "channels-last"), (1.08, "contiguous")):
             timings = [timing(1.0), timing(speed, memory_format="contiguous")]
-            assert tuning.fastest(timings).engine.memory_format == chosen
+            assert racing.fastest(timings).engine.memory_format == chosen
 
     def test_the_fastest_of_those_that_differ_alike(self) -> None:
         timings = [timing(1.0), timing(1.5, threads=1), timing(1.6, amp_dtype="bfloat16")]
-        assert tuning.fastest(timings) == timings[2]
+        assert racing.fastest(timings) == timings[2]
 
     def test_what_differs_more_must_pay_for_it(self) -> None:
         nearly = timing(1.55, amp_dtype="bfloat16", threads=1)
         clearly = timing(1.65, amp_dtype="bfloat16", threads=1)
         once = timing(1.5, amp_dtype="bfloat16")
-        assert tuning.fastest([timing(1.0), nearly, once]) == once
-        assert tuning.fastest([timing(1.0), clearly, once]) == clearly
+        assert racing.fastest([timing(1.0), nearly, once]) == once
+        assert racing.fastest([timing(1.0), clearly, once]) == clearly
 
     def test_a_race_on_a_busy_machine_decides_nothing(self) -> None:
         other = timing(49.0, threads=1)
         for quickest, chosen in ((0.005, other), (0.003, timing(1.0))):
             default = replace(timing(1.0), quickest=quickest)
-            assert tuning.fastest([default, other]).engine == chosen.engine
+            assert racing.fastest([default, other]).engine == chosen.engine
 
 
-def jobs_of(make_job: MakeJob, **networks: nn.Module) -> Callable[[Engine], Job]:
+def jobs_of(make_job: MakeJob, **networks: nn.Module) -> Callable[[ExecutionPlan], Job]:
     """Jobs whose network depends on the memory format."""
 
-    def job_of(one: Engine) -> Job:
+    def job_of(one: ExecutionPlan) -> Job:
         network = networks[one.memory_format.replace("-", "_")]
         return make_job(copy.deepcopy(network), memory_format=one.memory_format, opt="sgd")
 
@@ -161,24 +161,24 @@ class TestRace:
         base = Slow()
         slow, fast = copy.deepcopy(base), copy.deepcopy(base)
         slow.seconds, fast.seconds = 0.02, 0.005
-        result = tuning.race(ENGINES, jobs_of(make_job, channels_last=slow, contiguous=fast), 0.2)
-        assert tuning.fastest(result.timings).engine == ENGINES[1]
+        result = racing.race(ENGINES, jobs_of(make_job, channels_last=slow, contiguous=fast), 0.2)
+        assert racing.fastest(result.timings).engine == ENGINES[1]
         default, other = result.timings
         assert default.times_as_fast == 1
         assert default.seconds_a_step >= 0.02
         assert 0.005 <= other.seconds_a_step < 0.02
         assert 1.5 < other.times_as_fast < 4.1
-        assert default.rounds >= tuning.FEWEST_ROUNDS
+        assert default.rounds >= racing.FEWEST_ROUNDS
         assert result.seconds >= 0.2
 
     def test_the_hopeless_end_early(self, make_job: MakeJob) -> None:
         base = Slow(0.002)
         slow = copy.deepcopy(base)
         slow.seconds = 0.02
-        result = tuning.race(ENGINES, jobs_of(make_job, channels_last=base, contiguous=slow), 0.6)
+        result = racing.race(ENGINES, jobs_of(make_job, channels_last=base, contiguous=slow), 0.6)
         default, other = result.timings
-        assert other.rounds == tuning.FEWEST_ROUNDS < default.rounds
-        assert tuning.fastest(result.timings) == default
+        assert other.rounds == racing.FEWEST_ROUNDS < default.rounds
+        assert racing.fastest(result.timings) == default
 
     def test_one_that_fails_is_left_out_with_its_reason(self, make_job: MakeJob) -> None:
         class Failing(Slow):
@@ -186,7 +186,7 @@ class TestRace:
                 raise RuntimeError("no kernel for this here.\nand more")
 
         jobs = jobs_of(make_job, channels_last=Slow(), contiguous=Failing())
-        result = tuning.race(ENGINES, jobs, 0)
+        result = racing.race(ENGINES, jobs, 0)
         assert [timing.engine for timing in result.timings] == ENGINES[:1]
         assert result.left_out == ((ENGINES[1], "no kernel for this here"),)
 
@@ -194,7 +194,7 @@ class TestRace:
         base = Slow()
         wrong = copy.deepcopy(base)
         wrong.scale = 30.0
-        result = tuning.race(ENGINES, jobs_of(make_job, channels_last=base, contiguous=wrong), 0)
+        result = racing.race(ENGINES, jobs_of(make_job, channels_last=base, contiguous=wrong), 0)
         (one, reason), *rest = result.left_out
         assert (one, rest) == (ENGINES[1], [])
         assert reason.startswith("the first loss is")
@@ -205,7 +205,7 @@ class TestRace:
                 raise KeyError("mine")
 
         with pytest.raises(KeyError):
-            tuning.race(ENGINES, jobs_of(make_job, channels_last=Failing()), 0)
+            racing.race(ENGINES, jobs_of(make_job, channels_last=Failing()), 0)
 
     def test_the_fastest_is_tried_with_fewer_threads(self, make_job: MakeJob) -> None:
         seen = []
@@ -218,10 +218,10 @@ class TestRace:
 
         network = Waiting()
 
-        def job_of(one: Engine) -> Job:
+        def job_of(one: ExecutionPlan) -> Job:
             return make_job(copy.deepcopy(network), threads=one.threads, opt="sgd")
 
-        result = tuning.measure([USUAL], [1], job_of, 0.1)
+        result = racing.measure([USUAL], [1], job_of, 0.1)
         assert quickest(result).engine == replace(USUAL, threads=1)
         assert set(seen) == {1, 2}
         assert torch.get_num_threads() == 1, "as it was before"
@@ -233,19 +233,19 @@ class TestWithCompiled:
     )
 
     def raced(self, monkeypatch: pytest.MonkeyPatch, *results: Timing) -> Measurement:
-        def race(engines: list[Engine], _job_of: Any, _seconds: float) -> Measurement:
+        def race(engines: list[ExecutionPlan], _job_of: Any, _seconds: float) -> Measurement:
             assert [one.engine for one in engines] == ["plain", "plain", "compiled"]
             assert engines[-1].amp_dtype == "bfloat16"
             return Measurement(timings=results, left_out=(), seconds=2.0)
 
-        monkeypatch.setattr(tuning, "race", race)
-        return tuning.with_compiled(self.measured, lambda _: None, 1.0)  # type: ignore[arg-type, return-value]
+        monkeypatch.setattr(racing, "race", race)
+        return racing.with_compiled(self.measured, lambda _: None, 1.0)  # type: ignore[arg-type, return-value]
 
     def test_adds_the_choice_compiled(self, monkeypatch: pytest.MonkeyPatch) -> None:
         compiled = timing(2.0, amp_dtype="bfloat16", engine="compiled")
         found = self.raced(monkeypatch, *self.measured.timings, compiled)
         assert found.timings == (*self.measured.timings, compiled)
-        assert tuning.fastest(found.timings) == compiled
+        assert racing.fastest(found.timings) == compiled
         assert found.seconds == 3.0
 
     def test_where_it_fails_nothing_is_added(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,7 +262,7 @@ GRADIENTS_DIFFER = {"float32": 1e-5, "bfloat16": 0.2}
 pixels are that near, pooling chooses the other, and its gradient goes another way."""
 
 
-def job_with(model: str, one: Engine) -> Job:
+def job_with(model: str, one: ExecutionPlan) -> Job:
     """A registered model on noise; the same first weights for every engine."""
     rng = torch.Generator().manual_seed(3)
     images = torch.randint(0, 256, (IMAGES, 1, SIZE, SIZE), generator=rng, dtype=torch.uint8)
@@ -291,10 +291,10 @@ class Step(NamedTuple):
 def a_step(job: Job) -> Step:
     """One update with its own random numbers."""
     before = copy.deepcopy(job.model.state_dict())
-    with engine.tuned(job.settings, job.model):
+    with hardware.tuned(job.settings, job.model):
         job.model.train()
         seed_random_numbers(0, 0)
-        outcome = (job.step or update)(job, job.batches.batch(0, 0), 0.1)
+        outcome = (job.engine_update or update)(job, job.batches.batch(0, 0), 0.1)
     gradients = {
         name: parameter.grad
         for name, parameter in job.model.named_parameters()
@@ -305,11 +305,11 @@ def a_step(job: Job) -> Step:
     return Step(outcome.loss, outcome.logits, gradients, moves)
 
 
-def every_engine() -> list[Engine]:
+def every_engine() -> list[ExecutionPlan]:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Linear(1000, 1000))
     usual = replace(USUAL, memory_format="contiguous")
-    engines = tuning.choices(usual, OPEN, network, 64)
-    return [*engines[1:], *(replace(usual, threads=n) for n in tuning.fewer_threads(usual, OPEN))]
+    engines = racing.choices(usual, OPEN, network, 64)
+    return [*engines[1:], *(replace(usual, threads=n) for n in racing.fewer_threads(usual, OPEN))]
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def every_engine() -> list[Engine]:
 )
 @pytest.mark.parametrize("model", registry.names())
 def test_every_engine_computes_what_the_plain_one_does(
-    model: str, one: Engine, monkeypatch: pytest.MonkeyPatch
+    model: str, one: ExecutionPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Small layers, too, though they would not pay.
     monkeypatch.setattr(kernels, "FEWEST_PRODUCTS", 1)
@@ -328,12 +328,12 @@ def test_every_engine_computes_what_the_plain_one_does(
 @pytest.mark.parametrize("model", ["lenet", "linear", "mlp"])
 def test_so_does_the_one_without_autograd(model: str, layout: str) -> None:
     one = replace(USUAL, engine="direct", memory_format=layout)
-    assert job_with(model, one).step is not None
+    assert job_with(model, one).engine_update is not None
     assert_alike(model, one)
 
 
 @pytest.mark.skipif(
-    engine.problem("compiled", "cpu") is not None, reason="there is no compiler of C++ here"
+    hardware.problem("compiled", "cpu") is not None, reason="no C++ compiler was found"
 )
 @pytest.mark.parametrize("model", sorted(set(registry.names()) - {"resnet14", "resnet20"}))
 def test_so_does_the_compiled_one(model: str) -> None:
@@ -341,7 +341,7 @@ def test_so_does_the_compiled_one(model: str) -> None:
     assert_alike(model, replace(USUAL, engine="compiled"))
 
 
-def assert_alike(model: str, one: Engine) -> None:
+def assert_alike(model: str, one: ExecutionPlan) -> None:
     """The same loss, logits, gradients and step, but for rounding."""
     plain = a_step(job_with(model, replace(USUAL, memory_format="contiguous")))
     other = a_step(job_with(model, one))
@@ -378,14 +378,14 @@ def test_a_race_on_copies_leaves_model_optimizer_and_random_numbers(
     expected = torch.rand(3)
     torch.manual_seed(8)
 
-    def job_of(one: Engine) -> Job:
-        model = engine.laid_out(copy.deepcopy(job.model), one.memory_format)
+    def job_of(one: ExecutionPlan) -> Job:
+        model = hardware.laid_out(copy.deepcopy(job.model), one.memory_format)
         settings = replace(job.settings, amp_dtype=one.amp_dtype, threads=one.threads)
         return replace(job, model=model, optimizer=Optimizer(model, settings), settings=settings)
 
-    usual = Engine.of(job.settings)
-    tuning.measure(tuning.choices(usual, OPEN, job.model, 10), [1], job_of, 0.05)
-    assert tuning.seconds_a_step(job_of(usual)) > 0
+    usual = ExecutionPlan.of(job.settings)
+    racing.measure(racing.choices(usual, OPEN, job.model, 10), [1], job_of, 0.05)
+    assert racing.seconds_a_step(job_of(usual)) > 0
     assert torch.equal(torch.rand(3), expected)
     for old, new in zip(before, (job.model.state_dict(), job.optimizer.tensors), strict=True):
         assert old.keys() == new.keys()

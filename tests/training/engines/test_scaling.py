@@ -13,7 +13,8 @@ from torch import nn
 from sartor.errors import RecipeError
 from sartor.recipe import Recipe
 from sartor.training.engines.scaling import GradientScale
-from sartor.training.loop import Job, update
+from sartor.training.job import Job
+from sartor.training.loop import update
 from sartor.training.optim import Optimizer
 
 MakeJob = Callable[..., Job]

@@ -14,6 +14,7 @@ from ...inference.forward import precision
 from ...models.custom import reason_of
 from ...training.loop import Job
 from ...training.objective import untrained_loss
+from ...training.torch_internals import Normalization
 
 _FAR_OFF = 1.5
 
@@ -42,8 +43,7 @@ def check_model(job: Job, batch: Batch) -> tuple[float, list[str]]:
 
 def _refuse_lone_images(job: Job, first: Batch) -> None:
     """Raise where a step has one image at a time, and normalization cannot learn from one."""
-    norms = nn.modules.batchnorm._NormBase
-    if not any(isinstance(module, norms) for module in job.model.modules()):
+    if not any(isinstance(module, Normalization) for module in job.model.modules()):
         return
     last = job.batches.batch(0, len(job.batches) - 1)
     parts = job.settings.grad_accum_steps

@@ -1,8 +1,8 @@
 """The forward and the backward pass of a chain of simple layers, written out.
 
-Autograd notes what every operation did, and asks its notes on the way back; for a small network
-that takes as long as the arithmetic. In a chain the gradients simply follow from one another. They
-are those of autograd up to rounding.
+Autograd records every operation and replays the record backwards; for a small network that takes
+as long as the arithmetic. In a chain each gradient follows from the next one. They equal those of
+autograd up to rounding.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ...models.dropout import Dropout, scaled_mask
 from ..objective import Objective
 from ..settings import TrainingSettings
+from ..torch_internals import has_hooks
 from . import kernels
 from .kernels import OneDnnLinear, Product
 from .pooled import (
@@ -32,7 +33,7 @@ _aten = torch.ops.aten
 
 
 class Link(Protocol):
-    """A layer of a chain. What its way back needs it remembers on its way forward."""
+    """A layer of a chain. The forward pass keeps what the backward pass needs."""
 
     @property
     def layer(self) -> nn.Module:
@@ -43,10 +44,10 @@ class Link(Protocol):
         """(B, ...) -> (B, ...)."""
         ...
 
-    def backward(self, slope: Tensor, onward: bool, /) -> Tensor:
+    def backward(self, gradient: Tensor, onward: bool, /) -> Tensor:
         """From the gradient of the result, give the layer's parameters theirs.
 
-        Returns the gradient of the input; where that does not go `onward`, anything.
+        Returns the gradient of the input if it goes `onward`, else anything.
         """
         ...
 
@@ -70,16 +71,16 @@ class Chain:
         values = images
         for link in self._links:
             values = link.forward(values)
-        loss, slope = objective.sum_and_slope(values, labels)
-        slope = slope * scale
+        loss, gradient = objective.sum_and_gradient(values, labels)
+        gradient = gradient * scale
         for number in range(len(self._links) - 1, self._first - 1, -1):
-            slope = self._links[number].backward(slope, number > self._first)
+            gradient = self._links[number].backward(gradient, number > self._first)
         return loss, values
 
 
 def chain_of(model: nn.Module, settings: TrainingSettings) -> Chain | None:
-    """The passes of a model; None if it is no chain of layers known here, in float32 on the
-    processor.
+    """The passes of a model; None unless it is a chain of layers known here, in float32 on
+    the CPU.
 
     With the engine onednn, large matrix products are oneDNN's.
     """
@@ -107,11 +108,11 @@ class _Flatten:
         self._values = values
         return values.flatten(1)
 
-    def backward(self, slope: Tensor, _onward: bool) -> Tensor:
-        slope = slope.view(self._values.shape)
-        if slope.stride() != self._values.stride():
-            slope = torch.empty_like(self._values).copy_(slope)
-        return slope
+    def backward(self, gradient: Tensor, _onward: bool) -> Tensor:
+        gradient = gradient.view(self._values.shape)
+        if gradient.stride() != self._values.stride():
+            gradient = torch.empty_like(self._values).copy_(gradient)
+        return gradient
 
 
 class _Linear:
@@ -123,13 +124,13 @@ class _Linear:
         self._values = values
         return self._product(values, self.layer.weight, self.layer.bias)
 
-    def backward(self, slope: Tensor, onward: bool) -> Tensor:
+    def backward(self, gradient: Tensor, onward: bool) -> Tensor:
         weight, bias = self.layer.weight, self.layer.bias
         if weight.requires_grad:
-            add_gradient(weight, self._product(slope.t(), self._values.t()))
+            add_gradient(weight, self._product(gradient.t(), self._values.t()))
         if bias is not None and bias.requires_grad:
-            add_gradient(bias, slope.sum(0))
-        return self._product(slope, weight.t()) if onward else slope
+            add_gradient(bias, gradient.sum(0))
+        return self._product(gradient, weight.t()) if onward else gradient
 
 
 class _ReLU:
@@ -140,8 +141,8 @@ class _ReLU:
         self._result = values.relu()
         return self._result
 
-    def backward(self, slope: Tensor, _onward: bool) -> Tensor:
-        return where_positive(slope, self._result)
+    def backward(self, gradient: Tensor, _onward: bool) -> Tensor:
+        return where_positive(gradient, self._result)
 
 
 class _Dropout:
@@ -153,8 +154,8 @@ class _Dropout:
         self._mask = scaled_mask(values, self.layer.p) if active else None
         return values if self._mask is None else values * self._mask
 
-    def backward(self, slope: Tensor, _onward: bool) -> Tensor:
-        return slope if self._mask is None else slope * self._mask
+    def backward(self, gradient: Tensor, _onward: bool) -> Tensor:
+        return gradient if self._mask is None else gradient * self._mask
 
 
 class _MaxPool:
@@ -169,10 +170,10 @@ class _MaxPool:
         result, self._places = _aten.max_pool2d_with_indices(values, *self._settings)
         return result
 
-    def backward(self, slope: Tensor, _onward: bool) -> Tensor:
+    def backward(self, gradient: Tensor, _onward: bool) -> Tensor:
         settings, places = self._settings, self._places
         backward = _aten.max_pool2d_with_indices_backward
-        result: Tensor = backward(slope, self._values, *settings, places)
+        result: Tensor = backward(gradient, self._values, *settings, places)
         return result
 
 
@@ -183,12 +184,19 @@ class _Convolution:
     def forward(self, values: Tensor) -> Tensor:
         layer = self.layer
         self._values = values
-        result: Tensor = layer._conv_forward(values, layer.weight, layer.bias)
-        return result
+        return F.conv2d(
+            values,
+            layer.weight,
+            layer.bias,
+            stride=layer.stride,
+            padding=layer.padding,
+            dilation=layer.dilation,
+            groups=layer.groups,
+        )
 
-    def backward(self, slope: Tensor, onward: bool) -> Tensor:
+    def backward(self, gradient: Tensor, onward: bool) -> Tensor:
         weight, bias = self.layer.weight, self.layer.bias
-        tensors = (slope, self._values, weight)
+        tensors = (gradient, self._values, weight)
         own = (weight.requires_grad, bias is not None and bias.requires_grad)
         if self.layer.out_channels < FEW_CHANNELS:
             # Each gradient in the layout that suits its kernel.
@@ -206,7 +214,7 @@ class _Convolution:
             add_gradient(weight, of_weight)
         if bias is not None and own[1]:
             add_gradient(bias, of_bias)
-        return of_values if onward else slope
+        return of_values if onward else gradient
 
 
 def _link(layer: nn.Module, product: Product) -> Link | None:
@@ -243,9 +251,9 @@ def _is_plain(model: nn.Module, layers: Sequence[nn.Module]) -> bool:
         all(type(layer) in _KINDS for layer in layers)
         and len({id(parameter) for parameter in parameters}) == len(parameters)
         and all(p.dtype == torch.float32 and p.device.type == "cpu" for p in parameters)
-        and not any(getattr(one, kind) for one in model.modules() for kind in _HOOKS)
+        and not any(has_hooks(one) for one in model.modules())
+        and not any(has_hooks(one) for one in parameters)
         and not any("forward" in vars(one) for one in model.modules())
-        and not any(parameter._backward_hooks for parameter in parameters)
     )
 
 
@@ -258,4 +266,3 @@ def _pair(size: int | Sequence[int]) -> list[int]:
 
 
 _KINDS = (nn.Flatten, nn.Linear, OneDnnLinear, nn.ReLU, Dropout, nn.MaxPool2d, nn.Conv2d)
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

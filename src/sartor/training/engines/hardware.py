@@ -1,7 +1,7 @@
 """How the machine is used: threads, the layout of images in memory, precision.
 
-Tiny numbers are not flushed to zero: PyTorch can ask that of one thread alone, so the bits would
-depend on which threads of the process are older than the wish.
+Tiny numbers are not flushed to zero: PyTorch sets that per thread, so the bits would depend on
+which threads of the process are older than the setting.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from ..settings import TrainingSettings
+from ..torch_internals import cpu_multiplies_bfloat16
 from . import kernels
 from .direct import chain_of
 
-_BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_tile")
 _COMPILERS = ("g++", "clang++", "c++", "cl")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Engine:
+class ExecutionPlan:
     """One way to use the machine; each field is a resolved setting of the same name."""
 
     memory_format: str
@@ -34,8 +34,8 @@ class Engine:
     engine: str
 
     @classmethod
-    def of(cls, settings: TrainingSettings) -> Engine:
-        """The one that resolved settings name."""
+    def of(cls, settings: TrainingSettings) -> ExecutionPlan:
+        """The plan that resolved settings name."""
         return cls(
             memory_format=settings.memory_format,
             amp_dtype=settings.amp_dtype,
@@ -69,18 +69,14 @@ def chosen_precision(wish: str, device: str) -> str:
 
 
 def multiplies_bfloat16(device: str) -> bool:
-    """Whether the device has instructions for products of bfloat16, not conversions alone."""
+    """Whether the device has instructions for products of bfloat16, not only conversions."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device != "cpu":
-        return False
-    # PyTorch has no public name for these yet, so they may be gone in another version.
-    found = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in _BFLOAT16_INSTRUCTIONS)
-    return any(asked() for asked in found if asked is not None)
+    return device == "cpu" and cpu_multiplies_bfloat16()
 
 
 def chosen_engine(settings: TrainingSettings, model: nn.Module) -> str:
-    """For "auto", as long as nothing was measured: direct for the networks that it is for."""
+    """For "auto", as long as nothing was measured: direct for the networks that it supports."""
     if settings.engine != "auto":
         return settings.engine
     return "plain" if chain_of(model, settings) is None else "direct"
@@ -97,15 +93,15 @@ def problems(settings: TrainingSettings, device: str) -> list[str]:
 def problem(engine: str, device: str) -> str | None:
     """Why an engine cannot work on a device of this machine."""
     if engine in ("direct", "onednn") and device != "cpu":
-        return f"engine {engine} computes on the processor alone, not on {device}"
+        return f"engine {engine} runs on the CPU, not on {device}"
     if engine == "onednn" and not kernels.available():
-        return "engine onednn needs a build of PyTorch with oneDNN, which this is not"
+        return "engine onednn needs a build of PyTorch with oneDNN"
     if engine == "graph" and device != "cuda":
         return f"engine graph is a CUDA graph, and the device is {device}"
     if engine == "compiled" and device == "mps":
         return "engine compiled is for cpu and cuda"
     if engine == "compiled" and device == "cpu" and not _has_compiler():
-        return "engine compiled needs a compiler of C++, such as g++, which is not here"
+        return "engine compiled needs a C++ compiler such as g++, and none was found"
     return None
 
 
@@ -115,7 +111,7 @@ def _has_compiler() -> bool:
 
 
 def torch_memory_format(name: str) -> torch.memory_format:
-    """The constant of PyTorch's for a resolved memory format."""
+    """PyTorch's constant for a resolved memory format."""
     return torch.channels_last if name == "channels-last" else torch.contiguous_format
 
 

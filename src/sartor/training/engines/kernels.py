@@ -16,17 +16,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ..torch_internals import has_onednn_linear, onednn_linear, set_class
+
 FEWEST_PRODUCTS = 4_000_000
 """Multiplications of a layer's forward pass from which on oneDNN may pay."""
 
 
 def available() -> bool:
     """Whether this build of PyTorch can do it."""
-    there: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return there and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return has_onednn_linear()
 
 
-def suit(model: nn.Module, batch_size: int) -> bool:
+def applicable(model: nn.Module, batch_size: int) -> bool:
     """Whether `apply_to` would find a layer."""
     return available() and any(_is_large(one, batch_size) for one in model.modules())
 
@@ -35,13 +36,13 @@ def apply_to(model: nn.Module, batch_size: int) -> int:
     """Let the model's large linear layers compute by oneDNN; how many these are at `batch_size`.
 
     Names, state dict and results stay, the latter but for rounding. A copy of the model has the
-    kernels too. Layers of a class of their own, shared with nobody, stay as they are.
+    kernels too. Subclasses of nn.Linear stay as they are.
     """
     if not available():
         return 0
     layers = [one for one in model.modules() if _is_large(one, batch_size)]
     for layer in layers:
-        layer.__class__ = OneDnnLinear
+        set_class(layer, OneDnnLinear)
     return len(layers)
 
 
@@ -49,7 +50,7 @@ def remove_from(model: nn.Module) -> None:
     """Undo `apply_to`."""
     for module in model.modules():
         if type(module) is OneDnnLinear:
-            module.__class__ = nn.Linear  # type: ignore[assignment]
+            set_class(module, nn.Linear)
 
 
 class OneDnnLinear(nn.Linear):
@@ -57,7 +58,7 @@ class OneDnnLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
-        if not _suits(input, self.weight) or not _pays(self, len(input)):
+        if not _is_supported(input, self.weight) or not _pays(self, len(input)):
             return F.linear(input, self.weight, self.bias)
         if torch.is_grad_enabled():
             result: Tensor = _Linear.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
@@ -75,13 +76,13 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         images, weight = ctx.saved_tensors
         of_images, of_weight, of_bias = ctx.needs_input_grad
         return (
-            _product(slope, weight.t()) if of_images else None,
-            _product(slope.t(), images.t()) if of_weight else None,
-            slope.sum(0) if of_bias else None,
+            _product(gradient, weight.t()) if of_images else None,
+            _product(gradient.t(), images.t()) if of_weight else None,
+            gradient.sum(0) if of_bias else None,
         )
 
 
@@ -99,11 +100,10 @@ def quickest_product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -
 
 def _product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """rows @ weight.T + bias."""
-    result: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
-    return result
+    return onednn_linear(rows, weight, bias)
 
 
-def _suits(input: Tensor, weight: Tensor) -> bool:
+def _is_supported(input: Tensor, weight: Tensor) -> bool:
     return (
         input.ndim == 2
         and input.dtype == weight.dtype == torch.float32

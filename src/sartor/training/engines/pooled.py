@@ -13,7 +13,7 @@ FEW_CHANNELS = 16
 
 
 class PooledConvolution:
-    """Both layers' way forward and back, for images: nobody asks for their gradient.
+    """Forward and backward pass of both layers; the images get no gradient.
 
     The kernel, in its four places under a pooling window, makes four kernels that are a pixel
     larger, at stride 2: four times as many channels, which fill vectors better, and pooling is the
@@ -39,20 +39,20 @@ class PooledConvolution:
         result = self._largest()
         return result if layer.bias is None else result.add_(layer.bias[:, None, None])
 
-    def backward(self, slope: Tensor, onward: bool) -> Tensor:
+    def backward(self, gradient: Tensor, onward: bool) -> Tensor:
         """As `Link.backward`."""
         assert not onward, "the gradient of images"
         weight, bias = self.layer.weight, self.layer.bias
         if bias is not None and bias.requires_grad:
-            add_gradient(bias, slope.sum((0, 2, 3)))
+            add_gradient(bias, gradient.sum((0, 2, 3)))
         if weight.requires_grad:
-            tensors = self._to_largest(slope), self._values, self._larger
+            tensors = self._to_largest(gradient), self._values, self._larger
             _, of_larger, _ = convolution_backward(
                 tensors, self.layer, (False, True, False), stride=2
             )
             first, *others = self._windows(of_larger.contiguous().view(self._kernels.shape))
             add_gradient(weight, sum(others, start=first))
-        return slope
+        return gradient
 
     def _windows(self, kernels: Tensor) -> list[Tensor]:
         """(4, O, C, H + 1, W + 1) -> the place of the kernel in each of the four, (O, C, H, W)."""
@@ -69,15 +69,15 @@ class PooledConvolution:
         self._upper, self._lower = torch.maximum(first, second), torch.maximum(third, fourth)
         return torch.maximum(self._upper, self._lower)
 
-    def _to_largest(self, slope: Tensor) -> Tensor:
+    def _to_largest(self, gradient: Tensor) -> Tensor:
         """The gradient of the maps, (B, 4 * O, H', W'), written over them.
 
         It goes to the largest pixel under a window and, of equal ones, to the first in the order of
         reading, as in PyTorch.
         """
         first, second, third, fourth = self._maps.unbind(1)
-        to_lower = where_positive(slope, self._lower.sub_(self._upper))
-        pairs = ((first, second, slope - to_lower), (third, fourth, to_lower))
+        to_lower = where_positive(gradient, self._lower.sub_(self._upper))
+        pairs = ((first, second, gradient - to_lower), (third, fourth, to_lower))
         for one, other, to_both in pairs:
             where_positive(to_both, other.sub_(one), out=other)
             torch.sub(to_both, other, out=one)
@@ -138,9 +138,9 @@ def add_gradient(parameter: Tensor, gradient: Tensor) -> None:
     parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
 
-def where_positive(slope: Tensor, values: Tensor, out: Tensor | None = None) -> Tensor:
-    """The slope where a value is above zero, else zero."""
+def where_positive(gradient: Tensor, values: Tensor, out: Tensor | None = None) -> Tensor:
+    """The gradient where a value is positive, else zero."""
     result: Tensor = torch.ops.aten.threshold_backward.grad_input(
-        slope, values, 0, grad_input=torch.empty_like(slope) if out is None else out
+        gradient, values, 0, grad_input=torch.empty_like(gradient) if out is None else out
     )
     return result

@@ -22,13 +22,13 @@ from ...data.feed.ahead import chosen_workers, prepared_ahead
 from ...data.feed.batches import Batches
 from ...device import synchronize
 from ...models.custom import reason_of
-from ..loop import Job, Outcome, seed_random_numbers, update
+from ..job import Job, Outcome
+from ..loop import seed_random_numbers, update
 from ..schedule import learning_rate
 from ..settings import TrainingSettings
-from . import hardware as engine
-from . import kernels
+from . import hardware, kernels
 from .direct import chain_of
-from .hardware import Engine
+from .hardware import ExecutionPlan
 
 CLEARLY = 1.07
 """So many times as fast must an engine be to take the place of a plainer one."""
@@ -42,7 +42,7 @@ _STEPS_TO_RECORD = 4
 # narrow.
 _TOLERANCE = 0.1
 
-JobOf = Callable[[Engine], Job]
+JobOf = Callable[[ExecutionPlan], Job]
 """The job of an engine, on a copy of the model with its first weights."""
 
 
@@ -50,7 +50,7 @@ JobOf = Callable[[Engine], Job]
 class Timing:
     """How fast an engine is."""
 
-    engine: Engine
+    engine: ExecutionPlan
     seconds_a_step: float
     """Median over the rounds, batch included."""
     times_as_fast: float
@@ -71,22 +71,26 @@ class Measurement:
 
     timings: tuple[Timing, ...]
     """The default first."""
-    left_out: tuple[tuple[Engine, str], ...]
+    left_out: tuple[tuple[ExecutionPlan, str], ...]
     """Engines that cannot run here, each with its reason."""
     seconds: float
     """What measuring took."""
 
 
 def choices(
-    default: Engine, free: Iterable[str], model: nn.Module, batch_size: int, device: str = "cpu"
-) -> list[Engine]:
+    default: ExecutionPlan,
+    free: Iterable[str],
+    model: nn.Module,
+    batch_size: int,
+    device: str = "cpu",
+) -> list[ExecutionPlan]:
     """Engines with as many threads as the default, the default first; `free` names what may vary.
 
     The number of threads is looked at afterwards, for the fastest of these.
     """
     free = set(free)
     formats = [default.memory_format]
-    if "memory_format" in free and engine.has_convolutions(model):
+    if "memory_format" in free and hardware.has_convolutions(model):
         formats = ["channels-last", "contiguous"]
     precisions = ["float32", "bfloat16"] if "amp_dtype" in free else [default.amp_dtype]
     engines = [
@@ -104,15 +108,15 @@ def _kinds(model: nn.Module, batch_size: int, device: str, precision: str) -> li
         return ["plain"]
     is_chain = chain_of(model, TrainingSettings(device=device, amp_dtype=precision)) is not None
     kinds = ["direct"] if is_chain else ["plain"]
-    if is_chain and engine.has_convolutions(model):
+    if is_chain and hardware.has_convolutions(model):
         # Its convolutions are other ones; linear layers are the same without autograd.
         kinds.append("plain")
-    if kernels.suit(model, batch_size):
+    if kernels.applicable(model, batch_size):
         kinds.append("onednn")
     return kinds
 
 
-def fewer_threads(default: Engine, free: Iterable[str]) -> list[int]:
+def fewer_threads(default: ExecutionPlan, free: Iterable[str]) -> list[int]:
     """Halves of the default's threads down to one, at most three of them."""
     if "threads" not in set(free):
         return []
@@ -121,7 +125,7 @@ def fewer_threads(default: Engine, free: Iterable[str]) -> list[int]:
 
 
 def measure(
-    engines: Sequence[Engine], threads: Sequence[int], job_of: JobOf, seconds: float
+    engines: Sequence[ExecutionPlan], threads: Sequence[int], job_of: JobOf, seconds: float
 ) -> Measurement:
     """Race the engines (the default first), then the fastest with fewer threads.
 
@@ -147,7 +151,7 @@ def measure(
     )
 
 
-def race(engines: Sequence[Engine], job_of: JobOf, seconds: float) -> Measurement:
+def race(engines: Sequence[ExecutionPlan], job_of: JobOf, seconds: float) -> Measurement:
     """Let the engines (the default first) train in turns for about `seconds`.
 
     Raises:
@@ -205,23 +209,23 @@ def fastest(timings: Sequence[Timing]) -> Timing:
     return chosen
 
 
-def differing(one: Engine, other: Engine) -> list[str]:
+def differing(one: ExecutionPlan, other: ExecutionPlan) -> list[str]:
     """Names of the settings in which two engines differ."""
     return [
         field.name
-        for field in fields(Engine)
+        for field in fields(ExecutionPlan)
         if getattr(one, field.name) != getattr(other, field.name)
     ]
 
 
 def seconds_a_step(job: Job) -> float:
     """The pace of a job that is trained on a copy; for a guess of how long training will take."""
-    contestant = _Contestant(Engine.of(job.settings), lambda _: job)
+    contestant = _Contestant(ExecutionPlan.of(job.settings), lambda _: job)
     return contestant.turn(2)
 
 
 def _by_difference(
-    timings: Sequence[Timing], default: Engine
+    timings: Sequence[Timing], default: ExecutionPlan
 ) -> Iterator[tuple[int, list[Timing]]]:
     def difference(timing: Timing) -> int:
         return len(differing(timing.engine, default))
@@ -233,16 +237,18 @@ def _by_difference(
 class _Contestant:
     """A job that trains in turns."""
 
-    def __init__(self, one: Engine, job_of: JobOf, expected_loss: float | None = None) -> None:
+    def __init__(
+        self, one: ExecutionPlan, job_of: JobOf, expected_loss: float | None = None
+    ) -> None:
         self._engine = one
         self._job = job_of(one)
         self._job.model.train()
         self._step = 0
         self.seconds: list[float] = []
-        """Of a step, one number a round."""
-        with engine.tuned(self._job.settings, self._job.model):
+        """Of a step, one number per round."""
+        with hardware.tuned(self._job.settings, self._job.model):
             self.loss = self._update()
-            if self._job.step is not None:
+            if self._job.engine_update is not None:
                 # Until all is recorded that is going to be.
                 for _ in range(_STEPS_TO_RECORD):
                     self._make_step()
@@ -255,7 +261,7 @@ class _Contestant:
         """Make some steps; seconds of each."""
         settings = self._job.settings
         device = settings.device
-        with engine.tuned(settings, self._job.model), self._batches_ahead():
+        with hardware.tuned(settings, self._job.model), self._batches_ahead():
             # Not timed: threads that were asleep, and caches that others filled.
             self._update()
             synchronize(device)
@@ -305,4 +311,4 @@ class _Contestant:
         batch = job.batches.batch(0, self._step % max(1, steps_per_epoch - 1))
         self._step += 1
         lr = learning_rate(job.settings, 0, steps_per_epoch)
-        return (job.step or update)(job, batch, lr)
+        return (job.engine_update or update)(job, batch, lr)

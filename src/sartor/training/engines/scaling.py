@@ -1,14 +1,16 @@
 """Keeps the gradients of float16 in its range (Micikevicius et al., 2018, mixed precision).
 
-The slope that goes back is multiplied by a scale, and the gradients are divided by it afterwards. A
-step whose gradients overflowed is left out, and the scale halved; after 2,000 that did not, it is
-doubled. All of it stays on the device, so nobody waits to be told.
+The loss is multiplied by a scale before the backward pass, and the gradients are divided by it
+afterwards. A step whose gradients overflowed is skipped, and the scale halved; after 2,000 steps
+without overflow it is doubled. All of it stays on the device, so nothing waits for it.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from ..torch_internals import unscale_and_find_overflow, update_scale
 
 _FIRST = 65_536.0
 _GROWTH, _BACKOFF, _STEPS_TO_GROW = 2.0, 0.5, 2_000
@@ -31,9 +33,5 @@ class GradientScale:
     def unscale(self, gradients: list[Tensor]) -> None:
         """Divide the gradients of a step by the scale, in place, and adapt it for the next."""
         self.overflow.zero_()
-        torch._amp_foreach_non_finite_check_and_unscale_(
-            gradients, self.overflow, self.scale.reciprocal()
-        )
-        torch._amp_update_scale_(
-            self.scale, self._steps, self.overflow, _GROWTH, _BACKOFF, _STEPS_TO_GROW
-        )
+        unscale_and_find_overflow(gradients, self.overflow, self.scale.reciprocal())
+        update_scale(self.scale, self._steps, self.overflow, _GROWTH, _BACKOFF, _STEPS_TO_GROW)

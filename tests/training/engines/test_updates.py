@@ -13,14 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from sartor.errors import SartorWarning
-from sartor.training.engines import hardware as engine
-from sartor.training.engines import steps
-from sartor.training.loop import Job, Progress, train, update
+from sartor.training.engines import hardware, updates
+from sartor.training.job import Job
+from sartor.training.loop import train, update
 from sartor.training.optim import Optimizer
+from sartor.training.state import Progress
 
 MakeJob = Callable[..., Job]
 COMPILER = pytest.mark.skipif(
-    engine.problem("compiled", "cpu") is not None, reason="there is no compiler of C++ here"
+    hardware.problem("compiled", "cpu") is not None, reason="no C++ compiler was found"
 )
 
 
@@ -45,7 +46,7 @@ class Rerun:
 def trained(job: Job) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     """Weights and history after the job's epochs."""
     progress = Progress()
-    with engine.tuned(job.settings):
+    with hardware.tuned(job.settings):
         for _ in train(job, progress, lambda: False):
             pass
     return job.model.state_dict(), progress.history
@@ -61,7 +62,7 @@ def assert_close(found: Any, expected: Any) -> None:
 
 
 def without_idle_bias(network: Any) -> nn.Module:
-    """Normalization takes a bias away again; its slope is all rounding, which Adam enlarges."""
+    """Normalization takes a bias away again; its gradient is only rounding, which Adam enlarges."""
     network.conv.bias.requires_grad_(False)
     return network  # type: ignore[no-any-return]
 
@@ -106,13 +107,13 @@ class TestRecorded:
             made.append(Rerun(step, job))
             return made[0]
 
-        graphed = replace(job, step=steps.Graphed(job, record))
+        graphed = replace(job, engine_update=updates.Graphed(job, record))
         assert_close(trained(graphed), trained(plain))
         assert len(made) == 1, "recorded once"
 
     def test_what_a_step_saw_outlives_the_next(self, make_job: MakeJob) -> None:
         job = make_job(model="mlp", batch_size=10, class_weights="balanced")
-        graphed = steps.Graphed(job, lambda step: Rerun(step, job))
+        graphed = updates.Graphed(job, lambda step: Rerun(step, job))
         seen = [graphed(job, job.batches.batch(0, k % 3), 0.01) for k in range(7)]
         kept = copy.deepcopy(seen)
         graphed(job, job.batches.batch(0, 1), 0.01)
@@ -128,7 +129,7 @@ class TestRecorded:
         job = make_job(**settings)
         expected = trained(make_job(**settings))
         with pytest.warns(SartorWarning, match=r"cannot be a CUDA graph \(operation not perm.*\)"):
-            found = trained(replace(job, step=steps.Graphed(job, record)))
+            found = trained(replace(job, engine_update=updates.Graphed(job, record)))
         for name, tensor in expected[0].items():
             assert torch.equal(found[0][name], tensor)
 
@@ -144,7 +145,7 @@ class TestRecorded:
 @COMPILER
 class TestCompiled:
     def test_makes_the_same_step(self, make_job: MakeJob, everything: Any) -> None:
-        """The contract over all models stands in test_tuning; here, dropout and odd batches."""
+        """The contract over all models is in test_race; here, dropout and odd batches."""
         settings = {"batch_size": 8, "epochs": 2, "opt": "sgd", "lr": 0.1}
         plain = make_job(everything(), **settings)
         found = trained(make_job(everything(), engine="compiled", **settings))
@@ -152,7 +153,7 @@ class TestCompiled:
 
     def test_state_keeps_its_names(self, make_job: MakeJob) -> None:
         job = make_job(model="mlp", engine="compiled")
-        assert job.step is not None
+        assert job.engine_update is not None
         assert list(job.model.state_dict()) == list(make_job(model="mlp").model.state_dict())
         assert isinstance(job.optimizer, Optimizer)
 
@@ -161,30 +162,30 @@ class TestWhatIsMissing:
     def test_a_compiler(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("CXX", raising=False)
         monkeypatch.setattr(shutil, "which", lambda _: None)
-        assert "needs a compiler of C++" in str(engine.problem("compiled", "cpu"))
-        assert engine.problem("compiled", "cuda") is None
+        assert "needs a C++ compiler" in str(hardware.problem("compiled", "cpu"))
+        assert hardware.problem("compiled", "cuda") is None
 
     @pytest.mark.parametrize(
         ("name", "device", "says"),
         [
             ("graph", "cpu", "CUDA graph"),
             ("graph", "mps", "CUDA graph"),
-            ("onednn", "cuda", "processor"),
-            ("direct", "mps", "processor"),
+            ("onednn", "cuda", "runs on the CPU"),
+            ("direct", "mps", "runs on the CPU"),
             ("compiled", "mps", "cpu and cuda"),
         ],
     )
     def test_a_device(self, name: str, device: str, says: str) -> None:
-        assert says in str(engine.problem(name, device))
+        assert says in str(hardware.problem(name, device))
 
     def test_nothing_for_the_plain_one(self) -> None:
         for device in ("cpu", "cuda", "mps"):
-            assert engine.problem("plain", device) is None
-            assert engine.problem("auto", device) is None
-        assert engine.problem("graph", "cuda") is None
+            assert hardware.problem("plain", device) is None
+            assert hardware.problem("auto", device) is None
+        assert hardware.problem("graph", "cuda") is None
 
 
 def test_the_plain_engine_makes_steps_by_update_itself(make_job: MakeJob) -> None:
-    assert make_job(engine="plain").step is None
+    assert make_job(engine="plain").engine_update is None
     job = make_job(engine="plain")
     assert update(job, job.batches.batch(0, 0), 0.1).loss.isfinite()

@@ -1,7 +1,7 @@
-"""Other ways to make the same update: without autograd, compiled, or as a CUDA graph.
+"""The engines: other ways to make the same update, without autograd, compiled, or as a CUDA graph.
 
-The last two are made for batches of one size; the odd one at the end of an epoch takes the plain
-way.
+`update_for` chooses among them; nothing else in the package needs to know them. Compiled and graph
+are made for batches of one size; a smaller one at the end of an epoch uses `loop.update` itself.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from torch import Tensor, nn
 from ...data.feed.batches import Batch
 from ...errors import RecipeError, SartorWarning
 from ...models.custom import reason_of
-from ..loop import Job, Outcome, Step, update
+from ..job import Job, Outcome, Update
+from ..loop import update
 from .direct import Chain, chain_of
 
 _WARM_UP_STEPS = 3
 
 
-def step_of(job: Job) -> Step | None:
-    """What makes the steps of a job where that is not `update` itself.
+def update_for(job: Job) -> Update | None:
+    """The update of the engine that a job's settings name; None for the plain one, `loop.update`.
 
     Raises:
-        RecipeError: the engine is direct, and the network is not for it.
+        RecipeError: the engine is direct, and does not support the network.
     """
     if job.settings.engine in ("direct", "onednn"):
         chain = chain_of(job.model, job.settings)
@@ -50,7 +51,7 @@ def step_of(job: Job) -> Step | None:
 
 
 class Direct:
-    """`update` with the passes of a chain of layers instead of autograd's."""
+    """`update` with the forward and backward pass of a chain of layers instead of autograd's."""
 
     def __init__(self, job: Job, chain: Chain) -> None:
         self._passes = functools.partial(chain, job.objective)
@@ -63,46 +64,46 @@ class Direct:
 class Compiled:
     """`update` with the forward and backward pass compiled by `torch.compile`, at the first step.
 
-    Random numbers are drawn as they are without it, but for those of our own dropout.
+    Random numbers are the same as without it, except those of our own dropout.
     """
 
     def __init__(self, job: Job) -> None:
-        with _deprecations_unsaid():
+        with _ignoring_deprecations():
             network = torch.compile(job.model, dynamic=False, options={"fallback_random": True})
         assert isinstance(network, nn.Module), "of a module, torch.compile makes a module"
         self._twin = replace(job, model=network)
-        self._usual = usual_size(job)
+        self._full_size = full_size(job)
         self._ready = False
 
     def __call__(self, job: Job, batch: Batch, lr: float) -> Outcome:
         """As `update`."""
-        if len(batch.labels) != self._usual:
+        if len(batch.labels) != self._full_size:
             return update(job, batch, lr)
         if self._ready:
             return update(self._twin, batch, lr)
-        with _deprecations_unsaid():
+        with _ignoring_deprecations():
             outcome = update(self._twin, batch, lr)
         self._ready = True
         return outcome
 
 
 @contextmanager
-def _deprecations_unsaid() -> Iterator[None]:
-    """The compiler imports parts of PyTorch that warn of themselves."""
+def _ignoring_deprecations() -> Iterator[None]:
+    """The compiler imports deprecated parts of PyTorch."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
 
 
-def usual_size(job: Job) -> int:
-    """Images of a whole batch."""
+def full_size(job: Job) -> int:
+    """Images of a full batch."""
     size = job.settings.batch_size
     assert size != "all", "resolved to a number"
     return size * job.settings.grad_accum_steps
 
 
 class Recording(Protocol):
-    """A step that was recorded, to be made again."""
+    """A recorded step that can be replayed."""
 
     def replay(self) -> None: ...
 
@@ -114,29 +115,29 @@ class CudaRecording:
         """Record what `step` launches; it is not executed.
 
         Raises:
-            RuntimeError: the step waits for the device, or does something else that no graph can.
+            RuntimeError: the step waits for the device, or does something else that a graph cannot.
         """
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
             step()
 
     def replay(self) -> None:
-        """Make the step again, on whatever its inputs hold now."""
+        """Repeat the step on the present values of its inputs."""
         self._graph.replay()
 
 
 class Graphed:
-    """`update`, recorded once and replayed: no launch from Python, so that small steps are short.
+    """`update`, recorded once and replayed: without launches from Python, small steps are short.
 
-    The first steps are made as they are, on a stream of their own, which is what recording asks
-    for. Inputs and the learning rate are copied into tensors that stay where they are; what a step
-    saw is copied out, for the next one overwrites it. Random numbers follow the generator's seed,
-    which CUDA graphs read at each replay. Where a step cannot be recorded, all are made as ever,
-    and a warning says why.
+    The first steps run unrecorded on a stream of their own, as recording requires. Inputs and the
+    learning rate are copied into tensors that keep their addresses; the outcome is copied out, as
+    the next replay overwrites it. Random numbers follow the generator's seed, which CUDA graphs
+    read at each replay. Where a step cannot be recorded, all run unrecorded, and a warning says
+    why.
     """
 
     def __init__(self, job: Job, record: Callable[[Callable[[], None]], Recording]) -> None:
-        self._usual = usual_size(job)
+        self._full_size = full_size(job)
         self._record = record
         self._warm_up = _WARM_UP_STEPS
         self._recording: Recording | None = None
@@ -144,17 +145,17 @@ class Graphed:
 
     def __call__(self, job: Job, batch: Batch, lr: float) -> Outcome:
         """As `update`."""
-        if self._given_up or len(batch.labels) != self._usual:
+        if self._given_up or len(batch.labels) != self._full_size:
             return update(job, batch, lr)
         if self._warm_up:
             self._warm_up -= 1
-            return _beside(job, batch, lr)
+            return _on_own_stream(job, batch, lr)
         if self._recording is None and not self._recorded(job, batch, lr):
             return update(job, batch, lr)
         return self._replayed(batch, lr)
 
     def _recorded(self, job: Job, batch: Batch, lr: float) -> bool:
-        """Whether a step was recorded on tensors that will hold the inputs of all others."""
+        """Whether a step was recorded, on tensors that will hold the inputs of all others."""
         # Cloned with their strides: channels-last stays so.
         self._batch = Batch(batch.images.clone(), batch.labels.clone())
         self._lr = torch.tensor(lr, dtype=torch.float32, device=batch.images.device)
@@ -184,13 +185,13 @@ class Graphed:
         return Outcome(loss.clone(), weight, logits.clone(), batch.labels)
 
 
-def _beside(job: Job, batch: Batch, lr: float) -> Outcome:
-    """A step on another stream than that of the device's other work."""
+def _on_own_stream(job: Job, batch: Batch, lr: float) -> Outcome:
+    """A step on a stream other than the current one."""
     if batch.images.device.type != "cuda":
         return update(job, batch, lr)
-    here, beside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    beside.wait_stream(here)
-    with torch.cuda.stream(beside):
+    current, own = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    own.wait_stream(current)
+    with torch.cuda.stream(own):
         outcome = update(job, batch, lr)
-    here.wait_stream(beside)
+    current.wait_stream(own)
     return outcome
