@@ -21,7 +21,7 @@ from ..events import CheckpointDue, Ended, EpochDone, Event, StepDone
 from .objective import Objective
 from .optim import Optimizer
 from .schedule import learning_rate
-from .settings import TrainingSettings
+from .settings import ResolvedTraining, TrainingSettings
 from .state import Checkpoint, Progress, Sums, copied, snapshot
 from .views import mean_logits
 
@@ -48,8 +48,7 @@ class Job:
     val: Feed | None
     objective: Objective
     optimizer: Optimizer
-    settings: TrainingSettings
-    """Resolved: no "auto" left."""
+    settings: ResolvedTraining
     classes: tuple[str, ...]
     step: Step | None = None
     """What makes an update where that is not `update` itself; see `steps`."""
@@ -70,7 +69,7 @@ def train(job: Job, progress: Progress, stop_asked: Callable[[], bool]) -> Itera
     watch = _Watch(job, progress)
     if progress.step == 0:
         yield from watch.checkpoint()
-    while progress.epoch < settings.last_epoch and not progress.stopped_early:
+    while progress.epoch < settings.epochs and not progress.stopped_early:
         job.model.train()
         watch.start()
         while progress.position < steps_per_epoch:
@@ -377,12 +376,12 @@ class _Watch:
     def _step_event(self) -> StepDone:
         progress, sums = self._progress, self._progress.sums
         steps_per_epoch = len(self._job.batches)
-        total = steps_per_epoch * self._job.settings.last_epoch
+        total = steps_per_epoch * self._job.settings.epochs
         return StepDone(
             step=progress.step,
             total_steps=total,
             epoch=progress.epoch + 1,
-            epochs=self._job.settings.last_epoch,
+            epochs=self._job.settings.epochs,
             position=progress.position,
             steps_per_epoch=steps_per_epoch,
             learning_rate=learning_rate_of(progress, self._job),

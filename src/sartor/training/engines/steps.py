@@ -96,9 +96,7 @@ def _deprecations_unsaid() -> Iterator[None]:
 
 def usual_size(job: Job) -> int:
     """Images of a whole batch."""
-    size = job.settings.batch_size
-    assert size != "all", "resolved to a number"
-    return size * job.settings.grad_accum_steps
+    return job.settings.batch_size * job.settings.grad_accum_steps
 
 
 class Recording(Protocol):

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import sartor
-from sartor.api.suiting import suited
+from sartor.api.default_recipe import default_recipe
 from sartor.data.dataset import Dataset
 from sartor.events import Event, Note
 from sartor.recipe import Recipe, load_recipe
@@ -29,7 +29,7 @@ COLOUR, GRAY = images_of(3, 16, 16), images_of(1, 28, 28)
 
 
 def chosen(dataset: Dataset, **said: Any) -> Recipe:
-    return suited(Recipe().with_settings(said), dataset, said, None)
+    return default_recipe(Recipe().with_settings(said), dataset, said, None)
 
 
 class TestChoice:
@@ -60,9 +60,9 @@ class TestChoice:
 
     def test_is_said_in_a_line(self) -> None:
         said: list[Event] = []
-        suited(Recipe(), GRAY, {}, said.append)
+        default_recipe(Recipe(), GRAY, {}, said.append)
         assert said == []
-        suited(Recipe(), COLOUR, {}, said.append)
+        default_recipe(Recipe(), COLOUR, {}, said.append)
         (note,) = said
         assert isinstance(note, Note)
         assert note.text.startswith("recipe pictures, for the images are colour")
