@@ -141,9 +141,7 @@ def measured(name: str, folder: Path) -> dict[str, float]:
         data = dataclasses.replace(data, images=np.array(data.images))
     recipe = Recipe().with_settings({"mean": (0.5,), "std": (0.5,)})
     split = make_split(data, val_fraction=0, test_fraction=0, seed=0)
-    recipe = assembly.resolve(recipe, data, split)
-    material, recipe = assembly.prepare_material(recipe, data, split)
-    batches = assembly.make_job(recipe, material, assembly.build_network(recipe, CLASSES)).batches
+    batches = assembly.assemble(recipe, data, split).job.batches
     seconds = []
     # Of a cold start the first epoch counts, of a warm one the best.
     for epoch in range(1 if name == "cold" else 3):

@@ -40,7 +40,7 @@ from sartor.data.augment.pipeline import augmentation_of
 from sartor.data.dataset import Dataset
 from sartor.data.feed.batches import Batches
 from sartor.data.splits.split import make_split
-from sartor.recipe import Recipe, load_recipe
+from sartor.recipe import Recipe, ResolvedRecipe, load_recipe
 
 COUNTS = (1_000, 10_000, 100_000, 1_000_000)
 ROUNDS = 3
@@ -107,9 +107,8 @@ def measure(path: Path, count: int, seconds: float) -> Figures:
         began = time.perf_counter()
         dataset = Dataset(np.load(path, mmap_mode="r"), np.arange(count) % 10, name="scale")
         recipe, split = recipe_for(dataset), split_of(dataset)
-        material, recipe = assembly.prepare_material(
-            assembly.resolve(recipe, dataset, split), dataset, split
-        )
+        assembled = assembly.assemble(recipe, dataset, split)
+        material, recipe = assembled.material, assembled.recipe
         start = time.perf_counter() - began
         figures = {"start": start / count * 1e6}
         for name, augment in (("feed", ()), ("augmented", WORDS)):
@@ -136,7 +135,9 @@ def split_of(dataset: Dataset) -> object:
     return make_split(dataset, val_fraction=0.1, test_fraction=0.1, seed=0)
 
 
-def batches_of(material: assembly.Material, recipe: Recipe, augment: Sequence[str]) -> Batches:
+def batches_of(
+    material: assembly.Material, recipe: ResolvedRecipe, augment: Sequence[str]
+) -> Batches:
     """Those of a training, of 64 images."""
     augmentation = (
         augmentation_of(augment, seed=0, num_classes=10, mean=(0.3,)) if augment else None

@@ -69,11 +69,7 @@ def job_of(name: str, dataset: sartor.Dataset, **settings: Any) -> Job:
     split = make_split(
         dataset, val_fraction=data.val_fraction, test_fraction=data.test_fraction, seed=0
     )
-    recipe = assembly.resolve(recipe, dataset, split)
-    material, recipe = assembly.prepare_material(recipe, dataset, split)
-    network = assembly.build_network(recipe, len(dataset.classes))
-    network, recipe = assembly.place_network(network, recipe)
-    return replace(assembly.make_job(recipe, material, network), val=None)
+    return replace(assembly.assemble(recipe, dataset, split).job, val=None)
 
 
 def measure_pairs(job: Job, plain: Job, rounds: int) -> list[Pair]:

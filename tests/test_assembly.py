@@ -17,7 +17,7 @@ from sartor import assembly
 from sartor.data.dataset import Dataset
 from sartor.data.splits.split import Split
 from sartor.errors import ModelError, RecipeError, UsageError
-from sartor.recipe import Recipe
+from sartor.recipe import Recipe, ResolvedRecipe
 from sartor.training.loop import Job
 from sartor.training.objective import balanced_weights, effective_weights
 
@@ -51,14 +51,11 @@ def assembled(
     split: Split = SPLIT,
     network: nn.Module | None = None,
     **settings: Any,
-) -> tuple[Job, Recipe]:
+) -> tuple[Job, ResolvedRecipe]:
     """As `fit` does it."""
     recipe = (recipe or Recipe()).with_settings(settings)
-    recipe = assembly.resolve(recipe, dataset, split)
-    material, recipe = assembly.prepare_material(recipe, dataset, split)
-    network = network or assembly.build_network(recipe, len(dataset.classes))
-    network, recipe = assembly.place_network(network, recipe)
-    return assembly.make_job(recipe, material, network), recipe
+    made = assembly.assemble(recipe, dataset, split, network)
+    return made.job, made.recipe
 
 
 class TestResolving:
@@ -218,7 +215,7 @@ class TestFlow:
 
     def test_of_images_through_the_same_preparation(self) -> None:
         job, recipe = assembled(image_size=(12, 10), channels=3, shuffle=False, batch_size=1)
-        material, _ = assembly.prepare_material(recipe, DATASET, SPLIT)
+        material = assembly.prepare_material(recipe, DATASET, SPLIT)
         expected = material.preprocess.images(DATASET.images[:1])
         scaled = (expected / 255 - recipe.preprocess.mean[0]) / recipe.preprocess.std[0]
         np.testing.assert_allclose(job.batches.batch(0, 0).images.numpy(), scaled, atol=1e-5)
@@ -283,7 +280,7 @@ class TestClassWeights:
         assert assembled()[0].objective.class_weights is None
 
     def test_must_be_one_a_class(self) -> None:
-        with pytest.raises(RecipeError, match="must be 3 numbers, one a class, not 2"):
+        with pytest.raises(RecipeError, match="must be 3 numbers, one per class, not 2"):
             assembled(class_weights=(1.0, 2.0))
 
 
@@ -318,11 +315,10 @@ class TestInMemory:
         assert assembled(recipe, network=network)[1] == recipe
 
     def test_cannot_be_built_from_its_name(self) -> None:
-        recipe = assembly.resolve(self.RECIPE, DATASET, SPLIT)
         with pytest.raises(
             ModelError, match="trained Net, an object of a Python program"
         ) as caught:
-            assembly.build_network(recipe, 3)
+            assembly.assemble(self.RECIPE, DATASET, SPLIT)
         assert "model=..." in caught.value.hint
 
 

@@ -102,7 +102,7 @@ class TestSizes:
         split = make_split(data, val_fraction=0, test_fraction=0, seed=0)
         recipe = Recipe().with_settings({"image_size": 20})
         with pytest.raises(RecipeError, match="prepared at 3x64x64, not at 3x20x20"):
-            assembly.prepare_material(assembly.resolve(recipe, data, split), data, split)
+            assembly.assemble(recipe, data, split)
 
 
 class TestExclude:

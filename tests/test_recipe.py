@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, ClassVar, Literal, get_args, get_origin
 
 import numpy as np
 import pytest
@@ -13,7 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sartor.errors import RecipeError, UsageError
-from sartor.recipe import PARTS, Recipe, load_recipe, setting_places, shipped_recipes
+from sartor.recipe import (
+    PARTS,
+    Recipe,
+    ResolvedRecipe,
+    load_recipe,
+    setting_places,
+    shipped_recipes,
+)
 from sartor.settings import OneOf, Range, fields_of
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -81,7 +88,7 @@ class TestRoundTrip:
     def test_of_every_recipe_that_ships(self, name: str) -> None:
         recipe = load_recipe(name)
         assert Recipe.from_toml(recipe.to_toml()) == recipe
-        if name not in ("pictures", "plain"):  # for images of any source
+        if name not in ("digits", "pictures", "plain"):  # for images of any source
             assert recipe.data.source in ("mnist", "fashion-mnist")
 
     @settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
@@ -354,3 +361,61 @@ class TestLoading:
         file.write_bytes(b"\xff\xfe\x00")
         with pytest.raises(UsageError, match="it is no text"):
             load_recipe(file)
+
+
+class TestResolved:
+    """What is done is a recipe with every choice made."""
+
+    CHOICES: ClassVar[dict[str, Any]] = {
+        "fingerprint": "f" * 64,
+        "image_size": (8, 8),
+        "channels": 1,
+        "mean": (0.5,),
+        "std": (0.25,),
+        "device": "cpu",
+        "memory_format": "contiguous",
+        "threads": 2,
+        "engine": "plain",
+    }
+
+    def resolved(self, **settings: Any) -> ResolvedRecipe:
+        return ResolvedRecipe.of(Recipe().with_settings(self.CHOICES | settings))
+
+    def test_says_and_reads_what_the_recipe_says(self) -> None:
+        wish = Recipe().with_settings(self.CHOICES)
+        recipe = ResolvedRecipe.of(wish)
+        assert recipe.settings() == wish.settings()
+        assert recipe.to_toml() == wish.to_toml()
+        assert ResolvedRecipe.from_toml(recipe.to_toml()) == recipe
+
+    @pytest.mark.parametrize("name", sorted(CHOICES))
+    def test_refuses_each_choice_that_is_open(self, name: str) -> None:
+        text = Recipe().with_settings({**self.CHOICES, name: None}).to_toml()
+        with pytest.raises(RecipeError, match=f"the recipe is not resolved; undecided: {name}"):
+            ResolvedRecipe.from_toml(text)
+
+    @pytest.mark.parametrize(
+        ("name", "value"), [("epochs", "auto"), ("batch_size", "all"), ("amp_dtype", "auto")]
+    )
+    def test_refuses_words_that_stand_for_a_choice(self, name: str, value: str) -> None:
+        with pytest.raises(RecipeError, match=f"undecided: {name}"):
+            self.resolved(**{name: value})
+
+    def test_names_all_open_choices_at_once(self) -> None:
+        with pytest.raises(RecipeError) as caught:
+            ResolvedRecipe.of(Recipe())
+        assert all(name in str(caught.value) for name in self.CHOICES)
+
+    def test_stays_resolved_with_an_engine_or_more_epochs(self) -> None:
+        recipe = self.resolved()
+        engine = {"memory_format": "channels-last", "amp_dtype": "bfloat16", "threads": 1}
+        faster = recipe.with_engine(engine="onednn", **engine)
+        assert isinstance(faster, ResolvedRecipe)
+        assert faster == self.resolved(engine="onednn", **engine)
+        assert recipe.with_epochs(7) == self.resolved(epochs=7)
+        assert self.resolved(warmup_epochs=2).with_epochs(3).training.epochs == 3
+        with pytest.raises(RecipeError, match="warmup_epochs"):
+            self.resolved(warmup_epochs=2).with_epochs(1)
+
+    def test_that_is_changed_is_a_wish_again(self) -> None:
+        assert type(self.resolved().with_settings({"epochs": "auto"})) is Recipe

@@ -136,8 +136,7 @@ def first_weights(task: Task) -> list[Array]:
     recipe = sartor.load_recipe(task.name).with_settings({"val_fraction": 0.0})
     dataset = sartor.load(task.source)
     split = make_split(dataset, val_fraction=0.0, test_fraction=0.0, seed=0)
-    resolved = assembly.resolve(recipe, dataset, split)
-    return weights_of(assembly.build_network(resolved, len(dataset.classes)))
+    return weights_of(assembly.assemble(recipe, dataset, split).job.model)
 
 
 def write_idx_files(folder: Path, dataset: sartor.Dataset) -> None:

@@ -1,4 +1,7 @@
-"""Puts the parts together: a recipe, a dataset and a network become a job for the loop."""
+"""Puts the parts together: a recipe, a dataset and a network become a job for the loop.
+
+This is where a recipe is resolved: `assemble` orders the steps, `resolve` makes the choices.
+"""
 
 from __future__ import annotations
 
@@ -28,62 +31,97 @@ from .errors import ModelError, RecipeError
 from .machine import total_memory
 from .models.registry import build_model, resolve_kwargs
 from .models.whitening import PatchWhitening
-from .recipe import Recipe
+from .recipe import Recipe, ResolvedRecipe
 from .training.engines import hardware as engine
 from .training.engines.updates import update_for
 from .training.loop import Job, seed_random_numbers
 from .training.objective import Objective, balanced_weights, effective_weights
 from .training.optim import Optimizer
 from .training.schedule import chosen_epochs
-from .training.settings import TrainingSettings
+from .training.settings import ResolvedTraining, TrainingSettings
 
 IN_MEMORY = "in-memory:"
-"""Begins the name of a model that exists as a Python object alone."""
+"""Prefix of the name of a model that exists only as a Python object."""
 _INITIAL_WEIGHTS = -2
 _IMAGES_TO_WHITEN = 2_000
 
 
-def resolve(
-    recipe: Recipe, dataset: Dataset, split: Split, model_file: Path | None = None
-) -> Recipe:
-    """The recipe with every default and every derived number filled in.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Assembly:
+    """A job for the loop, and what it was made from."""
 
-    `model_file` is the copy of a user's own model file, read instead of the original.
+    job: Job
+    recipe: ResolvedRecipe
+    material: Material
+
+
+def assemble(
+    recipe: Recipe,
+    dataset: Dataset,
+    split: Split,
+    network: nn.Module | None = None,
+    model_file: Path | None = None,
+) -> Assembly:
+    """Resolve a recipe for a dataset, and make the job that it describes.
+
+    Args:
+        network: trained as it is; by default the recipe's network is built.
+        model_file: the copy of a user's own model file, read instead of the original.
 
     Raises:
-        RecipeError: with every problem at once.
+        RecipeError: with every problem at once. ModelError: the network cannot be built.
     """
-    training, preprocess = recipe.training, recipe.preprocess
-    problems = _class_weight_problems(training, dataset) + _split_problems(training, split)
-    kwargs = dict(recipe.model.model_kwargs)
-    if not recipe.model.model.startswith(IN_MEMORY):
-        kwargs, more = resolve_kwargs(_model_name(recipe, model_file), kwargs)
-        problems += more
-    device = choose_device(training.device)
-    problems += engine.problems(training, device)
-    if problems:
-        raise RecipeError(problems, "Correct the recipe or the flags.")
-    size = preprocess.image_size or dataset.shape[1:]
-    return recipe.with_settings(
+    shaped = _with_input(recipe, dataset, split, model_file)
+    images = _resized_images(shaped, dataset)
+    model = network
+    if model is None:
+        model = build_network(shaped, len(dataset.classes), model_file)
+    model = model.to(shaped.training.device)
+    resolved = resolve(shaped, dataset, split, images, model)
+    model = place_network(model, resolved)
+    material = _material(resolved, dataset, split, images)
+    if network is None:
+        fit_whitening(model, material)
+    return Assembly(job=make_job(resolved, material, model), recipe=resolved, material=material)
+
+
+def resolve(
+    recipe: Recipe, dataset: Dataset, split: Split, images: UInt8Array, network: nn.Module
+) -> ResolvedRecipe:
+    """The recipe with every choice made; the only place where recipes become resolved ones.
+
+    Args:
+        images: those of the dataset, at the size of the model's input.
+        network: on the device. The engine is the default for it, as long as nothing is measured;
+            see `ResolvedRecipe.with_engine`.
+    """
+    training, data = recipe.training, recipe.data
+    mean, std = recipe.preprocess.mean, recipe.preprocess.std
+    if not (mean and std):
+        measured_mean, measured_std = channel_statistics(images, split.train)
+        mean, std = mean or measured_mean, std or measured_std
+    decided = recipe.with_settings(
         {
+            "exclude": data.exclude if dataset.excluded else None,
             "fingerprint": dataset.fingerprint,
-            "duplicates": chosen_duplicates(recipe.data.duplicates, dataset),
+            "duplicates": chosen_duplicates(data.duplicates, dataset),
             "split_hash": split.sha256(dataset.fingerprint),
-            "image_size": size if len(size) == 2 else (*size, *size),
-            "channels": preprocess.channels or dataset.shape[0],
-            "model_kwargs": kwargs,
+            "mean": mean,
+            "std": std,
             "epochs": chosen_epochs(training.epochs, len(split.train)),
             "batch_size": len(split.train) if training.batch_size == "all" else training.batch_size,
-            "device": device,
             "threads": engine.chosen_threads(training.threads),
-            "amp_dtype": engine.chosen_precision(training.amp_dtype, device),
+            "amp_dtype": engine.chosen_precision(training.amp_dtype, training.device),
+            "memory_format": engine.chosen_memory_format(training.memory_format, network),
             "augment": vocabulary.canonical(training.augment),
         }
     )
+    chosen = engine.chosen_engine(decided.training, network)
+    return ResolvedRecipe.of(decided.with_settings({"engine": chosen}))
 
 
 def build_network(recipe: Recipe, num_classes: int, model_file: Path | None = None) -> nn.Module:
-    """The recipe's network with its first weights, which depend on the seed alone.
+    """The recipe's network with its initial weights, which depend only on the seed.
 
     `model_file` is the copy of a user's own model file, read instead of the original.
 
@@ -109,7 +147,7 @@ def build_network(recipe: Recipe, num_classes: int, model_file: Path | None = No
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Material:
-    """A dataset on the device, prepared for a recipe."""
+    """A dataset on the device, prepared as a recipe says."""
 
     dataset: Dataset
     split: Split
@@ -120,8 +158,8 @@ class Material:
     preprocess: Preprocess
     read_ahead: ReadAhead | None = None
 
-    def feed(self, indices: Int64Array, settings: TrainingSettings) -> Feed:
-        """Batches of these images."""
+    def feed(self, indices: Int64Array, settings: ResolvedTraining) -> Feed:
+        """Batches of the images with these indices."""
         return Feed(
             images=self.images,
             labels=self.labels,
@@ -132,46 +170,22 @@ class Material:
         )
 
 
-def prepare_material(recipe: Recipe, dataset: Dataset, split: Split) -> tuple[Material, Recipe]:
-    """The images at the input's size on the device, and the recipe with their mean and spread.
+def prepare_material(recipe: ResolvedRecipe, dataset: Dataset, split: Split) -> Material:
+    """The images on the device, at the size of the model's input.
 
-    Images of a mapped file stay there where they are trained as they are, on the processor.
+    Images of a mapped file stay there if they already have that size and the device is the
+    processor.
     """
-    geometry = Preprocess.from_settings(recipe.preprocess)
-    if dataset.shape != geometry.input_shape:
-        _refuse_to_resize_twice(dataset, geometry)
-        _refuse_too_large(len(dataset), geometry, total_memory(), "this machine")
-    if recipe.training.device.startswith("cuda"):
-        free, _ = torch.cuda.mem_get_info(recipe.training.device)
-        _refuse_too_large(len(dataset), geometry, free, recipe.training.device)
-    images = geometry.images(dataset.images)
-    recipe = _with_statistics(recipe, images, split)
-    device = recipe.training.device
-    material = Material(
-        dataset=dataset,
-        split=split,
-        images=_as_tensor(images).to(device),
-        labels=_as_tensor(dataset.labels).to(device),
-        preprocess=Preprocess.from_settings(recipe.preprocess),
-        read_ahead=read_ahead(images) if device == "cpu" else None,
-    )
-    return material, recipe
+    return _material(recipe, dataset, split, _resized_images(recipe, dataset))
 
 
-def place_network(model: nn.Module, recipe: Recipe) -> tuple[nn.Module, Recipe]:
-    """The network on the device in the layout that suits it, and the recipe that says which.
-
-    The recipe also names the engine, as long as nothing was measured.
-    """
-    training = recipe.training
-    layout = engine.chosen_memory_format(training.memory_format, model)
-    model = engine.laid_out(model.to(training.device), layout)
-    chosen = {"memory_format": layout, "engine": engine.chosen_engine(training, model)}
-    return model, recipe.with_settings(chosen)
+def place_network(model: nn.Module, recipe: ResolvedRecipe) -> nn.Module:
+    """The network on the recipe's device, in its memory format."""
+    return engine.laid_out(model.to(recipe.training.device), recipe.training.memory_format)
 
 
 def fit_whitening(model: nn.Module, material: Material) -> None:
-    """Give a layer that whitens the image its filters, from training images spread evenly."""
+    """Compute the filters of a whitening layer from evenly spaced training images."""
     first = next((one for one in model.modules() if isinstance(one, PatchWhitening)), None)
     if first is None:
         return
@@ -181,10 +195,9 @@ def fit_whitening(model: nn.Module, material: Material) -> None:
     first.fit(material.images[rows.to(material.images.device)], mean, std)
 
 
-def make_job(recipe: Recipe, material: Material, model: nn.Module) -> Job:
-    """Everything for the loop, from a resolved recipe and a placed network."""
+def make_job(recipe: ResolvedRecipe, material: Material, model: nn.Module) -> Job:
+    """Everything for the loop, from a network on the device."""
     training, split = recipe.training, material.split
-    assert training.batch_size != "all", "resolved to a number"
     train_labels = material.dataset.labels[split.train]
     job = Job(
         model=model,
@@ -213,7 +226,7 @@ def make_job(recipe: Recipe, material: Material, model: nn.Module) -> Job:
 
 
 def first_batch(job: Job) -> Batch:
-    """The first batch of the first epoch as it is without augmentation."""
+    """The first batch of the first epoch, without augmentation."""
     assert isinstance(job.batches, Batches), "made by make_job"
     return job.batches.plain().batch(0, 0)
 
@@ -225,14 +238,14 @@ def _model_name(recipe: Recipe, model_file: Path | None) -> str:
 
 @contextmanager
 def batches_ahead(job: Job) -> Iterator[Job]:
-    """The job with batches made ahead by as many threads as its settings say."""
+    """The job, its batches prepared ahead by the number of threads that its settings name."""
     assert isinstance(job.batches, Batches), "made by make_job"
     workers = chosen_workers(job.settings.workers, job.batches, job.settings.threads)
     with prepared_ahead(job.batches, workers) as batches:
         yield replace(job, batches=batches)
 
 
-def _objective(training: TrainingSettings, material: Material) -> Objective:
+def _objective(training: ResolvedTraining, material: Material) -> Objective:
     weights: Tensor | None = None
     labels = torch.from_numpy(material.dataset.labels[material.split.train])
     if training.class_weights == "balanced":
@@ -248,12 +261,65 @@ def _objective(training: TrainingSettings, material: Material) -> Objective:
     )
 
 
+def _with_input(recipe: Recipe, dataset: Dataset, split: Split, model_file: Path | None) -> Recipe:
+    """The recipe with the device, the model's input and its settings: what a network is built from.
+
+    Raises:
+        RecipeError: with every problem at once.
+    """
+    training, preprocess = recipe.training, recipe.preprocess
+    problems = _class_weight_problems(training, dataset) + _split_problems(training, split)
+    kwargs = dict(recipe.model.model_kwargs)
+    if not recipe.model.model.startswith(IN_MEMORY):
+        kwargs, more = resolve_kwargs(_model_name(recipe, model_file), kwargs)
+        problems += more
+    device = choose_device(training.device)
+    problems += engine.problems(training, device)
+    if problems:
+        raise RecipeError(problems, "Correct the recipe or the flags.")
+    size = preprocess.image_size or dataset.shape[1:]
+    return recipe.with_settings(
+        {
+            "image_size": size if len(size) == 2 else (*size, *size),
+            "channels": preprocess.channels or dataset.shape[0],
+            "model_kwargs": kwargs,
+            "device": device,
+        }
+    )
+
+
+def _resized_images(recipe: Recipe, dataset: Dataset) -> UInt8Array:
+    """The dataset's images at the size of the model's input, which the recipe names."""
+    geometry, device = Preprocess.from_settings(recipe.preprocess), recipe.training.device
+    if dataset.shape != geometry.input_shape:
+        _refuse_to_resize_twice(dataset, geometry)
+        _refuse_too_large(len(dataset), geometry, total_memory(), "this machine")
+    if device.startswith("cuda"):
+        free, _ = torch.cuda.mem_get_info(device)
+        _refuse_too_large(len(dataset), geometry, free, device)
+    return geometry.images(dataset.images)
+
+
+def _material(
+    recipe: ResolvedRecipe, dataset: Dataset, split: Split, images: UInt8Array
+) -> Material:
+    device = recipe.training.device
+    return Material(
+        dataset=dataset,
+        split=split,
+        images=_as_tensor(images).to(device),
+        labels=_as_tensor(dataset.labels).to(device),
+        preprocess=Preprocess.from_settings(recipe.preprocess),
+        read_ahead=read_ahead(images) if device == "cpu" else None,
+    )
+
+
 def _class_weight_problems(training: TrainingSettings, dataset: Dataset) -> list[str]:
     weights = training.class_weights
     if isinstance(weights, str) or len(weights) == len(dataset.classes):
         return []
     return [
-        f"class_weights must be {len(dataset.classes)} numbers, one a class, not {len(weights)}"
+        f"class_weights must be {len(dataset.classes)} numbers, one per class, not {len(weights)}"
     ]
 
 
@@ -273,7 +339,7 @@ def _split_problems(training: TrainingSettings, split: Split) -> list[str]:
 
 
 def _refuse_to_resize_twice(dataset: Dataset, geometry: Preprocess) -> None:
-    """Pictures of files would reach the model by another way than those of a prediction."""
+    """Pictures must reach the model in training exactly as they do in prediction."""
     if dataset.origin is not None:
         given, wanted = ("x".join(map(str, one)) for one in (dataset.shape, geometry.input_shape))
         raise RecipeError(
@@ -283,9 +349,9 @@ def _refuse_to_resize_twice(dataset: Dataset, geometry: Preprocess) -> None:
 
 
 def _refuse_too_large(count: int, geometry: Preprocess, memory: int, where: str) -> None:
-    """All images would lie in memory; better a sentence now than a machine that stands still.
+    """Resized images must all fit in memory: refuse now rather than bring the machine to a halt.
 
-    Prepared pictures that are trained as they are need none: they are read from the disk.
+    Prepared pictures that already have the right size need no memory: they are read from disk.
     """
     channels, height, width = geometry.input_shape
     wanted = count * channels * height * width
@@ -299,17 +365,8 @@ def _refuse_too_large(count: int, geometry: Preprocess, memory: int, where: str)
         )
 
 
-def _with_statistics(recipe: Recipe, images: UInt8Array, split: Split) -> Recipe:
-    """Mean and standard deviation of each channel of the training images, where none are given."""
-    given = recipe.preprocess
-    if given.mean and given.std:
-        return recipe
-    mean, std = channel_statistics(images, split.train)
-    return recipe.with_settings({"mean": given.mean or mean, "std": given.std or std})
-
-
 def _as_tensor(array: npt.NDArray[Any]) -> Tensor:
-    # Arrays mapped from a file are read-only; nobody writes to them, so sharing them is safe.
+    # Arrays mapped from a file are read-only; nothing writes to them, so sharing them is safe.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(array)

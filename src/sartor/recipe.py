@@ -1,4 +1,7 @@
-"""A recipe: the frozen, complete description of one training."""
+"""A recipe: the frozen, complete description of one training.
+
+`Recipe` is what somebody asks for, with choices left open; `ResolvedRecipe` is what is done.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from inspect import get_annotations
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import tomli_w
 
 from .data.augment import vocabulary
-from .data.settings import UNFIT_SETTINGS, DataSettings, PreprocessSettings
+from .data.settings import (
+    UNFIT_SETTINGS,
+    DataSettings,
+    PreprocessSettings,
+    ResolvedData,
+    ResolvedPreprocess,
+)
 from .errors import RecipeError, UsageError, unknown
 from .models.settings import ModelSettings
 from .settings import build, fields_of
-from .training.settings import TrainingSettings
+from .training.settings import ResolvedTraining, TrainingSettings
 
 PARTS: Mapping[str, type] = {
     "data": DataSettings,
@@ -26,6 +36,13 @@ PARTS: Mapping[str, type] = {
     "model": ModelSettings,
     "training": TrainingSettings,
 }
+_DECIDED = {
+    "data": tuple(get_annotations(ResolvedData)),
+    "preprocess": tuple(get_annotations(ResolvedPreprocess)),
+    "training": tuple(get_annotations(ResolvedTraining)),
+}
+"""The settings that a resolved recipe must decide: those that its parts declare again."""
+_OPEN: tuple[object, ...] = (None, "auto", "all", "", ())
 _ARRAY = re.compile(r"\[\n((?: +.*,\n)+)\]")
 _HINT = "Correct the recipe or the flags; `sartor fit --help` lists every setting."
 
@@ -40,7 +57,7 @@ class Recipe:
     training: TrainingSettings = field(default_factory=TrainingSettings)
 
     @classmethod
-    def from_tables(cls, tables: Mapping[str, Any]) -> Recipe:
+    def from_tables(cls, tables: Mapping[str, Any]) -> Self:
         """A recipe from nested tables, such as parsed TOML.
 
         Raises:
@@ -62,23 +79,23 @@ class Recipe:
         return cls(**parts)
 
     @classmethod
-    def from_toml(cls, text: str) -> Recipe:
+    def from_toml(cls, text: str) -> Self:
         """A recipe from TOML.
 
         Raises:
-            RecipeError: the text is no TOML, or with every problem at once.
+            RecipeError: the text is not TOML, or with every problem at once.
         """
         try:
             tables = tomllib.loads(text)
         except (ValueError, RecursionError) as error:
-            # Mostly TOMLDecodeError; a number of 5,000 digits or 1,000 brackets leave otherwise.
+            # Mostly TOMLDecodeError; a number of 5,000 digits or 1,000 brackets fail differently.
             raise RecipeError(
                 [f"the recipe is no valid TOML: {error}"], "Correct that line."
             ) from error
         return cls.from_tables(tables)
 
     def to_tables(self) -> dict[str, dict[str, Any]]:
-        """Nested tables; settings left open (None) are left out, for TOML has no word for them."""
+        """Nested tables, without the settings that are None, which TOML cannot express."""
         return {
             name: {
                 key: dict(value) if isinstance(value, Mapping) else value
@@ -90,11 +107,13 @@ class Recipe:
 
     def to_toml(self) -> str:
         """TOML that `from_toml` reads back to an equal recipe."""
-        # Line breaks stand in arrays alone, since those in strings are escaped.
+        # Line breaks occur only in arrays, since those in strings are escaped.
         return _ARRAY.sub(_on_one_line, tomli_w.dumps(self.to_tables()))
 
     def with_settings(self, settings: Mapping[str, Any]) -> Recipe:
-        """The same recipe with some settings replaced, named as the flags are: `epochs`, `lr`, ...
+        """A recipe with some settings replaced, named like the flags: `epochs`, `lr`, ...
+
+        A changed recipe is a wish again, even where this one is resolved.
 
         Raises:
             RecipeError: with every problem at once.
@@ -120,9 +139,79 @@ class Recipe:
         return {key: value for part in PARTS for key, value in vars(getattr(self, part)).items()}
 
 
+@dataclass(frozen=True, kw_only=True)
+class ResolvedRecipe(Recipe):
+    """What is done: every choice of a recipe made. The training loop and a run's folder have these.
+
+    `assembly.assemble` makes them from a recipe, a dataset, a split and a network; a run's
+    recipe.toml holds one.
+    """
+
+    data: ResolvedData = field()
+    preprocess: ResolvedPreprocess = field()
+    training: ResolvedTraining = field()
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Self:
+        """The same recipe as a resolved one.
+
+        Raises:
+            RecipeError: it leaves something to be decided.
+        """
+        undecided = [
+            name
+            for part, names in _DECIDED.items()
+            for name in names
+            if getattr(getattr(recipe, part), name) in _OPEN
+        ]
+        if undecided:
+            raise RecipeError(
+                [f"the recipe is not resolved; undecided: {', '.join(undecided)}"],
+                "Train from it: sartor fit --recipe FILE resolves it.",
+            )
+        return cls(
+            data=ResolvedData(**vars(recipe.data)),
+            preprocess=ResolvedPreprocess(**vars(recipe.preprocess)),
+            model=recipe.model,
+            training=ResolvedTraining(**vars(recipe.training)),
+        )
+
+    @classmethod
+    def from_tables(cls, tables: Mapping[str, Any]) -> Self:
+        """A resolved recipe from nested tables, such as parsed TOML.
+
+        Raises:
+            RecipeError: with every problem at once, or it leaves something to be decided.
+        """
+        return cls.of(Recipe.from_tables(tables))
+
+    def with_engine(
+        self, *, memory_format: str, amp_dtype: str, threads: int, engine: str
+    ) -> ResolvedRecipe:
+        """With the engine that measuring chose; measuring needs a resolved recipe first."""
+        return self._changed(
+            memory_format=memory_format, amp_dtype=amp_dtype, threads=threads, engine=engine
+        )
+
+    def with_epochs(self, epochs: int) -> ResolvedRecipe:
+        """With another number of epochs, for a run that is trained longer.
+
+        Raises:
+            RecipeError: the other settings do not allow that number.
+        """
+        return self._changed(epochs=epochs)
+
+    def with_exclusion_list(self, path: Path) -> ResolvedRecipe:
+        """With a run's own copy of the list of excluded pictures; the folder is made last."""
+        return self._changed(exclude=str(path))
+
+    def _changed(self, **settings: Any) -> ResolvedRecipe:
+        return ResolvedRecipe.of(self.with_settings(settings))
+
+
 @cache
 def setting_places() -> dict[str, str]:
-    """The part in which each setting stands: {"epochs": "training", ...}."""
+    """The part that each setting belongs to: {"epochs": "training", ...}."""
     return {name: part for part, kind in PARTS.items() for name, _, _ in fields_of(kind)}
 
 
@@ -166,7 +255,7 @@ def _on_one_line(array: re.Match[str]) -> str:
 
 
 def _contradictions(recipe: Recipe) -> Iterator[str]:
-    """Settings that are fine alone and wrong together: nothing asked for is ignored in silence."""
+    """Settings that exclude each other: nothing that was asked for is silently ignored."""
     training, preprocess = recipe.training, recipe.preprocess
     for name in UNFIT_SETTINGS.get(recipe.data.format, ()):
         if getattr(recipe.data, name) is not None:

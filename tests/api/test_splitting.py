@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import sartor
-from sartor.api.splitting import doubts, split_of
+from sartor.api.splitting import split_of, split_warnings
 from sartor.data.dataset import Dataset
 from sartor.data.splits.split import Split
 from sartor.errors import DataError, RunError, SartorWarning
@@ -27,7 +27,7 @@ def dataset_of(sizes: list[int], **fields: Any) -> Dataset:
 
 def doubted(dataset: Dataset, **settings: Any) -> list[str]:
     recipe = Recipe().with_settings(settings)
-    return list(doubts(recipe, dataset, split_of(recipe, dataset)))
+    return list(split_warnings(recipe, dataset, split_of(recipe, dataset)))
 
 
 class TestDoubts:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,7 +12,7 @@ from sartor.data.feed.batches import Batch
 from sartor.inspection.microscope import Plan, trace_batch
 from sartor.inspection.trace import About, Trace
 from sartor.training.objective import Objective
-from sartor.training.settings import TrainingSettings
+from sartor.training.settings import ResolvedTraining
 
 
 class Tutorial(nn.Module):
@@ -42,8 +44,17 @@ def batch(count: int = 20, *shape: int, classes: int = 10, seed: int = 0) -> Bat
 
 def plan(lr: float = 0.01, **settings: object) -> Plan:
     """A step of Adam with cross-entropy, unless told otherwise."""
-    chosen = {"opt": "adam", "device": "cpu", "threads": 1, "memory_format": "contiguous"}
-    training = TrainingSettings(**(chosen | settings))
+    chosen: dict[str, Any] = {
+        "opt": "adam",
+        "epochs": 10,
+        "batch_size": 64,
+        "device": "cpu",
+        "amp_dtype": "float32",
+        "memory_format": "contiguous",
+        "threads": 1,
+        "engine": "plain",
+    }
+    training = ResolvedTraining(**(chosen | settings))
     objective = Objective(loss=training.loss, smoothing=training.smoothing)
     return Plan(objective=objective, settings=training, learning_rate=lr)
 

@@ -81,10 +81,6 @@ def make_job(toys: Dataset, toy_split: Split) -> MakeJob:
         if network is not None:
             defaults["model"] = assembly.IN_MEMORY + type(network).__name__
         recipe = Recipe().with_settings({**defaults, **settings})
-        recipe = assembly.resolve(recipe, toys, split)
-        material, recipe = assembly.prepare_material(recipe, toys, split)
-        model = network if network is not None else assembly.build_network(recipe, 3)
-        model, recipe = assembly.place_network(model, recipe)
-        return assembly.make_job(recipe, material, model)
+        return assembly.assemble(recipe, toys, split, network).job
 
     return make

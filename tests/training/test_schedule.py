@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import pairwise
 from typing import Any
 
@@ -13,17 +14,27 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from sartor.training.schedule import chosen_epochs, learning_rate
-from sartor.training.settings import SCHEDULES, TrainingSettings
+from sartor.training.settings import SCHEDULES, ResolvedTraining
 
 PEAK = 0.05
+CHOICES: dict[str, Any] = {
+    "epochs": 10,
+    "batch_size": 64,
+    "device": "cpu",
+    "amp_dtype": "float32",
+    "memory_format": "contiguous",
+    "threads": 1,
+    "engine": "plain",
+}
+"""Those that every resolved training makes."""
 
 
 def ours(steps_per_epoch: int, **changes: Any) -> list[float]:
     """The learning rate of every step of a training."""
-    chosen = TrainingSettings(lr=PEAK, **changes)
+    chosen = ResolvedTraining(**CHOICES | {"lr": PEAK, **changes})
     return [
         learning_rate(chosen, step, steps_per_epoch)
-        for step in range(chosen.last_epoch * steps_per_epoch)
+        for step in range(chosen.epochs * steps_per_epoch)
     ]
 
 
@@ -103,10 +114,11 @@ class TestWarmup:
 
 
 @st.composite
-def wild_settings(draw: st.DrawFn) -> tuple[TrainingSettings, int]:
+def wild_settings(draw: st.DrawFn) -> tuple[ResolvedTraining, int]:
     epochs = draw(st.integers(1, 200))
     lr = draw(st.floats(1e-9, 1_000))
-    chosen = TrainingSettings(
+    chosen = dataclasses.replace(
+        ResolvedTraining(**CHOICES),
         epochs=epochs,
         lr=lr,
         min_lr=draw(st.just(0.0) | st.floats(0, lr)),
@@ -121,7 +133,7 @@ def wild_settings(draw: st.DrawFn) -> tuple[TrainingSettings, int]:
 @settings(deadline=None, max_examples=300)
 @given(wild_settings(), st.data())
 def test_is_never_negative_never_above_lr_and_pure(
-    wild: tuple[TrainingSettings, int], data: st.DataObject
+    wild: tuple[ResolvedTraining, int], data: st.DataObject
 ) -> None:
     chosen, steps_per_epoch = wild
     total = chosen.epochs * steps_per_epoch

@@ -24,7 +24,7 @@ from ..recipe import Recipe
 from ..runs.folder import RunFolder
 from ..runs.store import find_run
 from ..runs.weights_file import stored_weights_sha256
-from .notes import Sink, tell, warn
+from .notes import Sink, note, warn
 from .recipes import differing_settings, seed_groups, settings_of
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def _predictions(
 def _made(
     run: str | Path | OpenedRun, folder: RunFolder, split: str, reason: str, on_event: Sink | None
 ) -> Predictions:
-    tell(on_event, f"{folder.path} {reason}: evaluating it now.")
+    note(on_event, f"{folder.path} {reason}: evaluating it now.")
     # Only here is torch needed.
     from .judging import predictions_of
     from .opened import open_run

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from .. import assembly
+from ..assembly import Assembly, assemble
 from ..data.dataset import Dataset
 from ..data.pictures.exclude import exclusion_list
 from ..data.splits.split import Split
@@ -25,7 +26,7 @@ from ..inspection.probes.range_test import RangeTest as RangeTest
 from ..inspection.probes.range_test import range_test
 from ..interrupts import stop_requests
 from ..models.custom import is_custom, reason_of, source_of
-from ..recipe import Recipe, load_recipe
+from ..recipe import Recipe, ResolvedRecipe, load_recipe
 from ..runs.environment import describe_environment
 from ..runs.folder import RunFolder, create_run
 from ..runs.sinks import Recorder
@@ -34,11 +35,11 @@ from ..training.engines import hardware as engine
 from ..training.loop import Job, train
 from ..training.objective import untrained_loss
 from ..training.state import Checkpoint, Progress
+from .default_recipe import default_recipe
 from .looking import dataset_for
-from .notes import Sink, tell, warn
+from .notes import Sink, note, warn
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
-from .splitting import doubts, imbalanced, split_of, unsettled
-from .suiting import suited
+from .splitting import imbalanced, split_of, split_warnings, without_stale_split
 from .tuning import Tuning, tune
 
 
@@ -53,17 +54,17 @@ def fit(
     on_event: Sink | None = None,
     **settings: Any,
 ) -> OpenedRun:
-    """Train a classifier and keep all that comes of it in a run's folder.
+    """Train a classifier and keep the results in a run's folder.
 
     Args:
-        data: a named set, the path of your own (see `load`) or a `Dataset`; by default that of the
-            recipe.
+        data: a named set, the path of your own (see `load`) or a `Dataset`; by default the
+            recipe's.
         model: a registered name, "path/file.py:Name", or any network (B, C, H, W) -> (B, classes).
-        recipe: a shipped recipe's name, a TOML file or a `Recipe` to start from; by default what
-            suits the data: "pictures" for colour or larger images, else "plain".
+        recipe: a shipped recipe's name, a TOML file or a `Recipe` to start from; by default
+            "pictures" for colour or larger images, else "plain".
         out: the run's folder; by default the next free runs/NAME.
-        check: look for the faults of the data that are found fast, before the first step.
-        report: write report.html and report.json, which judge the validation split, at the end.
+        check: run the fast checks of the data before the first step.
+        report: write report.html and report.json, which evaluate the validation split, at the end.
         on_event: called with every event of the training.
         settings: anything that `sartor fit --help` lists, such as epochs=5, lr=0.01, seed=1.
 
@@ -71,27 +72,28 @@ def fit(
         RecipeError: every problem of the settings at once. Interrupted: by a signal, after saving.
         DataError, ModelError, TrainingError, FileError: as their sentences say.
     """
-    dataset, wanted = _wanted(data, model, recipe, settings, on_event)
+    dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, on_event)
     ready = time.perf_counter()
-    job, resolved, material = _assemble(wanted, dataset, model)
-    loss, warned = _checked(job, resolved)
-    warn([*doubts(resolved, dataset, material.split), *warned])
-    tuning = tune(wanted, job, resolved, material)
+    assembled = _assembled(wanted, dataset, model)
+    loss, warned = _check_model(assembled)
+    warn([*split_warnings(assembled.recipe, dataset, assembled.material.split), *warned])
+    tuning = tune(wanted, assembled)
     if tuning:
-        job, resolved = _with_engine(tuning, job, resolved, material)
+        assembled = _with_engine(tuning, assembled)
+    job, material = assembled.job, assembled.material
     folder = create_run(
-        None if out is None else Path(out), f"{dataset.name}-{_short_name(resolved)}", RUNS
+        None if out is None else Path(out), f"{dataset.name}-{_short_name(assembled.recipe)}", RUNS
     )
     with folder.locked():
         # Another process may have come first since the folder was made.
         folder.refuse_unless_empty()
         if check:
-            _check(folder, resolved, dataset, material.split, on_event)
-        resolved = _keep_exclusions(folder, resolved, dataset)
+            _check_data(folder, assembled.recipe, dataset, material.split, on_event)
+        resolved = _keep_exclusions(folder, assembled.recipe, dataset)
         _write_beginnings(folder, resolved, material.split, tuning)
         sink = _sink(folder, on_event)
         progress = Progress(seconds=time.perf_counter() - ready)
-        sink(_started(folder, job, resolved, material, progress, loss, tuning))
+        sink(_started(folder, assembled, progress, loss, tuning))
         _train(folder, job, progress, sink)
         run = OpenedRun(
             folder, dataset=dataset, network=model if isinstance(model, nn.Module) else None
@@ -110,9 +112,9 @@ def resume(
     report: bool = True,
     on_event: Sink | None = None,
 ) -> OpenedRun:
-    """Go on where a run stopped, or train a finished one for more epochs.
+    """Continue a run where it stopped, or train a finished one for more epochs.
 
-    On the processor the weights end bit for bit as if nothing had happened. `data` and `model` are
+    On the processor the weights end bit for bit as if it had never stopped. `data` and `model` are
     needed only by runs that were given these as Python objects.
 
     Raises:
@@ -124,9 +126,9 @@ def resume(
         checkpoint = _checkpoint_or_none(before.folder)
         progress = checkpoint.progress if checkpoint else Progress()
         recipe = _extended(before, progress, epochs)
-        if progress.epoch >= recipe.training.last_epoch or progress.stopped_early:
+        if progress.epoch >= recipe.training.epochs or progress.stopped_early:
             _close(before, recipe, progress)
-            tell(on_event, f"{before.path} is finished; train it longer with --epochs N.")
+            note(on_event, f"{before.path} is finished; train it longer with --epochs N.")
             return before
         _continue(before, recipe, checkpoint, progress, on_event)
         if report:
@@ -142,16 +144,17 @@ def overfit_batch(
     said: Callable[[int, float, float], None] = lambda _step, _loss, _accuracy: None,
     **settings: Any,
 ) -> OverfitResult:
-    """Train on the first batch alone, not augmented, until it is learnt by heart; makes no run.
+    """Train on only the first batch, not augmented, until it is memorised; makes no run.
 
-    A network that cannot do this has a mistake in it, or a learning rate that is far off.
+    A network that cannot do this has a bug, or its learning rate is far off.
     """
-    dataset, wanted = _wanted(data, model, recipe, settings, None)
-    job, resolved, _ = _assemble(wanted, dataset, model)
-    _, warned = _checked(job, resolved)
+    dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, None)
+    assembled = _assembled(wanted, dataset, model)
+    job = assembled.job
+    _, warned = _check_model(assembled)
     warn(warned)
-    with engine.tuned(resolved.training):
-        return learn_by_heart(job, assembly.first_batch(job), resolved.training.lr, said)
+    with engine.tuned(job.settings):
+        return learn_by_heart(job, assembly.first_batch(job), job.settings.lr, said)
 
 
 def find_learning_rate(
@@ -167,10 +170,11 @@ def find_learning_rate(
     Trains a copy of the network for at most 100 steps: a network given as an object, the random
     numbers and the data stay as they are.
     """
-    dataset, wanted = _wanted(data, model, recipe, settings, None)
-    job, resolved, _ = _assemble(wanted, dataset, model)
-    _checked(job, resolved)
-    with engine.tuned(resolved.training):
+    dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, None)
+    assembled = _assembled(wanted, dataset, model)
+    job = assembled.job
+    _check_model(assembled)
+    with engine.tuned(job.settings):
         return range_test(job, on_step=said)
 
 
@@ -179,9 +183,9 @@ def compose_recipe(
     model: str | nn.Module | None,
     settings: Mapping[str, Any],
 ) -> Recipe:
-    """The recipe to start from with all that was said besides."""
+    """The recipe to start from, with the settings that were given besides."""
     base = recipe if isinstance(recipe, Recipe) else load_recipe(recipe) if recipe else Recipe()
-    changes = unsettled(settings)
+    changes = without_stale_split(settings)
     if isinstance(model, nn.Module):
         changes |= {"model": assembly.IN_MEMORY + type(model).__name__, "model_kwargs": {}}
     elif model is not None:
@@ -192,61 +196,47 @@ def compose_recipe(
     return base.with_settings(changes)
 
 
-def _wanted(
+def _dataset_and_recipe(
     data: str | Path | Dataset | None,
     model: str | nn.Module | None,
     recipe: str | Path | Recipe | None,
     settings: Mapping[str, Any],
     on_event: Sink | None,
 ) -> tuple[Dataset, Recipe]:
-    """The data, and the recipe for it: the one that is named, else the one that suits the data."""
+    """The data, and its recipe: the one that was named, else the default for such images."""
     wanted = compose_recipe(recipe, model, settings)
     dataset, wanted = dataset_for(
         data, wanted, on_event, resize_given=recipe is not None or "resize" in settings
     )
     if recipe is not None:
         return dataset, wanted
-    said = dict(settings) if model is None else {**settings, "model": model}
-    return dataset, suited(wanted, dataset, said, on_event)
+    given = dict(settings) if model is None else {**settings, "model": model}
+    return dataset, default_recipe(wanted, dataset, given, on_event)
 
 
-def _assemble(
-    recipe: Recipe,
-    dataset: Dataset,
-    model: str | nn.Module | None,
-    split: Split | None = None,
-    model_file: Path | None = None,
-) -> tuple[Job, Recipe, assembly.Material]:
-    parts = split or split_of(recipe, dataset)
-    resolved = assembly.resolve(recipe, dataset, parts, model_file)
-    material, resolved = assembly.prepare_material(resolved, dataset, parts)
-    network = (
-        model
-        if isinstance(model, nn.Module)
-        else assembly.build_network(resolved, len(dataset.classes), model_file)
-    )
-    network, resolved = assembly.place_network(network, resolved)
-    if not isinstance(model, nn.Module):
-        assembly.fit_whitening(network, material)
-    return assembly.make_job(resolved, material, network), resolved, material
+def _assembled(recipe: Recipe, dataset: Dataset, model: str | nn.Module | None) -> Assembly:
+    network = model if isinstance(model, nn.Module) else None
+    return assemble(recipe, dataset, split_of(recipe, dataset), network)
 
 
-def _checked(job: Job, recipe: Recipe) -> tuple[float, list[str]]:
-    with engine.tuned(recipe.training):
+def _check_model(assembled: Assembly) -> tuple[float, list[str]]:
+    """The loss before training, and what is suspicious about the network."""
+    job = assembled.job
+    with engine.tuned(job.settings):
         return check_model(job, assembly.first_batch(job))
 
 
-def _with_engine(
-    tuning: Tuning, job: Job, recipe: Recipe, material: assembly.Material
-) -> tuple[Job, Recipe]:
+def _with_engine(tuning: Tuning, before: Assembly) -> Assembly:
     """The same job with the engine that was chosen."""
-    network, recipe = assembly.place_network(job.model, recipe.with_settings(vars(tuning.engine)))
-    return assembly.make_job(recipe, material, network), recipe
+    recipe = before.recipe.with_engine(**vars(tuning.engine))
+    network = assembly.place_network(before.job.model, recipe)
+    job = assembly.make_job(recipe, before.material, network)
+    return Assembly(job=job, recipe=recipe, material=before.material)
 
 
 def _continue(
     run: OpenedRun,
-    recipe: Recipe,
+    recipe: ResolvedRecipe,
     checkpoint: Checkpoint | None,
     progress: Progress,
     on_event: Sink | None,
@@ -254,9 +244,10 @@ def _continue(
     dataset = run.dataset(on_event=on_event)
     ready = time.perf_counter()
     source = run.folder.model_source_path
-    job, resolved, material = _assemble(
-        recipe, dataset, run.given_network, run.split(), source if source.is_file() else None
+    assembled = assemble(
+        recipe, dataset, run.split(), run.given_network, source if source.is_file() else None
     )
+    job = assembled.job
     if checkpoint:
         with_weights(job.model, checkpoint, run.path)
         _load_optimizer(job, checkpoint, run.path)
@@ -264,7 +255,7 @@ def _continue(
     write_json_lines(run.folder.history_path, progress.history)
     progress.seconds += time.perf_counter() - ready
     sink = _sink(run.folder, on_event)
-    sink(_started(run.folder, job, resolved, material, progress, None))
+    sink(_started(run.folder, assembled, progress, None))
     _train(run.folder, job, progress, sink)
 
 
@@ -279,7 +270,7 @@ def _load_optimizer(job: Job, checkpoint: Checkpoint, run: Path) -> None:
 
 
 def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink) -> None:
-    """Run the loop, keep what it says, and leave the run's status true however it ends."""
+    """Run the loop, record its events, and leave a true status however it ends."""
     reason = "failed"
     folder.write_status("running")
     try:
@@ -306,7 +297,7 @@ def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink) -> None:
         )
 
 
-def _check(
+def _check_data(
     folder: RunFolder, recipe: Recipe, dataset: Dataset, split: Split, on_event: Sink | None
 ) -> None:
     from .precheck import check_before, grave_lines
@@ -314,7 +305,7 @@ def _check(
     findings = check_before(dataset, split)
     write_json(folder.findings_path, findings)
     for line in grave_lines(findings, recipe.data.source):
-        tell(on_event, line)
+        note(on_event, line)
     if on_event is None:
         warn(found["summary"] for found in findings if found["severity"] == "error")
 
@@ -326,7 +317,7 @@ def _report(run: OpenedRun) -> None:
 
 
 def _explained(events: Iterator[Event], progress: Progress) -> Iterator[Event]:
-    """The same events; what a network of the user's own raises becomes an error with its step."""
+    """The same events; what a user's own network raises becomes an error that names the step."""
     try:
         yield from events
     except (SartorError, MemoryError, torch.OutOfMemoryError):
@@ -335,12 +326,12 @@ def _explained(events: Iterator[Event], progress: Progress) -> Iterator[Event]:
         raise TrainingError(
             f"{type(error).__name__} after step {progress.step}, in epoch {progress.epoch + 1}: "
             f"{reason_of(error)}.",
-            "Correct the model and train anew; SARTOR_DEBUG=1 shows where it happened.",
+            "Correct the model and train again; SARTOR_DEBUG=1 shows where it happened.",
         ) from error
 
 
-def _extended(run: OpenedRun, progress: Progress, epochs: int | None) -> Recipe:
-    """The run's recipe, with the epochs that are asked for."""
+def _extended(run: OpenedRun, progress: Progress, epochs: int | None) -> ResolvedRecipe:
+    """The run's recipe, with the number of epochs that was asked for."""
     recipe = run.recipe
     if epochs is None:
         return recipe
@@ -350,16 +341,16 @@ def _extended(run: OpenedRun, progress: Progress, epochs: int | None) -> Recipe:
             f"{run.path} is in epoch {begun} already, beyond --epochs {epochs}."
             if progress.position
             else f"{run.path} has {begun} epochs already, more than --epochs {epochs}.",
-            "Name the number of epochs that it shall have in the end.",
+            "Give the total number of epochs.",
         )
-    extended = recipe.with_settings({"epochs": epochs})
+    extended = recipe.with_epochs(epochs)
     if progress.stopped_early and epochs > progress.epoch:
         progress.stopped_early, progress.patience_from = False, progress.epoch
     return extended
 
 
-def _keep_recipe(run: OpenedRun, recipe: Recipe) -> None:
-    """Make it the run's recipe; where it differs from the one before, that one is kept too."""
+def _keep_recipe(run: OpenedRun, recipe: ResolvedRecipe) -> None:
+    """Make this the run's recipe; a different one before it is kept beside it."""
     before = run.recipe
     if recipe == before:
         return
@@ -368,8 +359,8 @@ def _keep_recipe(run: OpenedRun, recipe: Recipe) -> None:
     write_text(run.folder.recipe_path, recipe.to_toml())
 
 
-def _close(run: OpenedRun, recipe: Recipe, progress: Progress) -> None:
-    """Say that a run is over which was killed before it could say so itself."""
+def _close(run: OpenedRun, recipe: ResolvedRecipe, progress: Progress) -> None:
+    """Mark a run as over that was killed before it could do so itself."""
     _keep_recipe(run, recipe)
     state = "stopped early" if progress.stopped_early else "finished"
     if run.status["state"] != state:
@@ -377,18 +368,18 @@ def _close(run: OpenedRun, recipe: Recipe, progress: Progress) -> None:
         run.folder.write_status(state)
 
 
-def _keep_exclusions(folder: RunFolder, recipe: Recipe, dataset: Dataset) -> Recipe:
-    """Write what was left out into the run; the recipe that names that list."""
+def _keep_exclusions(folder: RunFolder, recipe: ResolvedRecipe, dataset: Dataset) -> ResolvedRecipe:
+    """Write the excluded pictures into the run; the recipe that names this list."""
     if not dataset.excluded:
-        return recipe.with_settings({"exclude": None})
+        return recipe
     write_text(folder.excluded_path, exclusion_list(dataset.excluded))
-    return recipe.with_settings({"exclude": str(folder.excluded_path.absolute())})
+    return recipe.with_exclusion_list(folder.excluded_path.absolute())
 
 
 def _write_beginnings(
-    folder: RunFolder, recipe: Recipe, split: Split, tuning: Tuning | None
+    folder: RunFolder, recipe: ResolvedRecipe, split: Split, tuning: Tuning | None
 ) -> None:
-    """Everything from which the run could be made again, before its first step."""
+    """Write everything that reproduces the run, before its first step."""
     if is_custom(recipe.model.model):
         write_bytes(folder.model_source_path, source_of(recipe.model.model))
     write_bytes(folder.split_path, split.to_bytes())
@@ -396,19 +387,18 @@ def _write_beginnings(
     if tuning:
         write_json(folder.engine_path, tuning.document)
     folder.write_status("running")
-    # Last, for it makes the folder a run.
+    # Last, since it makes the folder a run.
     write_text(folder.recipe_path, recipe.to_toml())
 
 
 def _started(
     folder: RunFolder,
-    job: Job,
-    recipe: Recipe,
-    material: assembly.Material,
+    assembled: Assembly,
     progress: Progress,
     loss: float | None,
     tuning: Tuning | None = None,
 ) -> Started:
+    job, recipe, material = assembled.job, assembled.recipe, assembled.material
     training, split = recipe.training, material.split
     return Started(
         run=str(folder.path),
@@ -419,10 +409,10 @@ def _started(
         num_classes=job.num_classes,
         model=recipe.model.model,
         parameters=count_parameters(job.model),
-        epochs=training.last_epoch,
+        epochs=training.epochs,
         steps_per_epoch=len(job.batches),
         device=training.device,
-        threads=training.threads or 1,
+        threads=training.threads,
         memory_format=training.memory_format,
         amp_dtype=training.amp_dtype,
         step=progress.step,
@@ -434,7 +424,7 @@ def _started(
 
 
 def _checkpoint_or_none(folder: RunFolder) -> Checkpoint | None:
-    """The newest whole checkpoint; None for a run that was killed before its first."""
+    """The newest intact checkpoint; None for a run that was killed before its first."""
     if not folder.checkpoints("last"):
         return None
     return load_checkpoint(folder, "last")
@@ -452,6 +442,6 @@ def _sink(folder: RunFolder, on_event: Sink | None) -> Sink:
 
 
 def _short_name(recipe: Recipe) -> str:
-    """The model's name as a part of a folder's name."""
+    """The model's name as part of a folder's name."""
     name = recipe.model.model.removeprefix(assembly.IN_MEMORY)
     return name.rpartition(":")[2].lower() if is_custom(name) else name.lower()

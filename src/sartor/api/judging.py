@@ -55,7 +55,7 @@ def predictions_of(run: OpenedRun, split: str, *, checkpoint: str = "best") -> P
         )
     kept = load_checkpoint(run.folder, checkpoint)
     network = with_weights(run.untrained_network(len(kept.classes)), kept, run.path)
-    material, _ = assembly.prepare_material(recipe, dataset, parts)
+    material = assembly.prepare_material(recipe, dataset, parts)
     feed = material.feed(indices, recipe.training)
     with engine.tuned(recipe.training, network):
         logits = Forward.of(network, recipe.training).all_logits(feed)

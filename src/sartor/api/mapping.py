@@ -48,7 +48,7 @@ def embed(
     if len(indices) > limit:
         indices = np.sort(indices[epoch_order(len(indices), seed, 0)[:limit]])
     recipe = run.recipe
-    material, _ = assembly.prepare_material(recipe, dataset, parts)
+    material = assembly.prepare_material(recipe, dataset, parts)
     network = run.network(checkpoint)
     with engine.tuned(recipe.training, network):
         feed = material.feed(indices, recipe.training)

@@ -1,4 +1,4 @@
-"""What the verbs say besides their results."""
+"""Notes and warnings that the verbs give besides their results."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ Sink = Callable[[Event], None]
 
 
 def noting(on_event: Sink | None) -> Callable[[str], None]:
-    return lambda text: tell(on_event, text)
+    """A function that passes each text on as a note."""
+    return lambda text: note(on_event, text)
 
 
-def tell(on_event: Sink | None, text: str) -> None:
+def note(on_event: Sink | None, text: str) -> None:
+    """Pass a text on as a note, if somebody listens."""
     if on_event is not None:
         on_event(Note(text))
 

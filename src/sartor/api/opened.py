@@ -14,7 +14,7 @@ from ..data.dataset import Dataset
 from ..data.sources import as_asked, open_source
 from ..data.splits.split import Split
 from ..errors import CheckpointError, DataError, RunError, UsageError
-from ..recipe import Recipe
+from ..recipe import ResolvedRecipe
 from ..runs.folder import RunFolder
 from ..runs.store import find_run
 from ..training.state import Checkpoint
@@ -51,7 +51,7 @@ class OpenedRun:
         return self.folder.path
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> ResolvedRecipe:
         """The resolved recipe: the same run can be made from it again."""
         return _read_recipe(self.folder)
 
@@ -150,7 +150,7 @@ class OpenedRun:
             network = assembly.build_network(
                 recipe, num_classes, source if source.is_file() else None
             )
-        return assembly.place_network(network, recipe)[0]
+        return assembly.place_network(network, recipe)
 
     def result(self) -> dict[str, Any]:
         """The figures of the last epoch and the hash of its weights, as `fit --json` gives them."""
@@ -223,9 +223,9 @@ def with_weights(model: nn.Module, checkpoint: Checkpoint, run: Path) -> nn.Modu
     return model
 
 
-def _read_recipe(folder: RunFolder) -> Recipe:
+def _read_recipe(folder: RunFolder) -> ResolvedRecipe:
     try:
-        return Recipe.from_toml(folder.read_recipe_text())
+        return ResolvedRecipe.from_toml(folder.read_recipe_text())
     except UsageError as error:
         raise RunError(
             f"The recipe of {folder.path} cannot be used: {error.message}",
@@ -233,7 +233,7 @@ def _read_recipe(folder: RunFolder) -> Recipe:
         ) from error
 
 
-def _reopened(recipe: Recipe, folder: RunFolder, on_event: Sink | None) -> Dataset:
+def _reopened(recipe: ResolvedRecipe, folder: RunFolder, on_event: Sink | None) -> Dataset:
     try:
         data = recipe.data.with_list_at(folder.excluded_path)
         return open_source(data, recipe.preprocess, on_event=on_event)

@@ -1,4 +1,4 @@
-"""Divide a dataset as a recipe says, and doubt what the division cannot tell."""
+"""Divide a dataset as a recipe says, and warn of what the split cannot show."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def split_of(recipe: Recipe, dataset: Dataset) -> Split:
     """The split that the recipe describes.
 
     Raises:
-        DataError: it cannot be made, or is not the one that a run's recipe was made with.
+        DataError: it cannot be made, or differs from the one that the recipe was resolved with.
     """
     settings = recipe.data
     split = make_split(
@@ -42,26 +42,26 @@ def split_of(recipe: Recipe, dataset: Dataset) -> Split:
     return split
 
 
-def unsettled(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The same changes to a recipe; where they decide the split, it may be another one."""
+def without_stale_split(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The same changes to a recipe, without its split's hash if they may change the split."""
     return {**({"split_hash": ""} if _DECIDING & set(changes) else {}), **changes}
 
 
 def imbalanced(dataset: Dataset, split: Split) -> bool:
-    """Whether the largest class has half as many training images again as the smallest, or more."""
+    """Whether the largest class has at least 1.5 times the training images of the smallest."""
     counts = np.bincount(dataset.labels[split.train])
     present = counts[counts > 0]
     return bool(present.max() >= _IMBALANCED * present.min())
 
 
-def doubts(recipe: Recipe, dataset: Dataset, split: Split) -> Iterator[str]:
-    """What the split cannot tell, a sentence each."""
+def split_warnings(recipe: Recipe, dataset: Dataset, split: Split) -> Iterator[str]:
+    """Reasons to distrust figures on this split, one sentence each."""
     yield from _small_classes(dataset, split)
     yield from _far_shares(recipe, dataset, split)
 
 
 def _small_classes(dataset: Dataset, split: Split) -> Iterator[str]:
-    """Classes whose test figures say little; nothing where no image is set aside for testing."""
+    """Classes with too few test images; nothing where no image is held out for testing."""
     enough = enough_images()
     counts = np.bincount(dataset.labels[split.test], minlength=len(dataset.classes)).tolist()
     pairs = zip(counts, dataset.classes, strict=True)
@@ -81,7 +81,7 @@ def _small_classes(dataset: Dataset, split: Split) -> Iterator[str]:
 
 
 def _far_shares(recipe: Recipe, dataset: Dataset, split: Split) -> Iterator[str]:
-    """Parts whose size is far from what was asked for, since groups are not divided."""
+    """Parts whose size is far from what was asked for, because groups are kept together."""
     if dataset.groups is None and recipe.data.duplicates == "ignored":
         return
     drawn = {"test": dataset.test is None, "val": dataset.val is None}

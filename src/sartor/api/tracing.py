@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..arrays import Int64Array
+from ..assembly import assemble
 from ..data.dataset import Dataset
 from ..data.feed.batches import Batch
 from ..data.feed.order import epoch_order
@@ -26,18 +27,19 @@ from ..inspection.trace import About
 from ..inspection.trace import Trace as Trace
 from ..models.custom import is_custom
 from ..models.registry import MODELS
-from ..recipe import Recipe
+from ..recipe import Recipe, ResolvedRecipe
 from ..runs.store import RUNS
 from ..training.engines import hardware as engine
 from ..training.loop import Job
 from ..training.objective import Objective
-from ..training.schedule import learning_rate
-from ..training.settings import TrainingSettings
+from ..training.schedule import chosen_epochs, learning_rate
+from ..training.settings import ResolvedTraining, TrainingSettings
 from ..training.state import Checkpoint
-from .fitting import _assemble, compose_recipe
+from .fitting import compose_recipe
 from .looking import dataset_for
 from .notes import warn
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
+from .splitting import split_of
 
 if TYPE_CHECKING:
     from ..assembly import Material
@@ -52,7 +54,7 @@ class _Subject:
     network: nn.Module
     plan: Plan
     material: Material
-    recipe: Recipe
+    recipe: ResolvedRecipe
     description: str
     notes: tuple[str, ...]
     untrained: bool | None
@@ -206,9 +208,10 @@ def _trained(
         )
     changed = recipe.with_settings(settings)
     source = run.folder.model_source_path
-    job, resolved, material = _assemble(
-        changed, dataset, network, run.split(), source if source.is_file() else None
+    assembled = assemble(
+        changed, dataset, run.split(), network, source if source.is_file() else None
     )
+    job, resolved, material = assembled.job, assembled.recipe, assembled.material
     step = 0 if untrained else kept.progress.step
     rate, notes = _learning_rate(job, step, settings)
     optimizer: dict[str, Tensor] = {}
@@ -238,9 +241,13 @@ def _fresh(
     assert not isinstance(model, OpenedRun)
     wanted = compose_recipe(recipe, str(model) if isinstance(model, Path) else model, settings)
     dataset, wanted = dataset_for(data, wanted, None)
-    job, resolved, material = _assemble(
-        wanted, dataset, str(model) if isinstance(model, Path) else model
+    assembled = assemble(
+        wanted,
+        dataset,
+        split_of(wanted, dataset),
+        model if isinstance(model, nn.Module) else None,
     )
+    job, resolved, material = assembled.job, assembled.recipe, assembled.material
     rate, notes = _learning_rate(job, 0, settings)
     given = isinstance(target, nn.Module)
     name = type(target).__name__ if given else f"{resolved.model.model}, untrained"
@@ -270,7 +277,7 @@ def _learning_rate(job: Job, step: int, given: dict[str, Any]) -> tuple[float, t
     settings, steps = job.settings, len(job.batches)
     if "lr" in given:
         return settings.lr, ()
-    if step >= settings.last_epoch * steps:
+    if step >= settings.epochs * steps:
         note = f"Training is over, and its schedule with it: the step takes lr {settings.lr:g}."
         return settings.lr, (note,)
     return learning_rate(settings, step, steps), ()
@@ -407,12 +414,7 @@ def _trace_tensors(
     settings: dict[str, Any],
 ) -> Trace:
     images, given = _checked_tensors(images, labels)
-    settings_of_training = compose_recipe(recipe, None, settings).training
-    training = replace(
-        settings_of_training,
-        device=images.device.type,
-        threads=engine.chosen_threads(settings_of_training.threads),
-    )
+    training = _resolved_for(images, compose_recipe(recipe, None, settings).training)
     count = f"{len(images):,} images" if len(images) > 1 else "an image"
     values = trace_batch(
         network,
@@ -452,6 +454,20 @@ def _checked_tensors(images: Tensor, labels: Tensor | None) -> tuple[Tensor, Ten
             "Give the number of the class of each image.",
         )
     return images.detach(), labels.to(images.device)
+
+
+def _resolved_for(images: Tensor, wish: TrainingSettings) -> ResolvedTraining:
+    """The training whose only batch these images are; a trace takes no engine but the plain one."""
+    decided = {
+        "epochs": chosen_epochs(wish.epochs, len(images)),
+        "batch_size": len(images) if wish.batch_size == "all" else wish.batch_size,
+        "device": images.device.type,
+        "amp_dtype": "float32" if wish.amp_dtype == "auto" else wish.amp_dtype,
+        "memory_format": "contiguous" if wish.memory_format == "auto" else wish.memory_format,
+        "threads": engine.chosen_threads(wish.threads),
+        "engine": "plain" if wish.engine == "auto" else wish.engine,
+    }
+    return ResolvedTraining(**vars(wish) | decided)
 
 
 def _objective(training: TrainingSettings, device: torch.device) -> Objective:

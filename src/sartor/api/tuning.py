@@ -1,7 +1,7 @@
-"""Chooses the engine of a training: by measuring, or as it was measured before.
+"""Chooses the engine of a training, by measuring or from an earlier measurement.
 
-What was measured stays in the cache, so that a second training takes the same choice: whatever
-decides it is written there once, and the decision is a function of that and of the number of steps.
+Measurements stay in the cache, so that a second training makes the same choice: the decision is a
+function of what is written there once and of the number of steps.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from .. import assembly
+from ..assembly import Assembly
 from ..errors import FileError
 from ..files import make_folder, sha256_of, write_json
 from ..home import cache_home, locked
@@ -32,13 +33,13 @@ from ..training.loop import Job
 
 FORMAT = 2
 _FEWEST_STEPS = 800
-"""In fewer steps, turns of all engines would be a larger part of the training than `_SHARE`."""
+"""With fewer steps, measuring all engines would take more than `_SHARE` of the training."""
 _SHORTEST_SECONDS = 1.5
 _SHARE = 0.05
 _MOST_SECONDS = 2.0
 _MOST_BYTES = 2**31
 _LONG_SECONDS = 600.0
-"""So long must a training be for compiling, which takes up to a minute, to be tried."""
+"""Compiling takes up to a minute, and is tried only if training is expected to take this long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,36 +53,37 @@ class Tuning:
     """For engine.json."""
 
 
-def tune(wanted: Recipe, job: Job, recipe: Recipe, material: assembly.Material) -> Tuning | None:
-    """The engine for a training; None where training is too short to measure, or nothing is open.
+def tune(wanted: Recipe, assembled: Assembly) -> Tuning | None:
+    """The engine for a training; None where training is too short, or there is nothing to choose.
 
     The job stays as it is, bit for bit.
 
     Args:
-        wanted: the recipe before it was resolved, which tells what is open.
+        wanted: the recipe before it was resolved, which says what was left to be chosen.
     """
-    steps = len(job.batches) * job.settings.last_epoch
+    job = assembled.job
+    steps = len(job.batches) * job.settings.epochs
     if wanted.training.engine != "auto" or steps < _FEWEST_STEPS:
         return None
-    contest = _contest(wanted, job, recipe, material)
+    contest = _contest(wanted, assembled)
     count = len(contest.engines) + len(contest.threads)
     if count < 2 or _copies_bytes(job, count) > _MOST_BYTES:
         return None
-    facts = _facts(wanted, job, recipe)
+    facts = _facts(wanted, assembled)
     try:
         with _kept(facts) as kept:
             found = _found(kept, contest, steps)
     except FileError:
-        # What cannot be kept would be chosen anew, perhaps differently, by the next training.
+        # The next training would measure again, and might choose differently.
         return None
-    except Exception as error:  # whatever a network of the user's own may leave with
+    except Exception as error:  # whatever a user's own network may raise
         return _unmeasured(contest.engines[0], reason_of(error), facts)
     return None if found is None else _tuning(*found, facts)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Contest:
-    """Who races."""
+    """The engines to be measured."""
 
     engines: list[ExecutionPlan]
     """The default first."""
@@ -91,23 +93,22 @@ class _Contest:
     job_of: tuning.JobOf
 
 
-def _contest(wanted: Recipe, job: Job, recipe: Recipe, material: assembly.Material) -> _Contest:
-    settings = job.settings
+def _contest(wanted: Recipe, assembled: Assembly) -> _Contest:
+    job, settings = assembled.job, assembled.job.settings
     free = _open_settings(wanted, settings.device)
-    assert settings.batch_size != "all", "resolved to a number"
     default = ExecutionPlan.of(settings)
     return _Contest(
         engines=tuning.choices(default, free, job.model, settings.batch_size, settings.device),
         threads=tuning.fewer_threads(default, free),
         compiled=problem("compiled", settings.device) is None,
-        job_of=lambda one: _trial(one, job, recipe, material),
+        job_of=lambda one: _trial(one, assembled),
     )
 
 
 def _found(kept: dict[str, Any], contest: _Contest, steps: int) -> tuple[Measurement, bool] | None:
-    """What was measured, and whether that was before; None for a training that is too short.
+    """The measurement, and whether it is an earlier one; None for a training that is too short.
 
-    A function of what is kept and of the number of steps, once all that it asks for is kept.
+    A function of what is kept and of the number of steps, once all that is needed is kept.
     """
     if "seconds_a_step" not in kept:
         default = contest.job_of(contest.engines[0])
@@ -131,7 +132,7 @@ def _found(kept: dict[str, Any], contest: _Contest, steps: int) -> tuple[Measure
 def _measured(
     kept: dict[str, Any], name: str, measure: Callable[[], Measurement]
 ) -> tuple[Measurement, bool]:
-    """What is kept under a name, measured now where it is not; whether it was there."""
+    """What is kept under a name, measured now if it is missing; whether it was there."""
     before = name in kept
     if not before:
         kept[name] = asdict(measure())
@@ -153,7 +154,7 @@ def _tuning(measured: Measurement, before: bool, facts: dict[str, Any]) -> Tunin
 
 
 def _unmeasured(default: ExecutionPlan, reason: str, facts: dict[str, Any]) -> Tuning:
-    """Nothing could be measured. Of a step that fails, training will tell more."""
+    """Nothing could be measured. If a step fails, training will report why."""
     sentence = f"engine: the usual, for none could be measured: {reason}"
     line = textwrap.shorten(sentence, 80, placeholder=" ...")
     document = {
@@ -168,7 +169,7 @@ def _unmeasured(default: ExecutionPlan, reason: str, facts: dict[str, Any]) -> T
 
 
 def _line(chosen: Timing, measured: Measurement, before: bool) -> str:
-    """What is new and how much faster it is, in at most 80 columns."""
+    """What was chosen and how much faster it is, in at most 80 columns."""
     when = "before" if before else f"in {measured.seconds:.1f} s"
     default = measured.timings[0].engine
     names = tuning.differing(default, chosen.engine)
@@ -190,7 +191,7 @@ def _shown(one: ExecutionPlan, names: Sequence[str]) -> str:
 
 
 def _open_settings(wanted: Recipe, device: str) -> set[str]:
-    """Settings that their user left to be chosen, and that matter on the device."""
+    """Settings that were left to be chosen, and that matter on the device."""
     training = wanted.training
     asked = {
         "memory_format": training.memory_format == "auto",
@@ -200,21 +201,22 @@ def _open_settings(wanted: Recipe, device: str) -> set[str]:
     return {name for name, is_open in asked.items() if is_open}
 
 
-def _trial(one: ExecutionPlan, job: Job, recipe: Recipe, material: assembly.Material) -> Job:
+def _trial(one: ExecutionPlan, assembled: Assembly) -> Job:
     """The job that `fit` would make with an engine, on a copy of the model."""
-    chosen = recipe.with_settings(asdict(one))
-    model, chosen = assembly.place_network(copy.deepcopy(job.model), chosen)
-    return assembly.make_job(chosen, material, model)
+    recipe = assembled.recipe.with_engine(**asdict(one))
+    model = assembly.place_network(copy.deepcopy(assembled.job.model), recipe)
+    return assembly.make_job(recipe, assembled.material, model)
 
 
 def _copies_bytes(job: Job, count: int) -> int:
-    """Memory of so many copies: weights, gradients, and two averages of the optimizer."""
+    """Memory of `count` copies: weights, gradients, and two averages of the optimizer."""
     weights = sum(tensor.numel() * tensor.element_size() for tensor in job.model.parameters())
     return 4 * weights * count
 
 
-def _facts(wanted: Recipe, job: Job, recipe: Recipe) -> dict[str, Any]:
-    """Everything that may decide what is fastest; equal facts, equal choice."""
+def _facts(wanted: Recipe, assembled: Assembly) -> dict[str, Any]:
+    """Everything that may decide what is fastest: equal facts, equal choice."""
+    job, recipe = assembled.job, assembled.recipe
     settings = job.settings
     return {
         "format": FORMAT,
@@ -249,7 +251,7 @@ def _device_name(device: str) -> str:
 
 @contextmanager
 def _kept(facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What was measured for these facts; what is added is kept. One process at a time.
+    """The measurements for these facts; additions are kept. One process at a time.
 
     Raises:
         FileError: the cache cannot be written.

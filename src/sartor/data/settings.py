@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -75,6 +75,16 @@ class DataSettings(SourceSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ResolvedData(DataSettings):
+    """Where the images of one particular dataset come from and how they are divided.
+
+    Runs from before `duplicates` and `split_hash` existed lack them; their split.npz decides.
+    """
+
+    fingerprint: str = field()
+
+
+@dataclass(frozen=True, kw_only=True)
 class PreprocessSettings:
     """How a picture becomes the model's input; the same in training and ever after."""
 
@@ -88,3 +98,13 @@ class PreprocessSettings:
     """Subtracted from each channel (pixels in 0..1); default: measured on the training split."""
     std: Annotated[tuple[float, ...], Range(0, open_low=True)] = ()
     """Divides each channel after that; default: measured on the training split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedPreprocess(PreprocessSettings):
+    """How a picture becomes the model's input, with size, channels and statistics known."""
+
+    image_size: tuple[int, int] = field()
+    channels: int = field()
+    mean: tuple[float, ...] = field()
+    std: tuple[float, ...] = field()

@@ -23,7 +23,7 @@ from ..training.engines import hardware as engine
 from ..training.loop import Job, seed_random_numbers, update
 from ..training.objective import Objective, untrained_loss
 from ..training.optim import Optimizer
-from ..training.settings import TrainingSettings
+from ..training.settings import ResolvedTraining
 from ..training.torch_internals import Normalization
 from .recording import Call, Recording
 from .symptoms import symptoms
@@ -35,8 +35,7 @@ class Plan:
     """How the step is to be made: what training would do next."""
 
     objective: Objective
-    settings: TrainingSettings
-    """Resolved: no "auto" left."""
+    settings: ResolvedTraining
     learning_rate: float
     step: int = 0
     """Updates done before; seeds what is random, such as dropout."""

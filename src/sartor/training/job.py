@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..data.feed.batches import Batch, Feed
 from .objective import Objective
 from .optim import Optimizer
-from .settings import TrainingSettings
+from .settings import ResolvedTraining
 
 
 class BatchSource(Protocol):
@@ -32,7 +32,7 @@ class Job:
     val: Feed | None
     objective: Objective
     optimizer: Optimizer
-    settings: TrainingSettings
+    settings: ResolvedTraining
     """Resolved: no "auto" left."""
     classes: tuple[str, ...]
     engine_update: Update | None = None

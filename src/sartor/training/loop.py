@@ -39,7 +39,7 @@ def train(job: Job, progress: Progress, stop_asked: Callable[[], bool]) -> Itera
     tracker = Tracker(job, progress)
     if progress.step == 0:
         yield from tracker.checkpoint()
-    while progress.epoch < settings.last_epoch and not progress.stopped_early:
+    while progress.epoch < settings.epochs and not progress.stopped_early:
         job.model.train()
         tracker.start_clock()
         while progress.position < steps_per_epoch:

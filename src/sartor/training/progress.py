@@ -183,12 +183,12 @@ class Tracker:
     def _step_event(self) -> StepDone:
         progress, sums = self._progress, self._progress.sums
         steps_per_epoch = self._steps_per_epoch
-        total = steps_per_epoch * self._job.settings.last_epoch
+        total = steps_per_epoch * self._job.settings.epochs
         return StepDone(
             step=progress.step,
             total_steps=total,
             epoch=progress.epoch + 1,
-            epochs=self._job.settings.last_epoch,
+            epochs=self._job.settings.epochs,
             position=progress.position,
             steps_per_epoch=steps_per_epoch,
             learning_rate=self._last_learning_rate(progress.step),

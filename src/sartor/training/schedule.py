@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from .settings import TrainingSettings
+from .settings import ResolvedTraining
 
 _IMAGES_SEEN, _FEWEST_EPOCHS, _MOST_EPOCHS = 60_000, 10, 100
 _ONECYCLE_START, _ONECYCLE_END, _ONECYCLE_RISE = 25.0, 1e4, 0.3
 
 
-def learning_rate(settings: TrainingSettings, step: int, steps_per_epoch: int) -> float:
+def learning_rate(settings: ResolvedTraining, step: int, steps_per_epoch: int) -> float:
     """The learning rate of `step`, counted from 0 over the whole training."""
-    total = settings.last_epoch * steps_per_epoch
+    total = settings.epochs * steps_per_epoch
     warmup = round(settings.warmup_epochs * steps_per_epoch)
     if settings.sched == "onecycle":
         return _onecycle(settings.lr, step, total, warmup)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from ..settings import OneOf, Range
@@ -113,8 +113,18 @@ class TrainingSettings:
     """Threads that prepare batches ahead; auto: one where a core would be idle or wait for the
     disk. The results do not depend on it."""
 
-    @property
-    def last_epoch(self) -> int:
-        """`epochs` as the number that it is once the recipe is resolved."""
-        assert self.epochs != "auto", "resolved to a number"
-        return self.epochs
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedTraining(TrainingSettings):
+    """How the weights are found, with every choice made: no "auto", no "all", no number missing.
+
+    `workers` may stay "auto": it changes no bit, so each start of a training decides it again.
+    """
+
+    epochs: int = field()
+    batch_size: int = field()
+    device: str = field()
+    amp_dtype: str = field()
+    memory_format: str = field()
+    threads: int = field()
+    engine: str = field()

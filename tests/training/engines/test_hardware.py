@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from sartor.training.engines import hardware, kernels
-from sartor.training.settings import TrainingSettings
+from sartor.training.settings import ResolvedTraining
 
 
 def test_channels_last_suits_convolutions() -> None:
@@ -18,6 +20,19 @@ def test_channels_last_suits_convolutions() -> None:
     assert hardware.chosen_memory_format("channels-last", linear) == "channels-last"
 
 
+def resolved(**changes: Any) -> ResolvedTraining:
+    choices: dict[str, Any] = {
+        "epochs": 1,
+        "batch_size": 1,
+        "device": "cpu",
+        "amp_dtype": "float32",
+        "memory_format": "contiguous",
+        "threads": 1,
+        "engine": "plain",
+    }
+    return ResolvedTraining(**choices | changes)
+
+
 def test_threads_are_those_wished_for_or_torchs() -> None:
     assert hardware.chosen_threads(3) == 3
     assert hardware.chosen_threads(None) == torch.get_num_threads()
@@ -25,7 +40,7 @@ def test_threads_are_those_wished_for_or_torchs() -> None:
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_tuned_leaves_threads_and_random_numbers_as_they_were(fails: bool) -> None:
-    settings = TrainingSettings(threads=2, device="cpu")
+    settings = resolved(threads=2)
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -52,7 +67,7 @@ def test_tuned_leaves_threads_and_random_numbers_as_they_were(fails: bool) -> No
     ("name", "inside"), [("plain", nn.Linear), ("onednn", kernels.OneDnnLinear)]
 )
 def test_tuned_leaves_the_kernels_of_a_model_as_they_were(name: str, inside: type) -> None:
-    settings = TrainingSettings(threads=1, device="cpu", engine=name, batch_size=100)
+    settings = resolved(threads=1, engine=name, batch_size=100)
     model = nn.Sequential(nn.Linear(300, 200), nn.Linear(2, 2))
     names = list(model.state_dict())
     with hardware.tuned(settings, model):

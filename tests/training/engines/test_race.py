@@ -272,10 +272,7 @@ def job_with(model: str, one: ExecutionPlan) -> Job:
     dataset = Dataset(images.numpy(), labels.numpy(), tuple("abcde"))
     rows = torch.arange(IMAGES).numpy()
     split = Split(rows, rows[:0], rows[:0])
-    recipe = assembly.resolve(recipe, dataset, split)
-    material, recipe = assembly.prepare_material(recipe, dataset, split)
-    network, recipe = assembly.place_network(assembly.build_network(recipe, CLASSES), recipe)
-    return assembly.make_job(recipe, material, network)
+    return assembly.assemble(recipe, dataset, split).job
 
 
 class Step(NamedTuple):

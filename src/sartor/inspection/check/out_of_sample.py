@@ -21,7 +21,7 @@ from ...training.engines import hardware as engine
 from ...training.loop import Job, seed_random_numbers, train
 from ...training.objective import Objective
 from ...training.optim import Optimizer
-from ...training.settings import TrainingSettings
+from ...training.settings import ResolvedTraining
 from ...training.state import Progress
 from .subject import Note
 
@@ -87,7 +87,7 @@ def _answers(
     num_classes: int,
     taught: Int64Array,
     asked: Int64Array,
-    settings: TrainingSettings,
+    settings: ResolvedTraining,
     seed: int,
 ) -> Float32Array:
     """Train on some images, answer for others; float32 (len(asked), num_classes)."""
@@ -112,12 +112,14 @@ def _answers(
         "lenet", input_shape=preprocess.input_shape, num_classes=num_classes, kwargs=_MODEL
     )
     model = model.to(settings.device).to(memory_format=layout)  # type: ignore[call-overload]
-    size = settings.batch_size
-    assert size != "all", "given as a number"
     job = Job(
         model=model,
         batches=Batches(
-            feed=feed(taught), batch_size=size, shuffle=True, drop_last=False, seed=seed
+            feed=feed(taught),
+            batch_size=settings.batch_size,
+            shuffle=True,
+            drop_last=False,
+            seed=seed,
         ),
         val=None,
         objective=Objective(loss="cross-entropy"),
@@ -132,11 +134,11 @@ def _answers(
     return answers
 
 
-def _settings(count: int) -> TrainingSettings:
+def _settings(count: int) -> ResolvedTraining:
     """Long enough to learn what the classes are, too short to learn single labels by heart."""
     taught = max(count * (FOLDS - 1) // FOLDS, 1)
     epochs = min(max(math.ceil(_IMAGES_TO_SEE / taught), _FEWEST_EPOCHS), _MOST_EPOCHS)
-    return TrainingSettings(
+    return ResolvedTraining(
         epochs=epochs,
         batch_size=256 if count >= _LARGE_SET else 32,
         lr=0.004 if count >= _LARGE_SET else 0.003,
@@ -146,6 +148,8 @@ def _settings(count: int) -> TrainingSettings:
         # A second thread has too little to do with small batches.
         threads=engine.chosen_threads(None) if count >= _LARGE_SET else 1,
         memory_format="channels-last",
+        amp_dtype="float32",
+        engine="plain",
     )
 
 

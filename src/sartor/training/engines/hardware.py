@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from ..settings import TrainingSettings
+from ..settings import ResolvedTraining, TrainingSettings
 from ..torch_internals import cpu_multiplies_bfloat16
 from . import kernels
 from .direct import chain_of
@@ -34,12 +34,12 @@ class ExecutionPlan:
     engine: str
 
     @classmethod
-    def of(cls, settings: TrainingSettings) -> ExecutionPlan:
+    def of(cls, settings: ResolvedTraining) -> ExecutionPlan:
         """The plan that resolved settings name."""
         return cls(
             memory_format=settings.memory_format,
             amp_dtype=settings.amp_dtype,
-            threads=chosen_threads(settings.threads),
+            threads=settings.threads,
             engine=settings.engine,
         )
 
@@ -130,7 +130,7 @@ def laid_out(model: nn.Module, memory_format: str) -> nn.Module:
 
 
 @contextmanager
-def tuned(settings: TrainingSettings, model: nn.Module | None = None) -> Iterator[None]:
+def tuned(settings: ResolvedTraining, model: nn.Module | None = None) -> Iterator[None]:
     """Use the machine as the resolved settings say; afterwards all is as it was, the model too."""
     with threads_of(settings), torch.random.fork_rng(devices=_used_gpus(settings)):
         if model is not None:
@@ -143,23 +143,22 @@ def tuned(settings: TrainingSettings, model: nn.Module | None = None) -> Iterato
 
 
 @contextmanager
-def threads_of(settings: TrainingSettings) -> Iterator[None]:
+def threads_of(settings: ResolvedTraining) -> Iterator[None]:
     """Use as many threads as the resolved settings say."""
     before = torch.get_num_threads()
-    wanted = settings.threads or before
-    if wanted == before:
+    if settings.threads == before:
         yield
         return
-    torch.set_num_threads(wanted)
+    torch.set_num_threads(settings.threads)
     try:
         yield
     finally:
         torch.set_num_threads(before)
 
 
-def take_kernels(settings: TrainingSettings, model: nn.Module) -> None:
+def take_kernels(settings: ResolvedTraining, model: nn.Module) -> None:
     """Let a model compute by the kernels that the resolved settings name."""
-    if settings.engine == "onednn" and settings.batch_size != "all":
+    if settings.engine == "onednn":
         kernels.apply_to(model, settings.batch_size)
 
 

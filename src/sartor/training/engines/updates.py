@@ -97,9 +97,7 @@ def _ignoring_deprecations() -> Iterator[None]:
 
 def full_size(job: Job) -> int:
     """Images of a full batch."""
-    size = job.settings.batch_size
-    assert size != "all", "resolved to a number"
-    return size * job.settings.grad_accum_steps
+    return job.settings.batch_size * job.settings.grad_accum_steps
 
 
 class Recording(Protocol):

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import sartor
-from sartor.api.suiting import suited
+from sartor.api.default_recipe import default_recipe
 from sartor.data.dataset import Dataset
 from sartor.events import Event, Note
 from sartor.recipe import Recipe, load_recipe
@@ -29,14 +29,20 @@ COLOUR, GRAY = images_of(3, 16, 16), images_of(1, 28, 28)
 
 
 def chosen(dataset: Dataset, **said: Any) -> Recipe:
-    return suited(Recipe().with_settings(said), dataset, said, None)
+    return default_recipe(Recipe().with_settings(said), dataset, said, None)
 
 
 class TestChoice:
-    @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (1, 40, 40)])
+    @pytest.mark.parametrize("shape", [(1, 13, 8), (1, 28, 28), (1, 40, 40)])
     def test_small_gray_images_change_nothing(self, shape: tuple[int, int, int]) -> None:
         assert chosen(images_of(*shape)) == Recipe()
         assert Recipe() == load_recipe("plain")
+
+    @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 12, 12)])
+    def test_tiny_gray_images_get_digits(self, shape: tuple[int, int, int]) -> None:
+        dataset = images_of(*shape)
+        assert chosen(dataset).settings() == load_recipe("digits").settings()
+        assert chosen(dataset, model="linear").model.model == "linear"
 
     @pytest.mark.parametrize("shape", [(3, 8, 8), (3, 32, 32), (1, 41, 8), (1, 8, 64)])
     def test_others_get_pictures(self, shape: tuple[int, int, int]) -> None:
@@ -60,12 +66,12 @@ class TestChoice:
 
     def test_is_said_in_a_line(self) -> None:
         said: list[Event] = []
-        suited(Recipe(), GRAY, {}, said.append)
+        default_recipe(Recipe(), GRAY, {}, said.append)
         assert said == []
-        suited(Recipe(), COLOUR, {}, said.append)
+        default_recipe(Recipe(), COLOUR, {}, said.append)
         (note,) = said
         assert isinstance(note, Note)
-        assert note.text.startswith("recipe pictures, for the images are colour")
+        assert note.text.startswith("recipe pictures: the images are colour")
         assert len(note.text) <= 80
 
 
@@ -116,7 +122,7 @@ class TestCommandLine:
         words = ["--threads", 1, "--out", tmp_path / "run"]
         answer = command("fit", folder, "--epochs", 1, "--model=lenet", "--weight_decay", 0, *words)
         assert answer.exit_code == 0
-        assert "recipe pictures, for the images are colour; --recipe plain" in answer.err
+        assert "recipe pictures: the images are colour; --recipe plain" in answer.err
         recipe = sartor.Run.open(tmp_path / "run").recipe
         assert (recipe.model.model, recipe.training.weight_decay) == ("lenet", 0)
 
@@ -133,7 +139,7 @@ class TestCommandLine:
         words = ["--threads", 1, "--epochs", 1, "--out", tmp_path / "run"]
         answer = command("fit", folder, "--recipe", "plain", *words)
         assert answer.exit_code == 0
-        assert "pictures, for" not in answer.err
+        assert "recipe pictures" not in answer.err
         assert sartor.Run.open(tmp_path / "run").recipe.model.model == "lenet"
 
     def test_help_shows_a_recipe_and_tells_of_the_choice(self, command: Callable[..., Any]) -> None:

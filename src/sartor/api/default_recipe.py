@@ -1,4 +1,4 @@
-"""The recipe that suits the data, where none is named."""
+"""The default recipe for a dataset, where none is named."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from ..data.dataset import Dataset
 from ..recipe import Recipe, load_recipe
-from .notes import Sink, tell
+from .notes import Sink, note
 
 _LARGEST_SMALL = 40
 """Height and width in pixels up to which gray images are small."""
@@ -18,33 +18,33 @@ _TOGETHER = {
     "opt": {"lr", "momentum", "nesterov", "betas", "weight_decay"},
     "sched": {"warmup_epochs", "min_lr", "decay_epochs", "decay_rate"},
 }
-"""What means another thing with another choice, and so is not taken over beside one."""
+"""Settings whose meaning depends on another one: given that one, they keep their defaults."""
 
 
-def suited(
-    recipe: Recipe, dataset: Dataset, said: Mapping[str, Any], on_event: Sink | None
+def default_recipe(
+    recipe: Recipe, dataset: Dataset, given: Mapping[str, Any], on_event: Sink | None
 ) -> Recipe:
     """The recipe with the settings of the shipped one that suits the images, where there is one.
 
     Colour or larger images take `pictures`; gray ones of a few pixels, as in the set digits, take
-    `digits`, unless a network is named, for its settings belong to its network. Others stay plain.
-    What was `said` stays.
+    `digits`, unless a network is named, since its settings belong to its network. Others stay
+    plain. Settings that were `given` stay.
     """
     channels = recipe.preprocess.channels or dataset.shape[0]
     longest = max(recipe.preprocess.image_size or dataset.shape[1:])
     if channels > 1 or longest > _LARGEST_SMALL:
         kind = "colour" if channels == 3 else f"more than {_LARGEST_SMALL} pixels wide or high"
         name = "pictures"
-    elif longest <= _LARGEST_TINY and not {"model", "model_kwargs"} & set(said):
+    elif longest <= _LARGEST_TINY and not {"model", "model_kwargs"} & set(given):
         kind, name = f"gray and at most {_LARGEST_TINY} pixels wide and high", "digits"
     else:
         return recipe
-    named = set(said).union(*(_TOGETHER.get(one, ()) for one in said))
+    kept = set(given).union(*(_TOGETHER.get(one, ()) for one in given))
     plain = Recipe().settings()
     changes = {
         setting: value
         for setting, value in load_recipe(name).settings().items()
-        if value != plain[setting] and setting not in named
+        if value != plain[setting] and setting not in kept
     }
-    tell(on_event, f"recipe {name}: the images are {kind}; --recipe plain opts out")
+    note(on_event, f"recipe {name}: the images are {kind}; --recipe plain opts out")
     return recipe.with_settings(changes)
