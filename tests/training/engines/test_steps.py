@@ -20,7 +20,7 @@ from sartor.training.optim import Optimizer
 
 MakeJob = Callable[..., Job]
 COMPILER = pytest.mark.skipif(
-    engine.problem("compiled", "cpu") is not None, reason="there is no compiler of C++ here"
+    engine.problem("compiled", "cpu") is not None, reason="needs a C++ compiler: install g++"
 )
 
 
@@ -132,7 +132,7 @@ class TestRecorded:
         for name, tensor in expected[0].items():
             assert torch.equal(found[0][name], tensor)
 
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
     def test_on_a_gpu(self, make_job: MakeJob, everything: Callable[[], nn.Module]) -> None:
         settings = {"batch_size": 8, "epochs": 6, "device": "cuda", "sched": "cosine"}
         plain = trained(make_job(without_idle_bias(everything()), engine="plain", **settings))
