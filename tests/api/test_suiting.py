@@ -33,10 +33,15 @@ def chosen(dataset: Dataset, **said: Any) -> Recipe:
 
 
 class TestChoice:
-    @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (1, 40, 40)])
+    @pytest.mark.parametrize("shape", [(1, 13, 8), (1, 28, 28), (1, 40, 40)])
     def test_small_gray_images_change_nothing(self, shape: tuple[int, int, int]) -> None:
         assert chosen(images_of(*shape)) == Recipe()
         assert Recipe() == load_recipe("plain")
+
+    @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 12, 12)])
+    def test_tiny_gray_images_get_digits(self, shape: tuple[int, int, int]) -> None:
+        assert chosen(images_of(*shape)).settings() == load_recipe("digits").settings()
+        assert chosen(images_of(*shape), model="lenet") == Recipe()
 
     @pytest.mark.parametrize("shape", [(3, 8, 8), (3, 32, 32), (1, 41, 8), (1, 8, 64)])
     def test_others_get_pictures(self, shape: tuple[int, int, int]) -> None:
@@ -65,7 +70,7 @@ class TestChoice:
         suited(Recipe(), COLOUR, {}, said.append)
         (note,) = said
         assert isinstance(note, Note)
-        assert note.text.startswith("recipe pictures, for the images are colour")
+        assert note.text.startswith("recipe pictures: the images are colour")
         assert len(note.text) <= 80
 
 
@@ -116,7 +121,7 @@ class TestCommandLine:
         words = ["--threads", 1, "--out", tmp_path / "run"]
         answer = command("fit", folder, "--epochs", 1, "--model=lenet", "--weight_decay", 0, *words)
         assert answer.exit_code == 0
-        assert "recipe pictures, for the images are colour; --recipe plain" in answer.err
+        assert "recipe pictures: the images are colour; --recipe plain" in answer.err
         recipe = sartor.Run.open(tmp_path / "run").recipe
         assert (recipe.model.model, recipe.training.weight_decay) == ("lenet", 0)
 
@@ -133,7 +138,7 @@ class TestCommandLine:
         words = ["--threads", 1, "--epochs", 1, "--out", tmp_path / "run"]
         answer = command("fit", folder, "--recipe", "plain", *words)
         assert answer.exit_code == 0
-        assert "pictures, for" not in answer.err
+        assert "recipe pictures" not in answer.err
         assert sartor.Run.open(tmp_path / "run").recipe.model.model == "lenet"
 
     def test_help_shows_a_recipe_and_tells_of_the_choice(self, command: Callable[..., Any]) -> None:
