@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import settings
+from hypothesis.configuration import set_hypothesis_home_dir
 
 import sartor
 from sartor.cli import main
@@ -24,38 +27,57 @@ from sartor.home import cache_home
 # How long an example takes says more about the machine's other work than about the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+# Where it is by default, but seen from every working folder.
+set_hypothesis_home_dir(Path(__file__).parents[1] / ".hypothesis")
+
+
+SHELL = {"NO_COLOR", "FORCE_COLOR", "COLUMNS", "SARTOR_DEBUG"}
+"""What a shell exports must not decide what a test sees."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """End with what was skipped, each with its reason, which says how to have it."""
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple)
+    )
+    for reason, count in reasons.items():
+        terminalreporter.write_line(f"skipped {count}: {reason}")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache for the session, so that no picture of a test stays; named sets are as ever."""
-    sets = cache_home() / "sets"
+    """A home and a cache for the session: nothing of the user's is read but the named sets.
+
+    The working folder is an empty one too, for fixtures that outlive a test.
+    """
+    sets = cache_home().absolute() / "sets"
     sets.mkdir(parents=True, exist_ok=True)
     home = tmp_path_factory.mktemp("home")
     (home / "sets").symlink_to(sets)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        for name in os.environ.keys() & SHELL | {n for n in os.environ if n.startswith("XDG_")}:
+            patch.delenv(name)
         patch.setenv("SARTOR_HOME", str(home))
-        # What a shell exports must not decide what a test sees.
-        for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "SARTOR_DEBUG"):
-            patch.delenv(name, raising=False)
+        patch.chdir(tmp_path_factory.mktemp("working-folder"))
         yield home
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """The last line says what was skipped, and how to have it."""
-    skipped = terminalreporter.stats.get("skipped", [])
-    reasons = Counter(str(report.longrepr[-1]).removeprefix("Skipped: ") for report in skipped)
-    for reason, count in reasons.most_common():
-        terminalreporter.write_line(f"skipped {count}: {reason}")
+@pytest.fixture(scope="session")
+def _working_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Names for a new folder per test; `mktemp` would list all before it each time."""
+    folder = tmp_path_factory.mktemp("working-folders")
+    return (folder / str(number) for number in itertools.count())
 
 
 @pytest.fixture(autouse=True)
-def own_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Every test starts in an empty folder, so none can see the runs of whoever works here."""
-    folder = tmp_path_factory.mktemp("here")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        yield folder
+def _working_folder(_working_folders: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty working folder for each test, so that no `runs/` of anyone else is found."""
+    folder = next(_working_folders)
+    folder.mkdir()
+    monkeypatch.chdir(folder)
 
 
 @pytest.fixture(scope="session")

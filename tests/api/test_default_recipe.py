@@ -42,7 +42,7 @@ class TestChoice:
     def test_tiny_gray_images_get_digits(self, shape: tuple[int, int, int]) -> None:
         dataset = images_of(*shape)
         assert chosen(dataset).settings() == load_recipe("digits").settings()
-        assert chosen(dataset, model="linear").model.model == "linear"
+        assert chosen(dataset, model="lenet") == Recipe()
 
     @pytest.mark.parametrize("shape", [(3, 8, 8), (3, 32, 32), (1, 41, 8), (1, 8, 64)])
     def test_others_get_pictures(self, shape: tuple[int, int, int]) -> None:
@@ -143,6 +143,6 @@ class TestCommandLine:
         assert sartor.Run.open(tmp_path / "run").recipe.model.model == "lenet"
 
     def test_help_shows_a_recipe_and_tells_of_the_choice(self, command: Callable[..., Any]) -> None:
-        text = " ".join(command("fit", "--help").out.split())
-        assert "By default pictures" in text.replace("│ │ ", "")
+        text = " ".join(command("fit", "--help-all").out.split())
+        assert "the data decide: pictures for colour" in text.replace("│ │ ", "")
         assert "resnet8" in command("fit", "--recipe", "pictures", "--help").out

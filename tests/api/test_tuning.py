@@ -122,7 +122,7 @@ def test_a_resumed_run_keeps_it(measured: list[list[ExecutionPlan]], tmp_path: P
     assert resumed.weights_sha256 == whole.weights_sha256
 
 
-@pytest.mark.skipif(not kernels.available(), reason="this build of PyTorch has no oneDNN")
+@pytest.mark.skipif(not kernels.available(), reason="needs a PyTorch with oneDNN")
 def test_a_resumed_run_keeps_its_kernels(tmp_path: Path) -> None:
     """And so does another training: the same bits, other than those of the plain engine."""
     settings: dict[str, Any] = {

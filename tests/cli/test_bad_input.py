@@ -149,7 +149,9 @@ FAILURES = [
     case("resume nowhere", 1, "There is no run at nowhere, and none in runs", "sartor fit"),
     case("resume latest", 1, "There is no run at latest"),
     case("show .", 1, "is no complete run"),
-    case("evaluate ../file", 1, "There is nothing at ../file", "Check the path"),
+    case(
+        "evaluate ../file", 1, "../file is a file, not the folder of a run", "Name a run's folder"
+    ),
     case("data digits --image 1797", 1, "There is no image 1797", "0 to 1796"),
     case("data digits --image 3 --out ../file/x.png", 1, "Cannot write ../file/x.png"),
     case("data digits --image 3 --out /proc/x.png", 1, "Cannot write /proc/x.png"),

@@ -220,9 +220,9 @@ def test_reports_import_no_torch() -> None:
 
 @pytest.fixture(scope="module")
 def browser(page: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium (pip install)")
     if not (CHROMIUM and DRIVER):
-        pytest.skip("there is no chromium with its driver")
+        pytest.skip("needs a browser: install chromium and chromium-driver")
     folder = tmp_path_factory.mktemp("browser")
     file = folder / "trace.html"
     file.write_text(page, "utf-8")

@@ -55,6 +55,19 @@ def test_unknown_names(runs: Path, tmp_path: Path) -> None:
         assert "sartor fit" in caught.value.hint
 
 
+@pytest.mark.parametrize("given", ["/some/path/nowhere", "near/by", "../a-3", "~/a-3"])
+def test_a_path_where_nothing_is(given: str, runs: Path) -> None:
+    with pytest.raises(RunError) as caught:
+        find_run(given, runs)
+    assert caught.value.message == f"There is nothing at {given}."
+    assert "Check the path" in caught.value.hint
+
+
+def test_a_file_is_not_a_run(runs: Path) -> None:
+    with pytest.raises(RunError, match="is a file, not the folder of a run"):
+        find_run(runs / "file", runs)
+
+
 def test_no_folder_has_no_runs(tmp_path: Path) -> None:
     assert run_folders(tmp_path / "nowhere") == []
     (tmp_path / "file").touch()

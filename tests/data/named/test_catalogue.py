@@ -496,7 +496,7 @@ class TestCache:
         folder.mkdir(parents=True)
         folder.chmod(0o500)
         if os.access(folder, os.W_OK):
-            pytest.skip("nothing is forbidden to root")
+            pytest.skip("needs another user: nothing is forbidden to root")
         with pytest.raises(FileError) as caught:
             shelf.load("mnist")
         assert "SARTOR_HOME" in caught.value.hint

@@ -216,7 +216,7 @@ class TestColour:
         file = saved(picture, tmp_path / "keyed.png", transparency=transparency)
         read = read_picture(file)
         if picture.mode == "1" and read.info["transparency"] != 255:
-            pytest.skip("this Pillow does not find the transparent bit")
+            pytest.skip("needs another Pillow: this one does not find the transparent bit")
         assert prepared(1, 2, 2).picture(read).max() == 0
         assert flattened(read, background=255).convert("L").getextrema() == (255, 255)
 
@@ -556,7 +556,7 @@ class TestFinding:
         with pytest.raises(PictureError, match="too long"):
             read_picture(find_pictures(["x" * 300 + ".png"])[0])
 
-    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+    @pytest.mark.skipif(os.geteuid() == 0, reason="needs another user: root may read every folder")
     def test_a_folder_that_may_not_be_read(self, folder: Path) -> None:
         folder.chmod(0)
         try:

@@ -249,7 +249,7 @@ class TestDisk:
         assert "Left out 1 link to a folder that is read already: a/up." in listing.remarks
         assert any("such as a broken link: b/self" in remark for remark in listing.remarks)
 
-    @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+    @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: others refuse such names")
     def test_names_that_are_no_text_are_read_all_the_same(self, make: Make) -> None:
         root = make("a/1.png", "b/1.png")
         content = (root / "a/1.png").read_bytes()
@@ -280,7 +280,7 @@ class TestDisk:
         assert after[0] == before[0]
         assert after[1] != before[1]
 
-    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+    @pytest.mark.skipif(os.geteuid() == 0, reason="needs another user: root may read every folder")
     def test_a_folder_that_may_not_be_read_is_named(self, make: Make) -> None:
         root = make("a/1.png", "b/1.png", "c/1.png")
         (root / "c").chmod(0)

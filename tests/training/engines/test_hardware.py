@@ -62,7 +62,7 @@ def test_tuned_leaves_threads_and_random_numbers_as_they_were(fails: bool) -> No
     assert torch.equal(torch.rand(3), expected)
 
 
-@pytest.mark.skipif(not kernels.available(), reason="this build of PyTorch has no oneDNN")
+@pytest.mark.skipif(not kernels.available(), reason="needs a PyTorch with oneDNN")
 @pytest.mark.parametrize(
     ("name", "inside"), [("plain", nn.Linear), ("onednn", kernels.OneDnnLinear)]
 )

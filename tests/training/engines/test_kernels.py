@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sartor.training.engines import kernels
 from sartor.training.engines.kernels import OneDnnLinear
 
-pytestmark = pytest.mark.skipif(not kernels.available(), reason="PyTorch without oneDNN")
+pytestmark = pytest.mark.skipif(not kernels.available(), reason="needs a PyTorch with oneDNN")
 ROWS, INPUTS, OUTPUTS = 31, 17, 12
 
 

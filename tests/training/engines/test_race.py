@@ -83,7 +83,7 @@ class TestChoices:
             assert {getattr(one, name) for one in found} == {getattr(USUAL, name)}
         assert bool(racing.fewer_threads(USUAL, OPEN - {name})) == (name != "threads")
 
-    @pytest.mark.skipif(not kernels.available(), reason="this build of PyTorch has no oneDNN")
+    @pytest.mark.skipif(not kernels.available(), reason="needs a PyTorch with oneDNN")
     def test_onednn_for_large_linear_layers_in_single_precision(self) -> None:
         large = nn.Sequential(*self.conv, nn.Linear(1000, 100))
         for batch_size, kinds in ((10, {"plain"}), (1000, {"plain", "onednn"})):
@@ -330,7 +330,7 @@ def test_so_does_the_one_without_autograd(model: str, layout: str) -> None:
 
 
 @pytest.mark.skipif(
-    hardware.problem("compiled", "cpu") is not None, reason="no C++ compiler was found"
+    hardware.problem("compiled", "cpu") is not None, reason="needs a C++ compiler: install g++"
 )
 @pytest.mark.parametrize("model", sorted(set(registry.names()) - {"resnet14", "resnet20"}))
 def test_so_does_the_compiled_one(model: str) -> None:

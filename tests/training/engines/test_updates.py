@@ -21,7 +21,7 @@ from sartor.training.state import Progress
 
 MakeJob = Callable[..., Job]
 COMPILER = pytest.mark.skipif(
-    hardware.problem("compiled", "cpu") is not None, reason="no C++ compiler was found"
+    hardware.problem("compiled", "cpu") is not None, reason="needs a C++ compiler: install g++"
 )
 
 
@@ -133,7 +133,7 @@ class TestRecorded:
         for name, tensor in expected[0].items():
             assert torch.equal(found[0][name], tensor)
 
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
     def test_on_a_gpu(self, make_job: MakeJob, everything: Callable[[], nn.Module]) -> None:
         settings = {"batch_size": 8, "epochs": 6, "device": "cuda", "sched": "cosine"}
         plain = trained(make_job(without_idle_bias(everything()), engine="plain", **settings))
