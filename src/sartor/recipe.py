@@ -27,7 +27,7 @@ PARTS: Mapping[str, type] = {
     "training": TrainingSettings,
 }
 _ARRAY = re.compile(r"\[\n((?: +.*,\n)+)\]")
-_HINT = "Correct the recipe or the flags; `sartor fit --help` lists every setting."
+_HINT = "Correct the recipe or the flags; `sartor fit --help-all` lists every setting."
 
 
 @dataclass(frozen=True, kw_only=True)

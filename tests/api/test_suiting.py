@@ -137,6 +137,6 @@ class TestCommandLine:
         assert sartor.Run.open(tmp_path / "run").recipe.model.model == "lenet"
 
     def test_help_shows_a_recipe_and_tells_of_the_choice(self, command: Callable[..., Any]) -> None:
-        text = " ".join(command("fit", "--help").out.split())
-        assert "By default pictures" in text.replace("│ │ ", "")
+        text = " ".join(command("fit", "--help-all").out.split())
+        assert "By default pictures" in text
         assert "resnet8" in command("fit", "--recipe", "pictures", "--help").out

@@ -20,11 +20,14 @@ from PIL import Image
 
 from sartor import api
 from sartor.cli import tables
+from sartor.cli.help import GROUPS
 from sartor.cli.main import VERBS
 from sartor.cli.progress import PlainProgress, duration, epoch_line, step_figures
+from sartor.data.named import catalogue, names
 from sartor.evaluation.metrics import evaluate_sums
 from sartor.events import StepDone
-from sartor.recipe import shipped_recipes
+from sartor.models.registry import MODELS
+from sartor.recipe import setting_places, shipped_recipes
 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b\][^\x1b\x07]*(\x1b\\|\x07)")
 COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|9[0-7]|38;)[0-9;]*m")
@@ -50,16 +53,45 @@ class TestHelp:
         assert max(map(len, answers[0].out.splitlines())) <= 80
         assert command("--version").out.startswith("sartor ")
 
-    def test_names_every_shipped_recipe(self, command: Any) -> None:
-        text = command("fit", "--help").out
-        listed = " ".join(text.split()).partition("shipped recipe (")[2].partition(")")[0]
-        assert sorted(listed.replace(" │ │", "").split(", ")) == sorted(shipped_recipes())
+    @pytest.mark.parametrize("verb", VERBS)
+    def test_all_flags_fit_80_columns(self, verb: str, command: Any) -> None:
+        answer = command(verb, "--help-all")
+        assert (answer.exit_code, answer.err) == (0, "")
+        assert max(map(len, answer.out.splitlines())) <= 80
+        assert "None" not in answer.out
+
+    def test_the_first_screen_of_fit_is_one_screen(self, command: Any) -> None:
+        assert len(command("fit", "--help").out.splitlines()) <= 40
+
+    def test_names_what_the_registries_have(self, command: Any) -> None:
+        for wanted in ("--help", "--help-all"):
+            words = set(re.split(r"[\s,.:]+", command("fit", wanted).out))
+            assert words >= {*shipped_recipes(), *MODELS, *catalogue.NAMES}
+        assert set(names.NAMES) == {"digits", *catalogue.SETS}
+
+    def test_every_setting_belongs_to_one_group(self) -> None:
+        listed = [name for _, members in GROUPS.values() for name in members.split()]
+        filled_in = {"source", "fingerprint", "split_hash"}
+        assert sorted(listed) == sorted({*setting_places()} - filled_in)
+
+    def test_one_group_of_flags(self, command: Any) -> None:
+        text = command("fit", "--help", "loss").out
+        assert "--smoothing" in text
+        assert "--epochs" not in text
+        answer = command("fit", "--help", "los")
+        assert answer.exit_code == 2
+        assert 'did you mean "loss"?' in answer.err
+
+    def test_a_switch_says_what_it_does(self, command: Any) -> None:
+        text = " ".join(command("fit", "--help-all").out.split())
+        assert "--no-shuffle Keep the images in file order" in text
 
     def test_no_help_imports_torch(self) -> None:
         code = (
             "import sys\n"
             "from sartor.cli.main import VERBS, run\n"
-            "for words in [[], ['--version'], *([verb, '--help'] for verb in VERBS)]:\n"
+            "for words in [[], ['--version'], *([verb, asked] for verb in VERBS "
+            "for asked in ('--help', '--help-all'))]:\n"
             "    try: assert run(words) == 0\n"
             "    except SystemExit as leaving: assert not leaving.code\n"
             "assert not {'torch', 'numpy', 'matplotlib', 'sklearn'} & set(sys.modules)"
@@ -68,7 +100,7 @@ class TestHelp:
         assert answer.returncode == 0, answer.stderr
 
     def test_every_setting_stands_there_with_its_default(self, command: Any) -> None:
-        text = " ".join(command("fit", "--help").out.split())
+        text = " ".join(command("fit", "--help-all").out.split())
         for flag in (
             *("model", "model-kwargs", "epochs", "batch-size", "lr", "opt", "momentum"),
             *("weight-decay", "sched", "warmup-epochs", "smoothing", "loss", "clip-grad"),
@@ -80,7 +112,7 @@ class TestHelp:
 
     def test_a_recipe_changes_the_defaults(self, command: Any) -> None:
         for words in (["--recipe", "fashion-mlp"], ["--recipe=fashion-mlp"]):
-            text = " ".join(command("fit", *words, "--help").out.split())
+            text = " ".join(command("fit", *words, "--help-all").out.split())
             assert "(default: 0.001)" in text
             assert "hidden=128,64,32" in " ".join(text.split())
 
@@ -299,6 +331,7 @@ class TestTables:
 
 SESSION = """
 import sys
+from sartor.cli.help import GROUPS
 from sartor.cli.main import run
 run_folder, runs = sys.argv[1:]
 fit = ["fit", "digits", "--batch-size", "4", "--epochs", "2", "--threads", "1", "--out", run_folder]

@@ -78,7 +78,7 @@ def fit(
         check: look for the faults of the data that are found fast, before the first step.
         report: write report.html and report.json, which judge the validation split, at the end.
         on_event: called with every event of the training.
-        settings: anything that `sartor fit --help` lists, such as epochs=5, lr=0.01, seed=1.
+        settings: anything that `sartor fit --help-all` lists, such as epochs=5, lr=0.01, seed=1.
 
     Raises:
         RecipeError: every problem of the settings at once. Interrupted: by a signal, after saving.

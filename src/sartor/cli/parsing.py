@@ -45,15 +45,31 @@ def parse(verb: str, class_name: str, words: list[str]) -> Any:
     if os.environ.get("NO_COLOR"):
         # tyro has no other switch for it.
         tyro._experimental_options["ansi_codes"] = False
-    default: Any = _fit_defaults(words) if kind is verbs.Fit else tyro.MISSING_NONPROP
+    default: Any = _fit_defaults(words) if kind is verbs.Fit else None
+    wanted = _help_wanted(words)
+    if wanted is not None:
+        from .help import help_text
+
+        print(help_text(verb, kind, default, wanted))
+        raise SystemExit(0)
     return tyro.cli(
         kind,
         prog=f"sartor {verb}",
         args=words,
-        default=default,
+        default=tyro.MISSING_NONPROP if default is None else default,
         registry=_REGISTRY,
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
     )
+
+
+def _help_wanted(words: list[str]) -> str | None:
+    """Which help is asked for: "" the first screen, "all", or a group's name; None: no help."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == "--help-all":
+            return "all"
+        if word in ("-h", "--help"):
+            return "" if following.startswith("-") else following
+    return None
 
 
 def _explain_augmentation_flags(words: list[str]) -> None:
