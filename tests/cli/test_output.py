@@ -126,7 +126,7 @@ class TestWithoutATerminal:
         assert lines[0].startswith("digits: 1,294 images to train on, 144 to validate, 359 to test")
         assert lines[1].startswith("lenet: 15,718 parameters; cpu, float32, channels-last")
         assert re.match(
-            r"untrained loss 2\.\d+; knowing nothing of 10 classes means 2\.303", lines[2]
+            r"loss before training: 2\.\d+; chance level for 10 classes: 2\.303$", lines[2]
         )
         assert lines[3] == f"run: {out}"
         for number, line in enumerate(lines[4:], start=1):
@@ -160,8 +160,11 @@ class TestWithoutATerminal:
     def test_show(self, command: Any, trained: Path) -> None:
         answer = command("show", trained)
         assert answer.out.startswith(f"{trained}: finished, weights ")
-        assert "[training]" in answer.out
+        assert "[training]" not in answer.out
         assert len(re.findall(r"^epoch \d/3 ", answer.out, re.MULTILINE)) == 3
+        whole = command("show", trained, "--recipe").out
+        assert "[training]" in whole
+        assert whole.index("epoch 1/3") < whole.index("[data]")
 
     def test_training_goes_on_when_nobody_reads_its_progress(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -251,7 +254,7 @@ class TestTables:
         monkeypatch.setattr(api, "predictions_of", lambda *_, **__: perfect)
         answer = command("evaluate", trained, "--mistakes", tmp_path / "none.png")
         assert answer.exit_code == 0
-        assert "There is no mistake to draw." in answer.err
+        assert "There are no mistakes to draw." in answer.err
         assert not (tmp_path / "none.png").exists()
 
     @pytest.mark.parametrize("count", [2, 10, 100])
@@ -260,14 +263,14 @@ class TestTables:
     ) -> None:
         import numpy as np
 
-        classes = [f"[red]a very long name :smile: of a class, number {n}" for n in range(count)]
+        classes = [f"[b]:smile: a very long name of a class, number {n}" for n in range(count)]
         confusion = np.full((count, count), 1_000, np.int64)
         evaluation = evaluate_sums(split="val", classes=classes, confusion=confusion, loss_sum=1.0)
         tables.print_evaluation(evaluation, "runs/some-run-1")
         text = capsys.readouterr().out
         assert max(map(len, text.splitlines())) <= 80
-        assert "[red]" in text
-        assert ":smile:" in " ".join(text.split())
+        rows = re.findall(r"^\[b\]:smile:.*…", text, re.MULTILINE)
+        assert len(rows) == count, "as they are, one line each"
 
     def test_predictions(self, command: Any, trained: Path, tmp_path: Path) -> None:
         from PIL import Image

@@ -164,6 +164,8 @@ class Show:
 
     run: Positional[str]
     """A run's folder, its name in runs/, or latest."""
+    recipe: bool = False
+    """Print the complete recipe, too."""
     plot: Path | None = None
     """Draw loss and accuracy over epochs into this file (.png, .svg or .pdf)."""
     json: bool = False
