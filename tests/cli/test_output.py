@@ -74,6 +74,11 @@ class TestHelp:
         filled_in = {"source", "fingerprint", "split_hash"}
         assert sorted(listed) == sorted({*setting_places()} - filled_in)
 
+    def test_a_command_without_words_is_parsed(self, command: Any) -> None:
+        answer = command("resume")
+        assert answer.exit_code == 2
+        assert "This should not have happened" not in answer.err
+
     def test_one_group_of_flags(self, command: Any) -> None:
         text = command("fit", "--help", "loss").out
         assert "--smoothing" in text

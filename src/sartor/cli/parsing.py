@@ -7,6 +7,7 @@ import re
 from collections import abc
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, get_origin
 
 import tyro
@@ -64,7 +65,7 @@ def parse(verb: str, class_name: str, words: list[str]) -> Any:
 
 def _help_wanted(words: list[str]) -> str | None:
     """Which help is asked for: "" the first screen, "all", or a group's name; None: no help."""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in pairwise([*words, ""]):
         if word == "--help-all":
             return "all"
         if word in ("-h", "--help"):
@@ -78,7 +79,7 @@ def _explain_augmentation_flags(words: list[str]) -> None:
     Raises:
         UsageError: one of them is among the words.
     """
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in pairwise([*words, ""]):
         flag, _, value = word.partition("=")
         name = ELSEWHERE.get(flag.removeprefix("--"), flag.removeprefix("--"))
         if flag.startswith("--") and name in STEPS:
@@ -112,7 +113,7 @@ def base_recipe(name: str | None) -> Recipe:
 def _fit_defaults(words: list[str]) -> verbs.Fit:
     """The recipe named among the words gives the flags their defaults, so that help shows them."""
     name = None
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in pairwise([*words, ""]):
         if word == "--recipe" and following:
             name = following
         elif word.startswith("--recipe="):
