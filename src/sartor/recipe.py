@@ -44,7 +44,7 @@ _DECIDED = {
 """The settings that a resolved recipe must decide: those that its parts declare again."""
 _OPEN: tuple[object, ...] = (None, "auto", "all", "", ())
 _ARRAY = re.compile(r"\[\n((?: +.*,\n)+)\]")
-_HINT = "Correct the recipe or the flags; `sartor fit --help` lists every setting."
+_HINT = "Correct the recipe or the flags; `sartor fit --help-all` lists every setting."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,12 +6,16 @@ Values from any of the three go through `coerced` and `problems`, which finds al
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
 import math
+import textwrap
 import types
 from collections import abc
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .errors import unknown
@@ -156,3 +160,19 @@ def _constraint_problem(name: str, value: Any, constraints: tuple[Any, ...]) -> 
                 if isinstance(number, int | float) and (problem := constraint.problem(number)):
                     return f"{name} {problem}, not {shown(number)}"
     return ""
+
+
+def attribute_docstrings(settings: type) -> dict[str, str]:
+    """The text under each field of a dataclass, those it inherits included, on one line."""
+    texts: dict[str, str] = {}
+    for kind in reversed(settings.__mro__[:-1]):
+        body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for field, text in pairwise(body.body):
+            match field, text:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name)),
+                    ast.Expr(value=ast.Constant(value=str(words))),
+                ):
+                    texts[name] = " ".join(words.split())
+    return texts

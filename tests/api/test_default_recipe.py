@@ -144,5 +144,5 @@ class TestCommandLine:
 
     def test_help_shows_a_recipe_and_tells_of_the_choice(self, command: Callable[..., Any]) -> None:
         text = " ".join(command("fit", "--help-all").out.split())
-        assert "the data decide: pictures for colour" in text.replace("│ │ ", "")
+        assert "By default pictures" in text
         assert "resnet8" in command("fit", "--recipe", "pictures", "--help").out

@@ -30,7 +30,7 @@ class TestCompare:
         (pair,) = sartor.compare(rivals[0], rivals[2]).pairs
         assert words.startswith("test split: 359 images, the same for every run " + pair.verdict)
         assert f"2 - 1: {100 * pair.difference:+.2f} points, 95 % interval" in words
-        assert f"{len(pair.only_second)} in 2 alone, {len(pair.only_first)} in 1 alone" in words
+        assert f"{len(pair.only_second)} only in 2, {len(pair.only_first)} only in 1" in words
         assert "model linear mlp" in words
 
     def test_three_runs(self, command: Any, rivals: Paths) -> None:
@@ -39,7 +39,7 @@ class TestCompare:
         words = " ".join(answer.out.split())
         assert "3 - 2" in words
         assert "model: linear (1, 2); mlp (3)" in words
-        assert "linear-0, linear-1 share a recipe but for the seed (0, 1): mean accuracy" in words
+        assert "linear-0, linear-1 differ only in the seed (0, 1): mean accuracy" in words
 
     def test_many_runs_are_told_in_short(self, command: Any, rivals: Paths, tmp_path: Path) -> None:
         for number in range(5):
@@ -68,7 +68,7 @@ class TestCompare:
         # The twin of the run in another folder.
         sartor.fit(recipe=copy / "recipe.toml", out=tmp_path / "again")
         answer = command("compare", copy, tmp_path / "again", "--flips", tmp_path / "x.png")
-        assert "No image flips" in answer.err
+        assert "agree on every image" in answer.err
         assert "both are right on the same ones" in " ".join(answer.out.split())
         assert "The recipes are the same." in answer.out
         assert not (tmp_path / "x.png").exists()

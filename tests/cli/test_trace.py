@@ -37,7 +37,7 @@ def test_the_table_of_a_run(command: Any, trained: Path) -> None:
     layers = [line.split()[:2] for line in lines]
     assert ["conv1", "Conv2d"] in layers
     assert ["linear5", "Linear"] in layers
-    assert "loss of the same batch" in answer.out
+    assert "loss of this batch" in answer.out
     assert "-ln " in answer.out
     assert any(line.startswith("linear5.weight") for line in lines)
     assert "--out trace.html" in answer.out

@@ -66,7 +66,7 @@ def fit(
         check: run the fast checks of the data before the first step.
         report: write report.html and report.json, which evaluate the validation split, at the end.
         on_event: called with every event of the training.
-        settings: anything that `sartor fit --help` lists, such as epochs=5, lr=0.01, seed=1.
+        settings: anything that `sartor fit --help-all` lists, such as epochs=5, lr=0.01, seed=1.
 
     Raises:
         RecipeError: every problem of the settings at once. Interrupted: by a signal, after saving.

@@ -96,7 +96,7 @@ def trace(
         untrained: the run's network with its first weights.
         training_mode: with dropout and batch statistics as in training; by default without.
         recipe: where no run is given, what to start from.
-        settings: anything that `sartor fit --help` lists, such as opt="sgd", lr=0.01.
+        settings: anything that `sartor fit --help-all` lists, such as opt="sgd", lr=0.01.
 
     Raises:
         UsageError: no such image, class or checkpoint. ModelError: the network does not fit.

@@ -20,27 +20,6 @@ MapName = Literal["pca", "tsne", "umap"]
 MethodName = Literal["occlusion", "integrated-gradients", "grad-cam"]
 
 
-GROUPS = {"data": "data", "preprocess": "data", "model": "model", "training": "training"}
-"""Heading of the flags that each nested part brings, as `--help GROUP` names it."""
-FIRST_SCREEN = {
-    "fit": (
-        *("recipe", "out", "seeds", "json"),
-        *("val_fraction", "exclude", "image_size", "model", "model_kwargs"),
-        *("epochs", "batch_size", "opt", "lr", "sched", "augment", "loss"),
-        *("patience", "seed", "device"),
-    ),
-    "check": (
-        *("only", "skip", "fast", "html", "quarantine", "strict", "seed", "quiet", "json"),
-        *("format", "label_column", "group_column", "val_fraction", "exclude", "image_size"),
-    ),
-    "trace": (
-        *("image", "batch", "split", "picture", "label", "checkpoint", "untrained"),
-        *("data", "model_kwargs", "out", "json"),
-    ),
-}
-"""What most people set: the flags that `--help` shows; `--help-all` shows the others too."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class SourceFlags(SourceSettings):
     """Data"""
@@ -61,28 +40,31 @@ class DataFlags(DataSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """Train a classifier. The result is a run: a folder with all that came of it."""
+    """Train a classifier. The result is a run: a folder that holds everything."""
 
     target: Positional[str | None] = None
-    """A named set ({sets}) or the path of your own: folder of pictures, list (CSV, JSONL, ...),
-    .parquet, .npz, IDX, .zip or .tar. Default: the set of the recipe."""
+    """A path or a named set. A path is a folder of pictures, a list of them, .parquet, .npz, IDX
+    files, .zip or .tar. By default that of the recipe."""
     recipe: str | None = None
-    """A shipped recipe or a .toml file to start from; other flags replace its values. Shipped:
-    {recipes}. Without this flag the data decide: pictures for colour or larger images, digits
-    for images of at most 12 pixels, else plain, whose values are shown here as defaults."""
+    """A .toml file or a recipe. Other flags replace its values. By default
+    pictures (a residual network and more epochs) for colour or larger images, else plain, whose
+    values are shown here."""
     out: Path | None = None
-    """The run's folder; by default the next free runs/NAME."""
+    """Folder of the run; by default the next free runs/NAME."""
     seeds: int | None = None
-    """Train with N consecutive seeds from --seed: one run per seed, mean and standard deviation."""
+    """Train with N consecutive seeds, starting at --seed. Makes one run per seed and reports mean
+    and standard deviation."""
     overfit_batch: bool = False
-    """Check the network by training on a single batch until it is memorised; makes no run."""
+    """Test the network: train on a single batch until it is learned by heart. No augmentation, no
+    run."""
     lr_find: bool = False
-    """Learning-rate finder: train a copy for at most 100 steps at rising learning rates and suggest
-    one; makes no run. --out names a picture of the curve (.png, .svg or .pdf)."""
+    """Learning-rate finder: suggest a rate from a short range test. Trains a copy for at most 100
+    steps at rising rates; makes no run; --out FILE draws the curve (.png, .svg or .pdf)."""
     no_check: bool = False
-    """Skip the fast checks of the data before training; `sartor check` runs them all."""
+    """Skip the quick check of the data before training. sartor check looks closer."""
     no_report: bool = False
-    """Skip the report at the end; it judges the validation split and never touches test images."""
+    """Do not write a report at the end. The report uses the validation split; test images are not
+    touched."""
     quiet: bool = False
     """Show no progress."""
     json: bool = False
@@ -97,12 +79,12 @@ class Fit:
 
 @dataclass(frozen=True, kw_only=True)
 class Resume:
-    """Continue an interrupted run as if nothing had happened, or train a finished one longer."""
+    """Resume a run where it stopped, as if nothing had happened, or train it longer."""
 
     run: Positional[str]
     """A run's folder, its name in runs/, or latest."""
     epochs: int | None = None
-    """Total number of epochs to train to."""
+    """Train until the run has N epochs in total."""
     quiet: bool = False
     """Show no progress."""
     json: bool = False
@@ -111,56 +93,57 @@ class Resume:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Look at a set: counts, shape, classes, mean and standard deviation; samples as a picture."""
+    """Look at a set: counts, shape, classes, mean and standard deviation; draw samples."""
 
     target: Positional[str] = "digits"
-    """A named set ({sets}) or the path of your own: folder of pictures, list (CSV, JSONL, ...),
-    .parquet, .npz, IDX, .zip or .tar."""
+    """A path or a named set. A path is a folder of pictures, a list of them, .parquet, .npz, IDX
+    files, .zip or .tar."""
     samples: int | None = None
-    """Draw N samples, 8 per row, into a picture."""
+    """Draw N random samples, 8 per row."""
     image: int | None = None
-    """Draw image number N, counted from 0, into a picture."""
+    """Draw image number N, counted from 0."""
     pixels: bool = False
     """Write the value of every pixel on that image."""
     augment: tuple[str, ...] = ()
-    """Draw that image and then, epoch by epoch, what training with this augmentation makes of it,
-    such as flip crop=4; see sartor fit --help."""
+    """Draw that image and what training with this augmentation makes of it in each epoch. For
+    example: flip crop=4; sartor fit --help augment lists the words."""
     out: Path | None = None
-    """File of the picture (.png, .svg or .pdf); by default in the current folder."""
+    """File for the drawing (.png, .svg or .pdf); by default in the current folder."""
     seed: int = 0
     """Decides which samples are drawn."""
     json: bool = False
-    """Print one line of JSON."""
+    """Print the result as one line of JSON."""
     data: OmitArgPrefixes[SourceFlags] = field(default_factory=SourceFlags)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """Find the faults of a set. Read-only: nothing is deleted, moved or replaced."""
+    """Find the faults of a set. It only reads: nothing is deleted, moved or replaced."""
 
     target: Positional[str] = "digits"
-    """A named set ({sets}), or the path of your own."""
+    """A path or a named set. A path is a folder of pictures, a list of them, .parquet, .npz, IDX
+    files, .zip or .tar."""
     only: tuple[str, ...] = ()
-    """Run only these checks: files, formats, geometry, classes, groups, duplicates (these are the
-    fast ones, which fit runs too), near-duplicates, appearance, shortcuts, labels."""
+    """Run only these checks. Fast ones, which fit runs too: files, formats, geometry, classes,
+    groups, duplicates. Others: near-duplicates, appearance, shortcuts, labels."""
     skip: tuple[str, ...] = ()
     """Run all but these checks."""
     fast: bool = False
     """Run only the fast checks."""
     html: Path | None = None
-    """Write a report with pictures to this file (.html)."""
+    """Write the report with pictures to this file."""
     quarantine: Path | None = None
-    """Write the list of pictures to leave out to this file, for fit --exclude."""
+    """Write a list of pictures to leave out to this file, for fit --exclude."""
     quarantine_labels: bool = False
-    """Also list pictures whose label is probably wrong in that file."""
+    """Also list pictures whose label is probably wrong."""
     strict: bool = False
     """Exit with code 1 for warnings too, not only for errors."""
     seed: int = 0
-    """Random seed; decides the split, as in fit."""
+    """Decides the split, as in fit, and all randomness."""
     quiet: bool = False
     """Show no progress."""
     json: bool = False
-    """Print one line of JSON."""
+    """Print the result as one line of JSON."""
     data: OmitArgPrefixes[DataFlags] = field(default_factory=DataFlags)
     preprocess: OmitArgPrefixes[PreprocessSettings] = field(default_factory=PreprocessSettings)
 
@@ -170,51 +153,54 @@ class Runs:
     """List the runs, the newest first."""
 
     folder: Positional[Path] = Path("runs")
-    """The folder that holds the runs."""
+    """Folder with the runs."""
     json: bool = False
-    """Print one line of JSON."""
+    """Print the result as one line of JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
-    """Show one run: its recipe, how it stands, its history."""
+    """Show one run: state, figures, history; with --recipe also its recipe."""
 
     run: Positional[str]
     """A run's folder, its name in runs/, or latest."""
+    recipe: bool = False
+    """Print the complete recipe, too."""
     plot: Path | None = None
     """Draw loss and accuracy over epochs into this file (.png, .svg or .pdf)."""
     json: bool = False
-    """Print one line of JSON."""
+    """Print the result as one line of JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Judge a run: loss, accuracy with its 95 % interval, class by class, confusions."""
+    """Evaluate a run: loss, accuracy with 95 % interval, figures per class, confusion matrix."""
 
     run: Positional[str]
     """A run's folder, its name in runs/, or latest."""
     split: SplitName = "test"
-    """Which images: test, val or train."""
+    """Images to evaluate on."""
     checkpoint: CheckpointName = "best"
-    """Weights of the best epoch (by the validation split; without one, the last) or the last."""
+    """Weights to use: best (best epoch on the validation split, or the last without one) or
+    last."""
     mistakes: Path | None = None
-    """Draw the worst mistakes, true and predicted class, into this file (.png, .svg or .pdf)."""
+    """Draw the worst mistakes with true and predicted class into this file (.png, .svg or .pdf)."""
     json: bool = False
-    """Print one line of JSON."""
+    """Print the result as one line of JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """Compare runs on the same images: is one better, by how much, and how certain is that?"""
+    """Compare runs on the same images: is one better, by how much, and is it significant?"""
 
     runs: Positional[Annotated[tuple[str, ...], arg(metavar="RUN...")]]
-    """Two runs or more, the one to compare with first."""
+    """Two or more runs; the others are compared with the first."""
     split: JudgedSplitName = "test"
-    """Which images: test or val."""
+    """Images to compare on."""
     flips: Annotated[Path | None, arg(metavar="FILE")] = None
-    """Draw the images that flip each way into this file (.png, .svg or .pdf)."""
+    """Draw the images that only one of two runs gets right into this file (.png, .svg or .pdf)."""
     json: bool = False
-    """Print one line of JSON."""
+    """Print the result as one line of JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,16 +210,19 @@ class Report:
     run: Positional[str]
     """A run's folder, its name in runs/, or latest."""
     split: JudgedSplitName | None = None
-    """Which images are judged: test or val; by default the test images where there are any. That
-    look is final: choose nothing by it."""
+    """Images to evaluate on: test or val; by default test where there are any. A test figure is
+    final: do not choose anything by it."""
     checkpoint: CheckpointName = "best"
-    """Weights of the best epoch (by the validation split; without one, the last) or the last."""
+    """Weights to use: best (best epoch on the validation split, or the last without one) or
+    last."""
     out: Path | None = None
-    """The page's file (.html), if not in the run's folder; the others are written beside it."""
+    """File of the page (.html), if not in the run's folder. The other files are written next to
+    it."""
     map: MapName = "pca"
-    """How the images are laid out by what the network sees; umap needs the extra maps."""
+    """How to lay out the images by what the network sees: pca, tsne or umap. umap needs the extra
+    maps."""
     json: bool = False
-    """Print the content of report.json on one line."""
+    """Print the content of report.json as one line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,17 +234,17 @@ class Predict:
     pictures: Positional[tuple[str, ...]]
     """Picture files, folders, or patterns such as 'in/*.png'."""
     topk: int | None = None
-    """Show the N most probable classes."""
+    """Show the N most probable classes; by default 3."""
     invert: bool = False
-    """The pictures are dark on light, and training had light on dark."""
+    """Invert the pictures: they are dark on light, but training had light on dark."""
     explain: Path | None = None
     """Draw which pixels support each prediction into this file (.png, .svg or .pdf)."""
     method: MethodName = "occlusion"
-    """Attribution method; grad-cam needs a network with convolutions."""
+    """How to find those pixels; grad-cam needs a network with convolutions."""
     checkpoint: CheckpointName = "best"
-    """Weights of the best epoch or the last."""
+    """Weights to use: best or last epoch."""
     json: bool = False
-    """Print one line of JSON."""
+    """Print the result as one line of JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,55 +252,55 @@ class Summary:
     """A network's layers: shapes, parameters, multiply-adds, memory."""
 
     model: Positional[str]
-    """A registered model ({models}), path/file.py:Name, or a run."""
+    """A run, path/file.py:Name or a network."""
     data: str = "digits"
     """A set whose images decide the shapes; a run brings its own."""
     model_kwargs: Mapping[str, Setting] = field(default_factory=dict)
-    """The model's own settings, such as hidden=512,512 dropout=0.2."""
+    """The network's own settings, such as hidden=512,512 dropout=0.2."""
     json: bool = False
-    """Print one line of JSON."""
+    """Print the result as one line of JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """See one image or one batch go through a network, forward and back."""
+    """Follow one image or batch through a network, forward and back."""
 
-    target: Positional[Annotated[str | None, arg(metavar="RUN|MODEL")]] = None
-    """A run (folder, name in runs/, or latest), or an untrained model: {models}, or
+    target: Positional[str | None] = None
+    """A run (folder, name in runs/, or latest), or an untrained network: a name or
     path/file.py:Name."""
     image: int | None = None
-    """Number of an image, counted from 0, in the dataset or in --split; by default 0."""
+    """Number of the image, counted from 0, in the dataset or in --split. By default 0."""
     batch: int | None = None
-    """Trace N images instead of one: the first in the order of training, or of --split."""
+    """Trace a batch of N images instead of one: the first in training order, or of --split."""
     split: SplitName | None = None
-    """Count within this part: test, val or train."""
+    """Count within one part: test, val or train."""
     picture: Path | None = None
-    """A picture file instead of an image of the dataset."""
+    """Trace a picture file instead of an image of the dataset."""
     label: str | None = None
-    """The picture's class, by name or number; without it there is no backward pass."""
+    """The picture's class, by name or number. Without it only the forward pass is traced."""
     invert: bool = False
-    """The picture is dark on light, and training had light on dark."""
+    """Invert the picture: it is dark on light, but training had light on dark."""
     checkpoint: CheckpointName = "best"
-    """A run's weights of the best epoch or the last."""
+    """Weights of a run to use: best or last epoch."""
     untrained: bool = False
-    """A run's network with its first weights."""
+    """Use a run's network with its first weights."""
     training_mode: bool = False
-    """Use dropout and batch statistics, as in training."""
+    """Trace with dropout and batch statistics, as in training."""
     data: str | None = None
-    """For a model: a named set or a folder, by default digits; a run brings its own."""
+    """For a network: a named set or a path, by default digits. A run brings its own."""
     recipe: str | None = None
-    """For a model: start from a shipped recipe or a .toml file."""
+    """For a network: a .toml file or a shipped recipe."""
     model_kwargs: Mapping[str, Setting] = field(default_factory=dict)
-    """The model's own settings, such as hidden=512,512 dropout=0.2."""
+    """The network's own settings, such as hidden=512,512 dropout=0.2."""
     opt: str | None = None
-    """Step with sgd, adam, adamw or rmsprop; by default as in training."""
+    """Optimizer of the step: sgd, adam, adamw or rmsprop; by default as in training."""
     lr: float | None = None
-    """Learning rate of the step; by default what it would be in training."""
+    """Learning rate of the step; by default as in training."""
     loss: str | None = None
-    """cross-entropy, mse or bce; by default as in training."""
+    """Loss: cross-entropy, mse or bce; by default as in training."""
     seed: int | None = None
-    """For the first weights and the order of training."""
+    """Decides the first weights and the training order."""
     out: Path | None = None
-    """Write a page (.html) that steps through the network, forward and back."""
+    """Write a page (.html) to step through, forward and back, with pictures."""
     json: bool = False
-    """As one line of JSON: everything but pictures and tensors."""
+    """Print one line of JSON: everything but pictures and tensors."""

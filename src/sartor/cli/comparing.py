@@ -1,13 +1,14 @@
-"""Comparisons and spreads for people: at most 80 columns on stdout."""
+"""Comparisons and summaries over seeds for people: at most 80 columns on stdout."""
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from ..evaluation.comparison import rounded
-from .tables import _console, _percent, _table
+from .tables import _console, _percent, _shortened, _table, name_cell
 
 if TYPE_CHECKING:
     from ..api.comparing import Comparison, SeedGroup
@@ -47,8 +48,8 @@ def seed_line(seed: int, result: dict[str, Any]) -> str:
 
 
 def print_seeds(trained: SeedRuns) -> None:
-    """Mean and spread over the seeds, and what to type next."""
-    print(f"\n{len(trained)} seeds, each validated on images of its own")
+    """Mean and standard deviation over the seeds, and what to type next."""
+    print(f"\n{len(trained)} seeds, each with its own validation images")
     table = _table("last epoch")
     for heading in ("mean", "std", "95 % interval of mean", "lowest", "highest"):
         table.add_column(heading, justify="right")
@@ -57,7 +58,7 @@ def print_seeds(trained: SeedRuns) -> None:
             table.add_row(name.replace("_", " "), *_spread_cells(name, spread))
     _console().print(table)
     print("next, on the same test images:")
-    print(f"sartor compare {' '.join(str(run.path) for run in trained)}")
+    print(f"sartor compare {shlex.join(str(run.path) for run in trained)}")
 
 
 def _print_verdicts(comparison: Comparison) -> None:
@@ -75,13 +76,13 @@ def _print_verdicts(comparison: Comparison) -> None:
 
 def _runs_table(comparison: Comparison) -> Table:
     table = _table("", "run")
-    for heading in ("right", "accuracy", "95 % interval", "loss"):
+    for heading in ("correct", "accuracy", "95 % interval", "loss"):
         table.add_column(heading, justify="right", no_wrap=True)
     for number, run in enumerate(comparison.runs, 1):
         low, high = run.interval
         table.add_row(
             str(number),
-            run.name,
+            _shortened(run.name, 28),
             f"{run.correct:,}",
             _percent(run.accuracy),
             f"{low:.2%} to {high:.2%}",
@@ -98,12 +99,12 @@ def _print_pair(pair: Pair) -> None:
         f"exact McNemar p {_p_value(pair.p_value)}"
     )
     _print_wrapped(
-        f"images: {pair.both:,} right in both, {gained:,} in 2 alone, {lost:,} in 1 alone, "
-        f"{neither:,} in none"
+        f"images: {pair.both:,} correct in both, {gained:,} only in 2, {lost:,} only in 1, "
+        f"{neither:,} in neither"
     )
     low, high = pair.interval
     if (low > 0 or high < 0) and not pair.distinguishable:
-        print("The interval just leaves out 0; the exact test, which decides, does not.")
+        print("The interval excludes 0, but the exact test decides: not significant.")
 
 
 def _print_pairs(comparison: Comparison) -> None:
@@ -139,14 +140,14 @@ def _print_classes(pair: Pair) -> None:
     for entry in entries[:_MOST_CLASSES]:
         first, second = entry.accuracies or (None, None)
         figures = f"{entry.count:,}", _percent(first), _percent(second)
-        table.add_row(entry.class_name, *figures, *_class_cells(entry))
+        table.add_row(name_cell(entry.class_name), *figures, *_class_cells(entry))
     print()
     _console().print(table)
     if not entries[0].distinguishable:
-        print("No class by itself can be told apart.")
+        print("No single class differs significantly.")
     if len(entries) > _MOST_CLASSES:
         hidden = len(entries) - _MOST_CLASSES
-        print(f"{hidden} classes that differ less are left out: --json has them.")
+        print(f"{hidden} classes that differ less are not shown; --json prints them.")
 
 
 def _print_told_classes(comparison: Comparison) -> None:
@@ -157,13 +158,13 @@ def _print_told_classes(comparison: Comparison) -> None:
     for pair in comparison.pairs:
         for entry in pair.per_class:
             if entry.distinguishable:
-                cells = _numbers(pair, comparison), entry.class_name, f"{entry.count:,}"
+                cells = _numbers(pair, comparison), name_cell(entry.class_name), f"{entry.count:,}"
                 table.add_row(*cells, *_class_cells(entry))
     print()
     if table.row_count:
         _console().print(table)
     else:
-        print("No class by itself can be told apart in any pair.")
+        print("No single class differs significantly in any pair.")
 
 
 def _class_cells(entry: ClassDifference) -> tuple[str, str, str]:
@@ -178,7 +179,7 @@ def _print_recipes(comparison: Comparison) -> None:
     print()
     if not comparison.recipe_differences:
         print("The recipes are the same.")
-    elif len(comparison.runs) == 2:
+    elif len(comparison.runs) == 2 and _fits_table(comparison.recipe_differences):
         table = _table("what differs", "1", "2")
         for setting, values in comparison.recipe_differences.items():
             table.add_row(setting, *map(_value, values))
@@ -187,6 +188,12 @@ def _print_recipes(comparison: Comparison) -> None:
         print("What differs in the recipes, with the numbers of the runs:")
         for setting, values in comparison.recipe_differences.items():
             _print_wrapped(f"  {setting}: {_by_value(values)}")
+
+
+def _fits_table(differences: dict[str, list[Any]]) -> bool:
+    """Whether the settings and both their values fit side by side into 80 columns."""
+    columns = zip(*([name, *map(_value, both)] for name, both in differences.items()), strict=True)
+    return sum(max(map(len, column)) for column in columns) + 6 <= 80
 
 
 def _by_value(values: list[Any]) -> str:
@@ -203,7 +210,7 @@ def _print_group(group: SeedGroup, comparison: Comparison) -> None:
     low, high = group.accuracy.interval
     print()
     _print_wrapped(
-        f"{names} share a recipe but for the seed ({seeds}): mean accuracy "
+        f"{names} differ only in the seed ({seeds}): mean accuracy "
         f"{group.accuracy.mean:.2%} (95 % interval {low:.2%} to {high:.2%}), standard deviation "
         f"{100 * group.accuracy.std:.2f} points."
     )

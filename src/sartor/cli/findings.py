@@ -1,4 +1,4 @@
-"""What `sartor check` found, for people: a block a finding, at most 80 columns wide."""
+"""What `sartor check` found, for people: one block per finding, at most 80 columns wide."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def print_report(report: CheckReport) -> None:
         for line in _body(finding):
             out.print(line)
         out.print()
-    for line in textwrap.wrap(f"Looked at: {', '.join(report.checked)}.", _WIDTH):
+    for line in textwrap.wrap(f"Checked: {', '.join(report.checked)}.", _WIDTH):
         out.print(line)
     for reason, names in _by_reason(report).items():
-        for line in textwrap.wrap(f"Left out: {', '.join(names)}: {reason}", _WIDTH):
+        for line in textwrap.wrap(f"Skipped: {', '.join(names)}: {reason}", _WIDTH):
             out.print(line)
     out.print(f"{report.verdict()} in {report.seconds:.1f} s")
 

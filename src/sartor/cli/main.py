@@ -24,13 +24,13 @@ class Verb(NamedTuple):
 
 VERBS = {
     "data": Verb("Data", "look at a set: counts, classes, samples"),
-    "check": Verb("Check", "find the faults of a set"),
+    "check": Verb("Check", "find faults in a set"),
     "fit": Verb("Fit", "train a classifier"),
-    "resume": Verb("Resume", "go on where a run stopped, or train it longer"),
+    "resume": Verb("Resume", "resume a run where it stopped, or train it longer"),
     "runs": Verb("Runs", "list the runs"),
-    "show": Verb("Show", "show one run: recipe, state, history"),
-    "evaluate": Verb("Evaluate", "judge a run on images it has not seen"),
-    "compare": Verb("Compare", "tell whether one run is better than another"),
+    "show": Verb("Show", "show one run: state, figures, history"),
+    "evaluate": Verb("Evaluate", "evaluate a run on images it has not seen"),
+    "compare": Verb("Compare", "is one run better than another?"),
     "report": Verb("Report", "a run as one page: figures, mistakes, calibration"),
     "predict": Verb("Predict", "classify pictures"),
     "summary": Verb("Summary", "a network's layers, shapes and costs"),
@@ -115,9 +115,9 @@ usage: sartor VERB TARGET [flags]
 {verbs}
 
 Start here:
-  sartor fit fashion-mnist          train, watch, keep
-  sartor evaluate latest            judge it on the test images
-  sartor VERB --help                every flag of a verb"""
+  sartor fit fashion-mnist          train a first classifier
+  sartor evaluate latest            evaluate it on the test images
+  sartor VERB --help                flags of a verb; --help-all: every flag"""
 
 
 def _version() -> str:

@@ -6,7 +6,8 @@ import os
 import re
 from collections import abc
 from collections.abc import Iterator
-from dataclasses import MISSING, fields, replace
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any, get_origin
 
 import tyro
@@ -17,7 +18,6 @@ from ..errors import UsageError
 from ..models.settings import parse_model_kwargs
 from ..recipe import Recipe, load_recipe, setting_places
 from . import arguments as verbs
-from .helping import asks_for_help, help_text
 
 _REGISTRY = ConstructorRegistry()
 
@@ -46,30 +46,31 @@ def parse(verb: str, class_name: str, words: list[str]) -> Any:
     if os.environ.get("NO_COLOR"):
         # tyro has no other switch for it.
         tyro._experimental_options["ansi_codes"] = False
-    default: Any = _fit_defaults(words) if kind is verbs.Fit else tyro.MISSING_NONPROP
-    if asks_for_help(words):
-        print(help_text(verb, kind, _shown_defaults(kind, default), words))
+    default: Any = _fit_defaults(words) if kind is verbs.Fit else None
+    wanted = _help_wanted(words)
+    if wanted is not None:
+        from .help import help_text
+
+        print(help_text(verb, kind, default, wanted))
         raise SystemExit(0)
     return tyro.cli(
         kind,
         prog=f"sartor {verb}",
         args=words,
-        default=default,
+        default=tyro.MISSING_NONPROP if default is None else default,
         registry=_REGISTRY,
         config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
     )
 
 
-def _shown_defaults(kind: type, default: Any) -> object:
-    """The defaults as an object; what has none, such as a run to name, is None."""
-    if default is not tyro.MISSING_NONPROP:
-        return default
-    required = {
-        field.name: None
-        for field in fields(kind)
-        if field.default is MISSING and field.default_factory is MISSING
-    }
-    return kind(**required)
+def _help_wanted(words: list[str]) -> str | None:
+    """Which help is asked for: "" the first screen, "all", or a group's name; None: no help."""
+    for word, following in pairwise([*words, ""]):
+        if word == "--help-all":
+            return "all"
+        if word in ("-h", "--help"):
+            return "" if following.startswith("-") else following
+    return None
 
 
 def _explain_augmentation_flags(words: list[str]) -> None:
@@ -78,7 +79,7 @@ def _explain_augmentation_flags(words: list[str]) -> None:
     Raises:
         UsageError: one of them is among the words.
     """
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in pairwise([*words, ""]):
         flag, _, value = word.partition("=")
         name = ELSEWHERE.get(flag.removeprefix("--"), flag.removeprefix("--"))
         if flag.startswith("--") and name in STEPS:
@@ -112,7 +113,7 @@ def base_recipe(name: str | None) -> Recipe:
 def _fit_defaults(words: list[str]) -> verbs.Fit:
     """The recipe named among the words gives the flags their defaults, so that help shows them."""
     name = None
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in pairwise([*words, ""]):
         if word == "--recipe" and following:
             name = following
         elif word.startswith("--recipe="):

@@ -24,7 +24,7 @@ _ACTIVITIES = {"sizes": "reading sizes", "decoding": "decoding"}
 
 
 class PlainProgress:
-    """One line an epoch on stderr, for logs and pipes."""
+    """One line per epoch on stderr, for logs and pipes."""
 
     def __init__(self) -> None:
         self._epochs = 0
@@ -48,7 +48,7 @@ class PlainProgress:
             line = epoch_line(event.row, self._epochs, balanced=self._balanced)
             self.line(line + (" *" if event.best else ""))
         elif isinstance(event, Ended) and event.reason == "stopped early":
-            self.line("Stopped early: no better epoch for as long as --patience allows.")
+            self.line("Stopped early: no improvement within --patience epochs.")
 
     def line(self, text: str) -> None:
         """Print one line; training goes on where nobody reads it any more."""
@@ -129,7 +129,7 @@ def progress_for_stderr() -> PlainProgress:
 
 
 def opening_lines(started: Started) -> list[str]:
-    """What is about to be trained on what, and what knowing nothing would look like."""
+    """What is about to be trained on what, and the chance level."""
     machine = f"{started.device}, {started.amp_dtype}, {started.memory_format}"
     if started.device == "cpu":
         machine += f", {started.threads} thread{'s' if started.threads > 1 else ''}"
@@ -143,11 +143,11 @@ def opening_lines(started: Started) -> list[str]:
         lines.append(started.engine)
     if started.untrained_loss is not None:
         lines.append(
-            f"untrained loss {started.untrained_loss:.3f}; knowing nothing of "
-            f"{started.num_classes} classes means {started.expected_loss:.3f}"
+            f"loss before training: {started.untrained_loss:.3f}; chance level for "
+            f"{started.num_classes} classes: {started.expected_loss:.3f}"
         )
     if started.step:
-        lines.append(f"going on after step {started.step:,}")
+        lines.append(f"resuming after step {started.step:,}")
     lines.append(f"run: {started.run}")
     return lines
 
@@ -179,8 +179,8 @@ def preparing_figures(event: Preparing) -> str:
 def preparation_line(done: PreparationDone) -> str:
     """What came of it."""
     pace = (done.decoded + done.copied) / max(done.seconds, 1e-9)
-    copied = f", {done.copied:,} of which were known" if done.copied else ""
-    unreadable = f"; {done.unreadable:,} cannot be read" if done.unreadable else ""
+    copied = f", {done.copied:,} of them from the cache" if done.copied else ""
+    unreadable = f"; {done.unreadable:,} unreadable" if done.unreadable else ""
     return (
         f"prepared {done.decoded + done.copied:,} pictures in {done.seconds:.1f} s "
         f"({pace:,.0f}/s){copied}{unreadable}"

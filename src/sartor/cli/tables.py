@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ..reports.text import text_histogram
 from .progress import duration, epoch_line
@@ -31,7 +33,7 @@ def print_result(result: dict[str, Any], report: Path | None) -> None:
     print(f"run: {result['run']}")
     if report:
         print(f"report: {report}")
-    print(f"next: sartor evaluate {result['run']}")
+    print(f"next: sartor evaluate {shlex.quote(str(result['run']))}")
 
 
 def print_range_test(test: RangeTest) -> None:
@@ -42,15 +44,15 @@ def print_range_test(test: RangeTest) -> None:
         bar = "█" * round(50 * min(loss / top, 1))
         print(f"lr {rate:8.1e}  loss {loss:8.4f}  {bar}")
     if test.blew_up_at is not None:
-        print(f"\nThe loss blew up at {test.blew_up_at:.1e}.")
+        print(f"\nThe loss diverged at {test.blew_up_at:.1e}.")
     if test.suggestion is None:
-        print(f"\nThe loss never fell by 5 % up to {last:.1e}: no suggestion.")
+        print(f"\nThe loss never dropped by 5 % up to {last:.1e}: no suggestion.")
     else:
-        print(f"\nSuggestion: --lr {test.suggestion:g}, where the loss falls steepest.")
+        print(f"\nSuggestion: --lr {test.suggestion:g}, where the loss drops fastest.")
 
 
 def print_dataset(description: dict[str, Any]) -> None:
-    """Counts, shape, spread and a histogram of the classes."""
+    """Counts, shape, mean, standard deviation and a histogram of the classes."""
     channels, height, width = description["shape"]
     parts = ", ".join(f"{count:,} {name}" for name, count in description["parts"].items())
     size = f"{channels}x{height}x{width}"
@@ -66,13 +68,13 @@ def print_dataset(description: dict[str, Any]) -> None:
 
 
 def print_runs(summaries: Sequence[RunSummary]) -> None:
-    """One line a run."""
+    """One line per run."""
     table = _table("run", "state")
     for heading in ("epochs", "train", "val", "time"):
         table.add_column(heading, justify="right")
     for run in summaries:
         table.add_row(
-            run.name,
+            _shortened(run.name, 36),
             run.state,
             f"{run.epochs_done}/{run.epochs}",
             _percent(run.train_accuracy),
@@ -82,34 +84,48 @@ def print_runs(summaries: Sequence[RunSummary]) -> None:
     _console().print(table)
 
 
-def print_run(description: dict[str, Any], recipe: str) -> None:
-    """Recipe, state and history of one run."""
+def print_run(description: dict[str, Any], summary: RunSummary, recipe: str | None) -> None:
+    """State, figures and history of one run; with `recipe` also that, as TOML."""
     weights = description["weights_sha256"]
     shown = f", weights {weights[:16]}" if weights else ""
-    print(f"{description['run']}: {description['status']}{shown}\n")
-    print(recipe)
+    print(f"{description['run']}: {description['status']}{shown}")
+    time = "" if summary.seconds is None else f", {duration(summary.seconds)}"
+    print(
+        f"{summary.model} on {summary.source}: {summary.epochs_done} of {summary.epochs} "
+        f"epochs{time}"
+    )
+    if summary.val_accuracy is not None:
+        print(f"best validation accuracy {summary.val_accuracy:.2%}")
+    elif summary.train_accuracy is not None:
+        print(f"train accuracy {summary.train_accuracy:.2%}")
     if description["engine"]:
-        print(f"{description['engine'].get('line', '')}\n")
+        print(f"{description['engine'].get('line', '')}")
     history = description["history"]
+    if history:
+        print()
     balanced = any(map(_hides_small_classes, history))
     for row in history:
         epochs = description["recipe"]["training"]["epochs"]
         print(epoch_line(row, epochs, balanced=balanced))
+    if recipe is None:
+        print(f"\nrecipe: sartor show {shlex.quote(description['run'])} --recipe")
+    else:
+        print(f"\n{recipe}", end="")
 
 
 def print_evaluation(evaluation: Evaluation, run: str) -> None:
-    """The headline, a line a class, and the confusion matrix where it fits."""
+    """The headline, a line per class, and the confusion matrix where it fits."""
     low, high = evaluation.accuracy_interval
     correct = sum(row.correct for row in evaluation.per_class)
     print(run)
-    print(f"{evaluation.split} split: {correct:,} of {evaluation.count:,} right")
+    print(f"{evaluation.split} split: {correct:,} of {evaluation.count:,} correct")
     print(
         f"accuracy {evaluation.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}), "
         f"loss {evaluation.loss:.4f}"
     )
     print(
         f"balanced accuracy {evaluation.balanced_accuracy:.2%}, "
-        f"macro F1 {evaluation.macro_f1:.2%}: each class counts the same\n"
+        f"macro F1 {evaluation.macro_f1:.2%} (all classes weighted equally)\n"
     )
     table = _table("class")
     for heading in ("count", "accuracy", "95 % interval", "precision", "recall", "F1"):
@@ -117,7 +133,7 @@ def print_evaluation(evaluation: Evaluation, run: str) -> None:
     for row in evaluation.per_class:
         low, high = row.interval
         table.add_row(
-            row.class_name,
+            name_cell(row.class_name),
             f"{row.count:,}",
             _percent(row.accuracy),
             f"{low:.1%} to {high:.1%}",
@@ -133,7 +149,7 @@ def print_report(report: Report) -> None:
     """What was judged, what it came to, and where the page lies."""
     evaluation, calibration = report.document["evaluation"], report.document["calibration"]
     if not evaluation:
-        print("The run has neither test nor validation images: nothing is judged.")
+        print("The run has neither test nor validation images: nothing was evaluated.")
     else:
         low, high = evaluation["accuracy_interval"]
         print(
@@ -152,29 +168,35 @@ def print_report(report: Report) -> None:
 
 
 def print_predictions(predictions: Sequence[Prediction], topk: int) -> None:
-    """One line a picture: the label, and what else it might be."""
-    console = _console()
+    """One line per picture, with what else it might be where that fits; else a line for each."""
     names = [_shortened(one.file) for one in predictions]
+    others = [
+        ", ".join(f"{label} {p:.1%}" for label, p in one.top(topk)[1:]) for one in predictions
+    ]
+    labels = max(len("label"), *(len(one.label) for one in predictions))
+    used = max(len("picture"), *map(len, names)) + labels + len("probability") + 9
+    beside = topk > 1 and used + max(map(len, others)) <= 80
     table = _table()
     table.add_column("picture", no_wrap=True, min_width=max(map(len, names)))
-    table.add_column("label", no_wrap=True)
-    table.add_column("probability", justify="right")
-    if topk > 1:
-        table.add_column("next")
-    for name, one in zip(names, predictions, strict=True):
-        others = ", ".join(f"{label} {p:.1%}" for label, p in one.top(topk)[1:])
-        cells = [name, one.label, f"{one.probability:.1%}"]
-        table.add_row(*cells, *([others] if topk > 1 else []))
-    console.print(table)
+    table.add_column("label")
+    table.add_column("probability", justify="right", no_wrap=True)
+    if beside:
+        table.add_column("next", no_wrap=True)
+    for name, one, text in zip(names, predictions, others, strict=True):
+        cells: list[Any] = [name_cell(one.label), f"{one.probability:.1%}"]
+        table.add_row(name, *cells, *([text] if beside else []))
+        for label, probability in () if beside else one.top(topk)[1:]:
+            table.add_row("", name_cell(label), f"{probability:.1%}")
+    _console().print(table)
 
 
 def _print_confusion(evaluation: Evaluation) -> None:
     count = len(evaluation.confusion)
     width = max(len(str(int(evaluation.confusion.max()))), len(str(count - 1))) + 1
     if count * width + 22 > 80:
-        print("\nThe confusion matrix is too wide for 80 columns: --json has it.")
+        print("\nThe confusion matrix is too wide for 80 columns; --json prints it.")
         return
-    print("\nconfusion: a row a true class, a column a predicted one")
+    print("\nconfusion matrix: true classes in rows, predicted in columns")
     print(" " * 22 + "".join(f"{label:>{width}}" for label in range(count)))
     for label, (row, entry) in enumerate(
         zip(evaluation.confusion, evaluation.per_class, strict=True)
@@ -196,6 +218,11 @@ def _console() -> Console:
 
 def _table(*headings: str) -> Table:
     return Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+
+
+def name_cell(name: str) -> Text:
+    """A name in a table: cut at its end where its column is too narrow, never on two lines."""
+    return Text(name, no_wrap=True, overflow="ellipsis")
 
 
 def _hides_small_classes(row: dict[str, Any]) -> bool:

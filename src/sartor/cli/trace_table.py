@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from .tables import _console, _table
+from .tables import _console, _table, name_cell
 
 if TYPE_CHECKING:
     from ..api import Trace
@@ -38,7 +38,7 @@ def _print_origin(trace: Trace) -> None:
     about = trace.about
     mode = "training mode" if trace.training_mode else "evaluation mode"
     print(_wrapped(f"{about.network}: {_batch(trace)}"))
-    print(f"{mode}" + (", forward alone" if trace.step is None else ""))
+    print(f"{mode}" + (", forward only" if trace.step is None else ""))
     for note in about.notes:
         print(_wrapped(note))
 
@@ -84,7 +84,7 @@ def _operation(layer: Layer) -> str:
 def _print_answers(trace: Trace) -> None:
     assert trace.probabilities is not None, "asked before"
     count = len(trace.images)
-    print("\nanswer" + (f" to the first of {count:,} images" if count > 1 else ""))
+    print("\nprediction" + (f" for the first of {count:,} images" if count > 1 else ""))
     probabilities = trace.probabilities[0]
     shown = probabilities.argsort(descending=True, stable=True)[:_CLASSES_SHOWN].tolist()
     true = None if trace.labels is None else int(trace.labels[0])
@@ -97,7 +97,7 @@ def _print_answers(trace: Trace) -> None:
         cells = [f"{trace.output[0, row]:.3f}", f"{probabilities[row]:.2%}"]
         if trace.step:
             cells.append(f"{trace.step.probabilities_after[0, row]:.2%}")
-        table.add_row(trace.classes[row] + (" (true)" if row == true else ""), *cells)
+        table.add_row(name_cell(trace.classes[row] + (" (true)" if row == true else "")), *cells)
     _console().print(table)
     if trace.loss is not None:
         print(_wrapped(trace.loss_in_words()))
@@ -106,7 +106,7 @@ def _print_answers(trace: Trace) -> None:
 def _print_way_back(trace: Trace) -> None:
     step = trace.step
     assert step is not None, "asked before"
-    print(f"\nback, and a step of {step.optimizer} with learning rate {step.learning_rate:.4g}")
+    print(f"\nbackward, and one {step.optimizer} step with learning rate {step.learning_rate:.4g}")
     table = _table()
     table.add_column("parameter", no_wrap=True, overflow="ellipsis", max_width=26)
     table.add_column("shape", no_wrap=True, overflow="ellipsis", max_width=18)
@@ -115,12 +115,12 @@ def _print_way_back(trace: Trace) -> None:
     for parameter in trace.parameters:
         table.add_row(parameter.name, _shape(parameter.shape), *_norms(parameter))
     _console().print(table)
-    print("weight, gradient and update by their lengths (norms); ratio: update over weight")
+    print("weight, gradient, update: their norms; ratio: update norm / weight norm")
     if step.clipped_to is not None:
-        print(f"gradient of length {step.gradient_norm:.3g} cut to {step.clipped_to:g}")
-    right = f"right {step.correct_before:,} -> {step.correct_after:,} of {step.count:,}"
+        print(f"gradient norm {step.gradient_norm:.3g} clipped to {step.clipped_to:g}")
+    right = f"correct {step.correct_before:,} -> {step.correct_after:,} of {step.count:,}"
     print(
-        f"loss of the same batch {step.loss_before:.4f} -> {step.loss_after:.4f} by one step, "
+        f"loss of this batch {step.loss_before:.4f} -> {step.loss_after:.4f} after one step, "
         f"{right}"
     )
 

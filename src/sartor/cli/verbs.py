@@ -17,6 +17,7 @@ from .progress import PlainProgress, progress_for_stderr
 
 if TYPE_CHECKING:
     from ..api import Run
+    from ..data.dataset import Dataset
 
 
 def fit(given: arguments.Fit) -> int:
@@ -28,7 +29,10 @@ def fit(given: arguments.Fit) -> int:
     changes = changed_settings(given)
     model = changes.pop("model", None)
     if given.seeds is not None and (given.overfit_batch or given.lr_find):
-        raise UsageError("--seeds trains runs, and a check makes none.", "Leave one of them out.")
+        raise UsageError(
+            "--seeds trains runs, but --overfit-batch and --lr-find make none.",
+            "Leave one of them out.",
+        )
     if given.overfit_batch:
         return _overfit(given, recipe, model, changes)
     if given.lr_find:
@@ -60,16 +64,16 @@ def resume(given: arguments.Resume) -> int:
 
 def data(given: arguments.Data) -> int:
     """Look at a set."""
-    from ..data.description import describe
-    from ..data.sources import open_source
-    from ..recipe import Recipe
+    from ..api.describing import describe, open_unprepared
 
     _check_count("--samples", given.samples)
     if given.augment and given.pixels:
-        raise UsageError("--pixels shows one image as it is.", "Leave it or --augment out.")
-    recipe = Recipe().with_settings({**vars(given.data), "source": given.target})
+        raise UsageError(
+            "--pixels shows one image unchanged; --augment changes it.", "Leave one of them out."
+        )
+    settings = {name: value for name, value in vars(given.data).items() if name != "source"}
     with _progress(quiet=False) as progress:
-        dataset = open_source(recipe.data, note=_note, on_event=progress)
+        dataset = open_unprepared(given.target, on_event=progress, **settings)
     wants_picture = (
         given.samples or given.out or given.pixels or given.augment or given.image is not None
     )
@@ -135,6 +139,7 @@ def runs(given: arguments.Runs) -> int:
 def show(given: arguments.Show) -> int:
     """Show a run."""
     from .. import api
+    from ..runs.store import summarize_run
 
     run = api.Run.open(given.run)
     weights = _hash_or_none(lambda: run.weights_sha256)
@@ -155,7 +160,8 @@ def show(given: arguments.Show) -> int:
     if given.json:
         _print_json(description)
     else:
-        tables.print_run(description, run.recipe.to_toml())
+        recipe = run.recipe.to_toml() if given.recipe else None
+        tables.print_run(description, summarize_run(run.folder), recipe)
     return 0
 
 
@@ -170,7 +176,7 @@ def evaluate(given: arguments.Evaluate) -> int:
     predictions = api.predictions_of(run, given.split, checkpoint=given.checkpoint)
     evaluation = judge(predictions)
     if given.mistakes and evaluation.accuracy == 1:
-        _note("There is no mistake to draw.")
+        _note("There are no mistakes to draw.")
     elif given.mistakes:
         from ..reports.figures import save_figure
 
@@ -190,7 +196,7 @@ def compare(given: arguments.Compare) -> int:
 
     comparison = api.compare(*given.runs, split=given.split, on_event=PlainProgress())
     if given.flips and not any(pair.only_first or pair.only_second for pair in comparison.pairs):
-        _note("No image flips: there is nothing to draw.")
+        _note("The runs agree on every image: there is nothing to draw.")
     elif given.flips:
         from ..reports.figures import save_figure
 
@@ -353,13 +359,13 @@ def _overfit(
         _print_json(asdict(result))
     if not result.learnt:
         raise ModelError(
-            f"One batch of {result.images} images was not learnt in {result.steps:,} steps: loss "
+            f"One batch of {result.images} images was not learned in {result.steps:,} steps: loss "
             f"{result.first_loss:.3f} -> {result.loss:.3f}, accuracy {result.accuracy:.1%}.",
             "Try another --lr; if none works, look for a mistake in the model.",
         )
     if not given.json:
         print(
-            f"Learnt {result.images} images by heart in {result.steps} steps: "
+            f"Learned {result.images} images by heart in {result.steps} steps: "
             f"loss {result.first_loss:.3f} -> {result.loss:.3f}."
         )
     return 0
@@ -402,45 +408,22 @@ def _say_result(run: Run, as_json: bool) -> int:
     return 0
 
 
-def _draw(given: arguments.Data, dataset: Any) -> Path:
-    from ..data.feed.order import epoch_order
-    from ..reports.figures import pixel_image, sample_grid, save_figure
+def _draw(given: arguments.Data, dataset: Dataset) -> Path:
+    from ..api.describing import augmentation_figure, image_figure, samples_figure
+    from ..reports.figures import save_figure
 
+    number, count = given.image or 0, given.samples or 32
     if given.augment:
-        return _draw_variants(given, dataset)
-    if given.image is not None or given.pixels:
-        number = given.image or 0
-        figure = pixel_image(dataset, number) if given.pixels else sample_grid(dataset, [number])
+        figure = augmentation_figure(dataset, given.augment, number, count=count, seed=given.seed)
+        name = f"{dataset.name}-{number}-augmented.png"
+    elif given.image is not None or given.pixels:
+        figure = image_figure(dataset, number, pixels=given.pixels)
         name = f"{dataset.name}-{number}{'-pixels' if given.pixels else ''}.png"
     else:
-        shown = dataset.not_for_testing()
-        order = epoch_order(len(shown), given.seed, 0)[: given.samples or 32]
-        figure = sample_grid(dataset, shown[order].tolist())
+        figure = samples_figure(dataset, count, seed=given.seed)
         name = f"{dataset.name}-samples.png"
     path = given.out or Path(name)
     save_figure(figure, path)
-    return path
-
-
-def _draw_variants(given: arguments.Data, dataset: Any) -> Path:
-    """One image, first as it is, then as training sees it."""
-    import numpy as np
-
-    from ..data.dataset import Dataset
-    from ..data.preview import variants
-    from ..reports.figures import sample_grid, save_figure
-
-    number = given.image or 0
-    count = (given.samples or 32) - 1
-    made = variants(dataset, given.augment, number, count=count, seed=given.seed)
-    images = np.stack([dataset.images[number], *(variant.image for variant in made)])
-    shown = Dataset(images, np.zeros(len(images), np.int64), dataset.classes)
-    captions = [f"image {number}: {dataset[number].class_name}"]
-    for epoch, (_, shares) in enumerate(made, 1):
-        mixed = [f"{name} {share:.0%}" for name, share in shares.items() if len(shares) > 1]
-        captions.append("\n".join([f"epoch {epoch}", *mixed]))
-    path = given.out or Path(f"{dataset.name}-{number}-augmented.png")
-    save_figure(sample_grid(shown, range(len(images)), captions=captions), path)
     return path
 
 
@@ -455,7 +438,7 @@ def _hash_or_none(read: Callable[[], str]) -> str | None:
 
 def _check_count(flag: str, count: int | None) -> None:
     if count is not None and count < 1:
-        raise UsageError(f"{flag} must be at least 1, not {count}.", "Name another number.")
+        raise UsageError(f"{flag} must be at least 1, not {count}.", "Give a larger number.")
 
 
 def _check_suffix(page: Path | None) -> None:
@@ -473,7 +456,7 @@ def _print_json(value: Any) -> None:
 
 
 def _strict(value: Any) -> Any:
-    """The same with null for infinities and NaN, for which JSON has no word."""
+    """The same with null for infinities and NaN, which JSON cannot express."""
     if isinstance(value, dict):
         return {key: _strict(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

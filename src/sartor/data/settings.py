@@ -27,24 +27,24 @@ class SourceSettings:
     """Where the images come from, and how to read them."""
 
     source: str = "digits"
-    """A named set ({sets}), or a path: a folder of pictures, a list of them, .parquet, .npz, IDX
+    """A path or a named set. A path is a folder of pictures, a list of them, .parquet, .npz, IDX
     files, .zip or .tar."""
     format: Annotated[str, OneOf("format", FORMATS)] = "auto"
-    """How the source is read: folder (ROOT/CLASS/*), split-folders (ROOT/train/CLASS/*, and val,
-    test), manifest (a list: CSV, TSV, JSONL, or lines of path and label), parquet, npz or idx; auto
-    detects it. Archives are read the same way."""
+    """How to read the source. auto: find out; folder: ROOT/CLASS/*; split-folders:
+    ROOT/train/CLASS/*, also val and test; manifest: a list (CSV, TSV, JSONL, or lines of path and
+    label); parquet, npz, idx. The content of an archive is read the same way."""
     image_column: str | None = None
-    """Column of the pictures (their paths, or in parquet their bytes), by name, or by number from 1
-    where a list has no header; in .npz a key. Default: by looking."""
+    """Column with the pictures: paths, or bytes in parquet; by name, or by number from 1 in a list
+    without a header; in .npz a key. By default it is found."""
     label_column: str | None = None
-    """Column of the labels, or key in .npz; default: by looking."""
+    """Column with the labels, or key in .npz. By default it is found."""
     group_column: str | None = None
-    """Column of the group (patient, session, author), or key in .npz; default: "group", if there is
-    one. A group stays on one side of the split."""
+    """Column that says what belongs together (patient, session, author), or key in .npz. By default
+    "group", if there is one."""
     split_column: str | None = None
-    """Column that says train, val or test; default: "split", if there is one that says so."""
+    """Column that says train, val or test. By default "split", if there is one with these words."""
     image_root: str | None = None
-    """Folder where the relative paths of a list begin; default: the folder of the list."""
+    """Folder that relative paths in a list start from. By default the folder of the list."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,20 +52,22 @@ class DataSettings(SourceSettings):
     """Where the images come from and how they are divided."""
 
     exclude: str | None = None
-    """List of pictures to leave out, as `sartor check --quarantine` writes it: one file name per
-    line, or the number of an image where there are no files. The run keeps a copy."""
+    """File that lists pictures to leave out, as written by sartor check --quarantine. One per line:
+    the file's name, or the image's number where there are no files. The run keeps a copy."""
     fingerprint: str = ""
     """SHA-256 of the dataset; filled in when a run is made, checked when it is resumed."""
     val_fraction: Annotated[float, Range(0, 0.9)] = 0.1
-    """Share of images held out for validation, stratified and by whole groups, where the source has
-    no validation part; 0 trains on all of them."""
+    """Share of training images held out for validation. Used where the source has no validation
+    part; stratified, groups kept whole; 0 trains on all of them."""
     test_fraction: Annotated[float, Range(0, 0.9)] = 0.2
-    """Share held out for testing where the source has no test part."""
+    """Share held out for testing. Used where the source has no test part."""
     duplicates: Annotated[str, OneOf("way with duplicates", DUPLICATES)] = "auto"
-    """Equal images: kept together on one side of the split, or ignored; auto: together where they
-    come from picture files, ignored in named sets and arrays."""
+    """What to do with identical images when splitting. together: keep them on one side; ignored:
+    treat them as different images; auto: together for picture files, ignored for named sets and
+    arrays."""
     limit_per_class: Annotated[int | None, Range(1, 1_000_000_000)] = None
-    """Train on at most N images per class, for quick trials; validation and test stay whole."""
+    """Train on at most this many images per class, for quick trials. Validation and test stay
+    whole."""
     split_hash: str = ""
     """SHA-256 of the split; filled in when a run is made, checked when it is resumed."""
 
@@ -89,15 +91,16 @@ class PreprocessSettings:
     """How a picture becomes the model's input; the same in training and ever after."""
 
     image_size: Annotated[tuple[int, ...], Range(1, 4096)] = ()
-    """Height and width of the input in pixels, or one number for both; default: as in the data."""
+    """Input height and width in pixels, or one for both. By default as in the data."""
     channels: Annotated[int | None, Range(1, 3)] = None
-    """1 for gray, 3 for colour; default: as in the data."""
+    """1 for gray, 3 for colour. By default as in the data."""
     resize: Annotated[str, OneOf("way to resize", RESIZE_WAYS)] = "letterbox"
-    """Where sizes differ: letterbox (keep all, pad), crop (fill, cut the rest) or stretch."""
+    """How to fit pictures of other sizes. letterbox: keep everything and pad; crop: fill and cut
+    the rest; stretch."""
     mean: Annotated[tuple[float, ...], Range(-1_000, 1_000)] = ()
-    """Subtracted from each channel (pixels in 0..1); default: measured on the training split."""
+    """Subtracted from each channel (pixels in 0..1). By default measured on the training split."""
     std: Annotated[tuple[float, ...], Range(0, open_low=True)] = ()
-    """Divides each channel after that; default: measured on the training split."""
+    """Divides each channel after that. By default measured on the training split."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,9 +21,9 @@ class ModelSettings:
     """The network of a recipe."""
 
     model: str = "lenet"
-    """Network: {models}, or path/file.py:ClassOrFunction."""
+    """path/file.py:Name or a network."""
     model_kwargs: Mapping[str, Setting] = field(default_factory=dict)
-    """The model's own settings, such as hidden=512,512 dropout=0.2."""
+    """Network settings, such as hidden=512,512 dropout=0.2."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model_kwargs", with_tuples(self.model_kwargs))

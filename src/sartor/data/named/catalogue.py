@@ -26,7 +26,7 @@ from ...files import atomic_write, explain_os_errors, make_folder, sha256_of, wr
 from ...home import Note, cache_home, locked
 from ..dataset import Dataset
 from ..readers.idx import GZIP_MAGIC, inflate, join_parts, pair, read_idx
-from .names import NAMED_SETS
+from .names import NAMES as NAMES
 from .places import (
     Content,
     DebianPackage,
@@ -427,6 +427,3 @@ SETS = {
     named.name: named for named in (_MNIST, _FASHION_MNIST, _KMNIST, _EMNIST, _CIFAR10, _CIFAR100)
 }
 """The sets that are fetched, by name."""
-
-NAMES = NAMED_SETS
-"""Every name that `load_named` knows."""

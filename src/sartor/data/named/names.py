@@ -1,5 +1,5 @@
-"""The names of the named sets, for help and error messages that must not wait for NumPy."""
+"""The names of the named sets, in the order that help shows; reading them imports nothing."""
 
 from __future__ import annotations
 
-NAMED_SETS = ("digits", "mnist", "fashion-mnist", "kmnist", "emnist", "cifar10", "cifar100")
+NAMES = ("digits", "mnist", "fashion-mnist", "kmnist", "emnist", "cifar10", "cifar100")
