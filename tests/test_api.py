@@ -339,7 +339,7 @@ class TestPythonObjects:
         for network, reason in (
             (nn.Sequential(nn.Flatten(), nn.Linear(64, 7)), r"gives the shape \(64, 7\)"),
             (nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), "cannot take images of shape"),
-            (nn.Flatten(), "has no parameter to train"),
+            (nn.Flatten(), "has no trainable parameters"),
             (nn.LSTM(8, 10), "cannot take images|not a tensor"),
         ):
             with pytest.raises(ModelError, match=reason) as caught:
@@ -545,7 +545,7 @@ class TestRun:
     def test_open(self, tmp_path: Path) -> None:
         with pytest.raises(RunError, match="There is no run at"):
             sartor.Run.open(tmp_path / "nowhere")
-        with pytest.raises(RunError, match="is no complete run"):
+        with pytest.raises(RunError, match="is not a complete run"):
             sartor.Run.open(tmp_path)
 
     def test_network_has_the_weights(self, run: sartor.Run) -> None:

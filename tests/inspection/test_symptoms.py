@@ -67,7 +67,7 @@ class TestLossAtStart:
         trace = traced(model)
         found = symptom(trace, "loss-at-start")
         assert "ln 10 = 2.303" in found.message
-        assert found.message.startswith("The untrained loss is ")
+        assert found.message.startswith("The loss before training is ")
         unknown = symptom(traced(model, untrained=None), "loss-at-start")
         assert unknown.message.startswith("If nothing is trained yet: the loss is ")
         assert "loss-at-start" not in kinds(traced(model, untrained=False))
@@ -88,7 +88,7 @@ class TestLossAtStart:
 
         given.images[:, 0, 0, 0] = given.labels.float()
         found = symptom(traced(Cheat(), given), "loss-at-start")
-        assert "knows something already" in found.advice
+        assert "better than chance already" in found.advice
         assert "loss-at-start" not in kinds(traced(Cheat(), given, untrained=None))
 
 

@@ -200,7 +200,7 @@ class TestPage:
 
     def test_what_the_check_found(self, made: Make) -> None:
         assert "was not checked" in page_of(made())
-        assert "No fault." in page_of(made(findings=[]))
+        assert "No faults found." in page_of(made(findings=[]))
         found = [
             {
                 "check": "twins",
