@@ -69,7 +69,7 @@ class TestLossAtStart:
         assert "ln 10 = 2.303" in found.message
         assert found.message.startswith("The loss before training is ")
         unknown = symptom(traced(model, untrained=None), "loss-at-start")
-        assert unknown.message.startswith("If nothing is trained yet: the loss is ")
+        assert unknown.message.startswith("If this network is untrained: the loss is ")
         assert "loss-at-start" not in kinds(traced(model, untrained=False))
 
     def test_far_below_is_odd_only_where_nothing_is_trained(self) -> None:

@@ -173,7 +173,9 @@ class TestPage:
         document, dataset = made()
         text = page_of((document, dataset))
         for one in document["confusions"]:
-            heading = re.escape(f"{one['true']} taken for {one['predicted']}").replace("&", "&amp;")
+            heading = re.escape(f"{one['true']} predicted as {one['predicted']}").replace(
+                "&", "&amp;"
+            )
             heading = heading.replace("<", "&lt;").replace(">", "&gt;")
             popover = re.search(
                 rf"<div popover(?:(?!</div>).)*<h3[^>]*>{heading}</h3>.*?</div>", text, re.S
@@ -182,7 +184,7 @@ class TestPage:
             shown = popover[0].count('role="img"')
             assert 1 <= shown <= one["count"]
             more = one["count"] - shown
-            assert (f"And {more:,} more" in popover[0]) == (more > 0)
+            assert (f"{more:,} more are listed" in popover[0]) == (more > 0)
 
     def test_many_classes_have_pairs_instead_of_a_matrix(self, made: Make) -> None:
         text = page_of(made(classes=31, count=620))
