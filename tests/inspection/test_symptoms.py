@@ -99,7 +99,11 @@ class TestActivationBeforeLoss:
             (nn.Softmax(1), "cross-entropy", "ends with a softmax, and cross-entropy applies"),
             (nn.Sigmoid(), "cross-entropy", "ends with a sigmoid, and cross-entropy applies"),
             (nn.LogSoftmax(1), "cross-entropy", "takes a log-softmax, and cross-entropy takes"),
-            (nn.Sigmoid(), "bce", "ends with a sigmoid, and binary cross-entropy applies a sig"),
+            (
+                nn.Sigmoid(),
+                "bce",
+                "ends with a sigmoid, and binary cross-entropy applies its own sig",
+            ),
         ],
     )
     def test_by_operation(self, last: nn.Module, loss: str, words: str) -> None:

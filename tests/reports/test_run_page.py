@@ -308,4 +308,4 @@ def test_notebook(made: Make) -> None:
     page = render_notebook(document, "runs/x/report.html")
     assert "<i>1</i>" not in page
     assert "runs/x/report.html" in page
-    assert "nothing is judged" in render_notebook(made(judged=False)[0], "x")
+    assert "nothing to evaluate" in render_notebook(made(judged=False)[0], "x")
