@@ -144,7 +144,8 @@ class TestVerdict:
     def test_the_same(self):
         (pair,) = compared(one=make(1), other=make(1))
         assert pair.verdict == (
-            "one and other are not distinguishable on 300 images: both are correct on the same images"
+            "one and other are not distinguishable on 300 images: "
+            "both are correct on the same images"
         )
         assert pair.images_needed is None
 
