@@ -103,7 +103,7 @@ class TestSigkill:
         answer = command("resume", out, "--json", "--quiet")
         if not complete:
             assert answer.exit_code == 1
-            assert "is no complete run" in answer.err
+            assert "is not a complete run" in answer.err
             return
         assert answer.exit_code == 0
         assert answer.document["weights_sha256"] == undisturbed["weights"]
@@ -123,7 +123,7 @@ class TestSigkill:
             answer = command(verb, tmp_path / "run")
             assert answer.exit_code == 1
             assert answer.out == ""
-            assert "is no complete run: its recipe.toml cannot be read." in answer.err
+            assert "is not a complete run: its recipe.toml cannot be read." in answer.err
             assert "train anew" in answer.err
 
 
@@ -308,7 +308,7 @@ class TestEverywhere:
                 assert found["undisturbed"].items() <= death.items(), death["touch"]
                 states.add(death["was"])
             elif death["touch"] > 1:
-                assert "is no complete run" in death["error"]
+                assert "is not a complete run" in death["error"]
         assert states == {"killed", "finished"}
 
     def test_many_deaths_of_one_run(self, found: dict[str, Any]) -> None:

@@ -201,7 +201,7 @@ class TestWhatIsRefused:
             sartor.compare(rivals[0], "nowhere")
 
     def test_validation_images_of_two_seeds(self, rival_copies: Paths) -> None:
-        with pytest.raises(DataError, match="depends on the seed: compare on --split test"):
+        with pytest.raises(DataError, match="depend on the seed: compare on --split test"):
             sartor.compare(*rival_copies[:2], split="val")
 
     def test_other_test_images(self, rivals: Paths, tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ class TestWhatIsRefused:
     def test_another_set(self, rival_copies: Paths) -> None:
         path = rival_copies[2] / "predictions" / "test.npz"
         replace(saved(rival_copies[2]), dataset_fingerprint="0" * 64).save(path)
-        with pytest.raises(DataError, match="judged on different data"):
+        with pytest.raises(DataError, match="evaluated on different data"):
             sartor.compare(*rival_copies)
 
     def test_broken_predictions(self, rival_copies: Paths) -> None:

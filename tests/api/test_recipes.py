@@ -25,7 +25,7 @@ def test_a_recipe_of_another_version_is_read_as_far_as_it_goes(run_copy: Path) -
     path.write_text("[training")
     assert settings_of(RunFolder(run_copy)) == {}
     path.unlink()
-    with pytest.raises(RunError, match="no complete run"):
+    with pytest.raises(RunError, match="not a complete run"):
         settings_of(RunFolder(run_copy))
 
 

@@ -152,7 +152,7 @@ class TestFinal:
             report = sartor.report(judged.path.parent, out=tmp_path / "report.html")
         assert report.document["explained"] is None
         assert report.document["evaluation"] == judged.document["evaluation"]
-        assert "What spoke for" not in report.path.read_text()
+        assert "Evidence for the predicted" not in report.path.read_text()
 
     def test_in_a_notebook(self, judged: sartor.Report) -> None:
         assert repr(judged).startswith(f"<Report {judged.path}: test accuracy ")

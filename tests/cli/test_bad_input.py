@@ -120,7 +120,7 @@ USAGE = [
         "kernel of lenet must be a whole number",
     ),
     case("fit digits --model nowhere.py:Net", 2, "There is no file", "nowhere.py"),
-    case("fit digits --model ../net.py", 2, "names no class or function", "net.py:Net"),
+    case("fit digits --model ../net.py", 2, "does not name a class or function", "net.py:Net"),
     case("fit digits --model ../net.py:Nett", 2, 'net.py "Nett"; did you mean "Net"?'),
     case("fit digits --model ../broken.py:Net", 2, "SyntaxError in line 1 of broken.py"),
     case("fit digits --model ../net.py:Net --model-kwargs wdth=3", 2, 'did you mean "width"?'),
@@ -138,17 +138,17 @@ USAGE = [
     case("show RUN --plot plot.gif", 2, 'unknown format "gif"'),
 ]
 FAILURES = [
-    case("fit digits --out RUN", 1, "exists and is not empty; a run is never overwritten"),
+    case("fit digits --out RUN", 1, "exists and is not empty; runs are never overwritten"),
     case("fit digits --out ../file/below", 1, "Cannot create the folder ../file/below"),
     case("fit digits --out ../file", 1, "Cannot create the folder ../file"),
     case("fit digits --out /proc/sartor/run", 1, "Cannot create the folder /proc/sartor/run"),
     case("fit digits --model ../net.py:Wrong", 1, "the shape (64, 7)", "(64, 10) was expected"),
     case("fit digits --model ../net.py:Large", 1, "cannot take images of shape (1, 8, 8)"),
-    case("fit digits --model ../net.py:Silent", 1, "has no parameter to train"),
+    case("fit digits --model ../net.py:Silent", 1, "has no trainable parameters"),
     case("fit digits --model ../net.py:Unbuildable", 1, "cannot be built: KeyError in line"),
     case("resume nowhere", 1, "There is no run at nowhere, and none in runs", "sartor fit"),
     case("resume latest", 1, "There is no run at latest"),
-    case("show .", 1, "is no complete run"),
+    case("show .", 1, "is not a complete run"),
     case(
         "evaluate ../file", 1, "../file is a file, not the folder of a run", "Name a run's folder"
     ),

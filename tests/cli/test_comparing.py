@@ -127,7 +127,7 @@ class TestCompareRefuses:
         (third / "recipe.toml").unlink()
         answer = command("compare", first, third)
         assert answer.exit_code == 1
-        assert "no complete run" in answer.err
+        assert "not a complete run" in answer.err
 
 
 class TestSeeds:

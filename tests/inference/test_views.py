@@ -89,7 +89,7 @@ def test_tta_changes_what_is_judged_and_not_what_is_trained(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("tta", "says"),
     [
-        ("flip", "the mean over views of the picture: as it is and mirrored."),
+        ("flip", "the averaged over several views of the picture: as it is and mirrored."),
         ("flip-shift", "mirrored, and both of these moved by a pixel."),
         ("none", None),
     ],
@@ -98,4 +98,4 @@ def test_the_report_says_that_answers_are_means(tta: str, says: str | None, tmp_
     run = sartor.fit("digits", tta=tta, epochs=1, out=tmp_path / "run", check=False, threads=1)
     page = " ".join((run.path / "report.html").read_text().split())
     assert says is None or says in page
-    assert ("mean over views" in page) == (says is not None)
+    assert ("averaged over several views" in page) == (says is not None)

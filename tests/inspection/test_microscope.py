@@ -243,7 +243,7 @@ class TestModes:
         model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784), nn.Linear(784, 10))
         assert traced(model, batch(1)).step is not None
         assert traced(model, batch(2), training_mode=True).step is not None
-        with pytest.raises(ModelError, match="trace a batch, or not in training mode"):
+        with pytest.raises(ModelError, match="trace a batch, or use evaluation mode"):
             traced(model, batch(1), training_mode=True)
 
 
@@ -349,8 +349,8 @@ class TestRefusals:
                 r"weights are float64, .* call model.float\(\)",
             ),
             (nn.LSTM(28, 3), "cannot take images", "size and channels"),
-            (nn.Sequential(nn.Flatten(2), nn.LSTM(784, 3)), "gives a tuple", "logits alone"),
-            (nn.Conv2d(1, 2, 3), r"the shape \(20, 2, 26, 26\)", "one output a class"),
+            (nn.Sequential(nn.Flatten(2), nn.LSTM(784, 3)), "gives a tuple", "only the logits"),
+            (nn.Conv2d(1, 2, 3), r"the shape \(20, 2, 26, 26\)", "one output per class"),
             (nn.Sequential(nn.Flatten(), nn.Linear(784, 5)), "a label 9", "Number the classes"),
         ],
     )

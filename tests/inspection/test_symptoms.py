@@ -67,9 +67,9 @@ class TestLossAtStart:
         trace = traced(model)
         found = symptom(trace, "loss-at-start")
         assert "ln 10 = 2.303" in found.message
-        assert found.message.startswith("The untrained loss is ")
+        assert found.message.startswith("The loss before training is ")
         unknown = symptom(traced(model, untrained=None), "loss-at-start")
-        assert unknown.message.startswith("If nothing is trained yet: the loss is ")
+        assert unknown.message.startswith("If this network is untrained: the loss is ")
         assert "loss-at-start" not in kinds(traced(model, untrained=False))
 
     def test_far_below_is_odd_only_where_nothing_is_trained(self) -> None:
@@ -88,7 +88,7 @@ class TestLossAtStart:
 
         given.images[:, 0, 0, 0] = given.labels.float()
         found = symptom(traced(Cheat(), given), "loss-at-start")
-        assert "knows something already" in found.advice
+        assert "better than chance already" in found.advice
         assert "loss-at-start" not in kinds(traced(Cheat(), given, untrained=None))
 
 
@@ -99,7 +99,11 @@ class TestActivationBeforeLoss:
             (nn.Softmax(1), "cross-entropy", "ends with a softmax, and cross-entropy applies"),
             (nn.Sigmoid(), "cross-entropy", "ends with a sigmoid, and cross-entropy applies"),
             (nn.LogSoftmax(1), "cross-entropy", "takes a log-softmax, and cross-entropy takes"),
-            (nn.Sigmoid(), "bce", "ends with a sigmoid, and binary cross-entropy applies a sig"),
+            (
+                nn.Sigmoid(),
+                "bce",
+                "ends with a sigmoid, and binary cross-entropy applies its own sig",
+            ),
         ],
     )
     def test_by_operation(self, last: nn.Module, loss: str, words: str) -> None:

@@ -83,7 +83,7 @@ class TestPage:
         for picture in pictures:
             assert picture.size["width"] == picture.size["height"] == 72
             assert "url(" in picture.value_of_css_property("background-image")
-            assert "taken for" in picture.get_attribute("aria-label")
+            assert "predicted as" in picture.get_attribute("aria-label")
         box = popover.rect
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= width

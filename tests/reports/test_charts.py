@@ -122,7 +122,9 @@ class TestCharts:
             assert svg.get("role") == "img"
             named = {one.get("id"): one.text for one in svg if one.get("id")}
             assert set(svg.get("aria-labelledby", "").split()) == set(named)
-        assert "85\u00a0% sure, 67\u00a0% right" in reliability_chart("r", "As it is", bins)
+        assert "confidence 85\u00a0%, accuracy 67\u00a0%" in reliability_chart(
+            "r", "As it is", bins
+        )
 
     def test_no_colour_of_its_own(self) -> None:
         """So that a page can be light or dark."""

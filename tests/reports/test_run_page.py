@@ -173,7 +173,9 @@ class TestPage:
         document, dataset = made()
         text = page_of((document, dataset))
         for one in document["confusions"]:
-            heading = re.escape(f"{one['true']} taken for {one['predicted']}").replace("&", "&amp;")
+            heading = re.escape(f"{one['true']} predicted as {one['predicted']}").replace(
+                "&", "&amp;"
+            )
             heading = heading.replace("<", "&lt;").replace(">", "&gt;")
             popover = re.search(
                 rf"<div popover(?:(?!</div>).)*<h3[^>]*>{heading}</h3>.*?</div>", text, re.S
@@ -182,7 +184,7 @@ class TestPage:
             shown = popover[0].count('role="img"')
             assert 1 <= shown <= one["count"]
             more = one["count"] - shown
-            assert (f"And {more:,} more" in popover[0]) == (more > 0)
+            assert (f"{more:,} more are listed" in popover[0]) == (more > 0)
 
     def test_many_classes_have_pairs_instead_of_a_matrix(self, made: Make) -> None:
         text = page_of(made(classes=31, count=620))
@@ -200,7 +202,7 @@ class TestPage:
 
     def test_what_the_check_found(self, made: Make) -> None:
         assert "was not checked" in page_of(made())
-        assert "No fault." in page_of(made(findings=[]))
+        assert "No faults found." in page_of(made(findings=[]))
         found = [
             {
                 "check": "twins",
@@ -306,4 +308,4 @@ def test_notebook(made: Make) -> None:
     page = render_notebook(document, "runs/x/report.html")
     assert "<i>1</i>" not in page
     assert "runs/x/report.html" in page
-    assert "nothing is judged" in render_notebook(made(judged=False)[0], "x")
+    assert "nothing to evaluate" in render_notebook(made(judged=False)[0], "x")

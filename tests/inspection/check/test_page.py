@@ -65,7 +65,7 @@ def test_of_many_the_first_are_drawn_and_named(digits: Dataset, check: str, most
         )
     )
     assert page.count('role="img"') == most
-    assert f"{most} of 200 are drawn" in page
+    assert f"{most} of 200 are shown" in page
     assert "file 199" in page
 
 

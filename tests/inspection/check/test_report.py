@@ -52,7 +52,7 @@ class TestChosen:
     def test_an_unknown_name_is_refused_with_the_nearest(self) -> None:
         with pytest.raises(UsageError, match='did you mean "labels"'):
             chosen(["label"])
-        with pytest.raises(UsageError, match="No check is left"):
+        with pytest.raises(UsageError, match="No checks are left"):
             chosen(["labels"], ["labels"])
 
 

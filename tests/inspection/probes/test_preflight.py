@@ -42,7 +42,7 @@ class TestErrors:
     def test_nothing_to_train(self, make_job: MakeJob) -> None:
         network = nn.Sequential(nn.Flatten(), nn.Linear(36, 3)).requires_grad_(False)
         job = make_job(network)
-        with pytest.raises(ModelError, match="no parameter to train"):
+        with pytest.raises(ModelError, match="no trainable parameters"):
             check_model(job, job.batches.batch(0, 0))
 
     @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ class TestWarnings:
     def test_a_loss_far_off(self, make_job: MakeJob, columns: tuple[float, ...]) -> None:
         loss, warned = checked(make_job, lambda x, w: logits(x, *columns) + w)
         assert len(warned) == 1
-        assert f"untrained loss is {loss:.3f}" in warned[0]
+        assert f"loss before training is {loss:.3f}" in warned[0]
         assert "about 1.099" in warned[0]
 
     def test_a_network_that_knows_already(self, make_job: MakeJob, toys: Any) -> None:
