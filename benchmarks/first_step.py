@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-from sartor.cli import verbs
+from sartor.cli import output
 from sartor.cli.main import run
 from sartor.cli.progress import PlainProgress
 from sartor.events import Event, StepDone
@@ -29,7 +29,7 @@ class UntilFirstStep(PlainProgress):
 
 def main() -> int:
     """Train with this progress in place of the usual one; 0 once the first step is done."""
-    verbs.progress_for_stderr = UntilFirstStep  # type: ignore[attr-defined]
+    output.progress_for_stderr = UntilFirstStep  # type: ignore[attr-defined]
     code = run(sys.argv[1:])
     print("The training ended without a first step.", file=sys.stderr)
     return code or 1

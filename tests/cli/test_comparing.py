@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import sartor
-from sartor.cli import verbs
+from sartor.cli import output
 from sartor.cli.progress import PlainProgress
 from sartor.events import EpochDone, Event
 
@@ -177,7 +177,7 @@ class TestSeeds:
                 if isinstance(event, EpochDone):
                     os.kill(os.getpid(), signal.SIGTERM)
 
-        monkeypatch.setattr(verbs, "progress_for_stderr", Stopping)
+        monkeypatch.setattr(output, "progress_for_stderr", Stopping)
         answer = command(*self.WORDS[:4], "--epochs", 9, "--seeds", 2, "--out", tmp_path, "--json")
         assert (answer.exit_code, answer.out) == (143, "")
         assert "That was seed 0, number 1 of 2." in answer.err

@@ -18,7 +18,7 @@ class Verb(NamedTuple):
     """A row of the table of verbs."""
 
     arguments: str
-    """Name of the dataclass in `arguments`; of the function in `verbs`, in lower case."""
+    """Name of the dataclass of its flags, in the module of the verb's name."""
     does: str
 
 
@@ -84,9 +84,11 @@ def _run_verb(name: str, arguments: list[str]) -> int:
         raise UsageError(sentence[0].upper() + sentence[1:], "`sartor --help` lists all.")
     from .parsing import parse
 
-    parsed = parse(name, VERBS[name].arguments, arguments)
-    verb: Callable[[Any], int] = getattr(import_module("sartor.cli.verbs"), name)
-    return verb(parsed)
+    module = import_module(f"sartor.cli.{name}")
+    verb: Callable[[Any], int] = getattr(module, name)
+    # A recipe that is named among the words gives the other flags their defaults.
+    default = module.defaults(arguments) if name == "fit" else None
+    return verb(parse(name, getattr(module, VERBS[name].arguments), arguments, default))
 
 
 def _prepare_streams() -> None:

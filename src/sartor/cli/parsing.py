@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import abc
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, get_origin
 
@@ -17,7 +16,6 @@ from ..data.augment.vocabulary import ELSEWHERE, STEPS
 from ..errors import UsageError
 from ..models.settings import parse_model_kwargs
 from ..recipe import Recipe, load_recipe, setting_places
-from . import arguments as verbs
 
 _REGISTRY = ConstructorRegistry()
 
@@ -38,15 +36,11 @@ def _words_with_equals(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any]
     )
 
 
-def parse(verb: str, class_name: str, words: list[str]) -> Any:
-    """The verb's arguments. Help and mistakes are printed, and leave with 0 and 2."""
-    kind = getattr(verbs, class_name)
-    if kind is verbs.Fit:
-        _explain_augmentation_flags(words)
+def parse(verb: str, kind: type, words: list[str], default: Any = None) -> Any:
+    """The verb's flags over those of `default`. Help and mistakes are printed, and exit 0 and 2."""
     if os.environ.get("NO_COLOR"):
         # tyro has no other switch for it.
         tyro._experimental_options["ansi_codes"] = False
-    default: Any = _fit_defaults(words) if kind is verbs.Fit else None
     wanted = _help_wanted(words)
     if wanted is not None:
         from .help import help_text
@@ -73,7 +67,7 @@ def _help_wanted(words: list[str]) -> str | None:
     return None
 
 
-def _explain_augmentation_flags(words: list[str]) -> None:
+def refuse_flags_of_timm(words: list[str]) -> None:
     """Who knows timm's flags --hflip, --reprob, --mixup and their like is told ours.
 
     Raises:
@@ -91,18 +85,13 @@ def _explain_augmentation_flags(words: list[str]) -> None:
             )
 
 
-def changed_settings(parsed: verbs.Fit | verbs.Check) -> dict[str, Any]:
-    """The settings that were given as flags, over those of the recipe."""
-    named: tuple[str, ...] = ()
-    if isinstance(parsed, verbs.Check):
-        base = base_recipe(None).settings()
-        parts: list[Any] = [parsed.data, parsed.preprocess]
-    else:
-        # A flag that says what the plain default is all the same counts where the data decide.
-        base, named = base_recipe(parsed.recipe).settings(), parsed.named
-        parts = [parsed.data, parsed.preprocess, parsed.model, parsed.training]
+def changed_settings(
+    parts: Sequence[object], base: Recipe, named: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The settings of these parts that differ from the recipe, or whose flags were `named`."""
+    before = base.settings()
     given = {name: value for part in parts for name, value in vars(part).items()}
-    return {name: value for name, value in given.items() if value != base[name] or name in named}
+    return {name: value for name, value in given.items() if value != before[name] or name in named}
 
 
 def base_recipe(name: str | None) -> Recipe:
@@ -110,28 +99,7 @@ def base_recipe(name: str | None) -> Recipe:
     return load_recipe(name) if name else Recipe()
 
 
-def _fit_defaults(words: list[str]) -> verbs.Fit:
-    """The recipe named among the words gives the flags their defaults, so that help shows them."""
-    name = None
-    for word, following in pairwise([*words, ""]):
-        if word == "--recipe" and following:
-            name = following
-        elif word.startswith("--recipe="):
-            name = word.removeprefix("--recipe=")
-    recipe = base_recipe(name)
-    flags = verbs.DataFlags(**vars(recipe.data))
-    return replace(
-        verbs.Fit(),
-        recipe=name,
-        data=flags,
-        preprocess=recipe.preprocess,
-        model=recipe.model,
-        training=recipe.training,
-        named=tuple(_settings_named(words)),
-    )
-
-
-def _settings_named(words: list[str]) -> Iterator[str]:
+def settings_named(words: list[str]) -> Iterator[str]:
     """Settings by their flags: --epochs, --epochs=5, --no-shuffle."""
     for word in words:
         flag = word.partition("=")[0].replace("_", "-")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.rmsprop import rmsprop
 
-from .engines.scaling import GradientScale
+from .scaling import GradientScale
 from .settings import TrainingSettings
 from .torch_internals import fused_adam, fused_adamw, fused_sgd
 

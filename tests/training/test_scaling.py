@@ -12,10 +12,10 @@ from torch import nn
 
 from sartor.errors import RecipeError
 from sartor.recipe import Recipe
-from sartor.training.engines.scaling import GradientScale
 from sartor.training.job import Job
 from sartor.training.loop import update
 from sartor.training.optim import Optimizer
+from sartor.training.scaling import GradientScale
 
 MakeJob = Callable[..., Job]
 OPTIMIZERS = [{"opt": "sgd", "momentum": 0.9}, {"opt": "adam"}, {"opt": "adamw"}]

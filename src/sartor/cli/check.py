@@ -1,0 +1,81 @@
+"""`sartor check`: find the faults of a set. Its flags, its call, its printing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tyro.conf import OmitArgPrefixes, Positional
+
+from ..data.settings import PreprocessSettings
+from ..recipe import Recipe
+from .arguments import (
+    DataFlags,
+)
+from .output import note, print_json, progress_shown
+from .parsing import changed_settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """Find the faults of a set. It only reads: nothing is deleted, moved or replaced."""
+
+    target: Positional[str] = "digits"
+    """A path or a named set. A path is a folder of pictures, a list of them, .parquet, .npz, IDX
+    files, .zip or .tar."""
+    only: tuple[str, ...] = ()
+    """Run only these checks. Fast ones, which fit runs too: files, formats, geometry, classes,
+    groups, duplicates. Others: near-duplicates, appearance, shortcuts, labels."""
+    skip: tuple[str, ...] = ()
+    """Run all but these checks."""
+    fast: bool = False
+    """Run only the fast checks."""
+    html: Path | None = None
+    """Write the report with pictures to this file."""
+    quarantine: Path | None = None
+    """Write a list of pictures to leave out to this file, for fit --exclude."""
+    quarantine_labels: bool = False
+    """Also list pictures whose label is probably wrong."""
+    strict: bool = False
+    """Exit with code 1 for warnings too, not only for errors."""
+    seed: int = 0
+    """Decides the split, as in fit, and all randomness."""
+    quiet: bool = False
+    """Show no progress."""
+    json: bool = False
+    """Print the result as one line of JSON."""
+    data: OmitArgPrefixes[DataFlags] = field(default_factory=DataFlags)
+    preprocess: OmitArgPrefixes[PreprocessSettings] = field(default_factory=PreprocessSettings)
+
+
+def check(given: Check) -> int:
+    """Find the faults of a set."""
+    from .. import api
+    from ..data.pictures.exclude import exclusion_list
+    from ..files import write_text
+    from .findings import print_report
+
+    with progress_shown(given.quiet) as progress:
+        report = api.check(
+            given.target,
+            only=given.only,
+            skip=given.skip,
+            fast=given.fast,
+            on_event=progress,
+            seed=given.seed,
+            **changed_settings((given.data, given.preprocess), Recipe()),
+        )
+    if given.html:
+        from ..inspection.check.page import check_page
+
+        write_text(given.html, check_page(report))
+        note(f"Wrote {given.html}")
+    if given.quarantine:
+        listed = report.quarantine(labels=given.quarantine_labels)
+        write_text(given.quarantine, exclusion_list(listed))
+        note(f"Wrote {given.quarantine}: {len(listed):,} pictures")
+    if given.json:
+        print_json(report.to_json())
+    else:
+        print_report(report)
+    return report.exit_code(strict=given.strict)

@@ -1,0 +1,32 @@
+"""`sartor resume`: continue a run. Its flags, its call, its printing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tyro.conf import Positional
+
+from .output import progress_shown, say_result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resume:
+    """Resume a run where it stopped, as if nothing had happened, or train it longer."""
+
+    run: Positional[str]
+    """A run's folder, its name in runs/, or latest."""
+    epochs: int | None = None
+    """Train until the run has N epochs in total."""
+    quiet: bool = False
+    """Show no progress."""
+    json: bool = False
+    """Print the result as one line of JSON."""
+
+
+def resume(given: Resume) -> int:
+    """Go on."""
+    from .. import api
+
+    with progress_shown(given.quiet) as progress:
+        run = api.resume(given.run, epochs=given.epochs, on_event=progress)
+    return say_result(run, given.json)
