@@ -124,7 +124,7 @@ class TestSigkill:
             assert answer.exit_code == 1
             assert answer.out == ""
             assert "is not a complete run: its recipe.toml cannot be read." in answer.err
-            assert "train anew" in answer.err
+            assert "train again" in answer.err
 
 
 class TestSignals:

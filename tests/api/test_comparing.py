@@ -85,7 +85,7 @@ class TestWhatItSays:
         comparison = sartor.compare(rivals[0], copy)
         assert [run.name for run in comparison.runs] == [str(rivals[0]), str(copy)]
         (pair,) = comparison.pairs
-        assert pair.verdict.endswith("both are right on the same ones")
+        assert pair.verdict.endswith("both are correct on the same images")
 
     def test_shows_itself(self, rivals: Paths) -> None:
         comparison = sartor.compare(*rivals)

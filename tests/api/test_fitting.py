@@ -133,7 +133,8 @@ class TestFit:
         assert len(recipe.preprocess.mean) == len(recipe.preprocess.std) == 1
         assert recipe.data.fingerprint == digits.fingerprint
         assert recipe.model.model_kwargs == {"hidden": (16,), "dropout": 0.2}
-        assert sartor.Recipe.from_toml(recipe.to_toml()) == recipe
+        assert type(recipe).from_toml(recipe.to_toml()) == recipe
+        assert sartor.Recipe.from_toml(recipe.to_toml()).settings() == recipe.settings()
 
     def test_the_test_split_is_not_touched(self, digits: Dataset, tmp_path: Path) -> None:
         """Other images and labels there: the same weights, history and best epoch."""

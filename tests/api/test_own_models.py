@@ -88,7 +88,7 @@ class TestPythonObjects:
         for network, reason in (
             (nn.Sequential(nn.Flatten(), nn.Linear(64, 7)), r"gives the shape \(64, 7\)"),
             (nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), "cannot take images of shape"),
-            (nn.Flatten(), "has no parameter to train"),
+            (nn.Flatten(), "has no trainable parameters"),
             (nn.LSTM(8, 10), "cannot take images|not a tensor"),
         ):
             with pytest.raises(ModelError, match=reason) as caught:

@@ -173,7 +173,7 @@ class TestOfTraining:
             "command": f"sartor report {trained}",
         }
         page = (trained / "report.html").read_text()
-        assert "359 test images are untouched" in page
+        assert "359 test images have not been used yet" in page
         assert "test split" not in page
 
     def test_the_test_images_change_nothing_in_it(self, digits: Dataset, tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ class TestOfTraining:
         final = sartor.report(run)
         assert final.split is None
         assert "nothing judged" in repr(final)
-        assert "nothing is judged" in final._repr_html_()
+        assert "there is nothing to evaluate" in final._repr_html_()
 
     def test_it_can_be_left_out(self, digits: Dataset, tmp_path: Path) -> None:
         run = sartor.fit(digits, out=tmp_path / "run", report=False, **SMALL)
@@ -320,7 +320,7 @@ class TestBadInput:
             sartor.report(trained, "val", out=tmp_path / "x.json")
 
     def test_no_run(self, tmp_path: Path) -> None:
-        with pytest.raises(RunError, match="There is no run"):
+        with pytest.raises(RunError, match="There is nothing at"):
             sartor.report(tmp_path / "nowhere")
 
     def test_a_damaged_findings_file_is_none(self, run_copy: Path) -> None:

@@ -47,7 +47,7 @@ def test_plot(run: sartor.Run, tmp_path: Path) -> None:
 def test_open(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="There is nothing at"):
         sartor.Run.open(tmp_path / "nowhere")
-    with pytest.raises(RunError, match="is no complete run"):
+    with pytest.raises(RunError, match="is not a complete run"):
         sartor.Run.open(tmp_path)
 
 

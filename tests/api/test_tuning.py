@@ -146,7 +146,7 @@ def test_a_resumed_run_keeps_its_kernels(tmp_path: Path) -> None:
     kinds = {type(module) for module in resumed.network().modules()}
     assert kernels.OneDnnLinear not in kinds, "only while it computes"
     predictor = resumed.predictor()
-    assert kernels.OneDnnLinear in {type(module) for module in predictor._network.modules()}
+    assert kernels.OneDnnLinear in {type(module) for module in predictor.forward.network.modules()}
     resumed.evaluate("test")
     saved = np.load(resumed.folder.predictions_path("test"))
     images = sartor.load("digits").images[saved["indices"][:64]]

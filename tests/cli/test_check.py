@@ -113,14 +113,14 @@ class TestBeforeTraining:
         said: list[object] = []
         run = sartor.fit(leaking, out=tmp_path / "run", on_event=said.append, **SMALL)
         lines = [event.text for event in said if isinstance(event, Note)]
-        assert lines[0].startswith("error: 10 test pictures (4.76%) have an equal one")
+        assert lines[0].startswith("error: 10 test images (4.76%) have an equal copy")
         assert lines[-1] == "What to do about it: sartor check leaking"
         (kept, *_) = RunFolder(run.path).findings() or []
         assert kept["kind"] == "equal in train and test"
         assert kept["files"][:2] == ["0", "600"] or "0" in kept["files"]
 
     def test_without_a_listener_errors_are_warnings(self, leaking: Dataset, tmp_path: Path) -> None:
-        with pytest.warns(SartorWarning, match="10 test pictures"):
+        with pytest.warns(SartorWarning, match="10 test images"):
             sartor.fit(leaking, out=tmp_path / "run", **SMALL)
 
     def test_a_set_without_faults_says_nothing(self, digits: Dataset, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ class TestCompare:
         sartor.fit(recipe=copy / "recipe.toml", out=tmp_path / "again")
         answer = command("compare", copy, tmp_path / "again", "--flips", tmp_path / "x.png")
         assert "agree on every image" in answer.err
-        assert "both are right on the same ones" in " ".join(answer.out.split())
+        assert "both are correct on the same images" in " ".join(answer.out.split())
         assert "The recipes are the same." in answer.out
         assert not (tmp_path / "x.png").exists()
 

@@ -125,7 +125,8 @@ class TestHelp:
 class TestWithoutATerminal:
     def test_progress_is_plain_lines_on_stderr(self, command: Any, tmp_path: Path) -> None:
         out = tmp_path / "run"
-        answer = command("fit", "digits", "--epochs", 2, "--threads", 1, "--out", out)
+        words = ["--recipe", "plain", "--epochs", 2, "--threads", 1, "--out", out]
+        answer = command("fit", "digits", *words)
         assert "\x1b" not in answer.err + answer.out
         lines = answer.err.splitlines()
         assert lines[0].startswith("digits: 1,294 images to train on, 144 to validate, 359 to test")

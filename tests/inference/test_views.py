@@ -89,8 +89,8 @@ def test_tta_changes_what_is_judged_and_not_what_is_trained(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("tta", "says"),
     [
-        ("flip", "the averaged over several views of the picture: as it is and mirrored."),
-        ("flip-shift", "mirrored, and both of these moved by a pixel."),
+        ("flip", "averaged over several views of the image: the original and its mirror image."),
+        ("flip-shift", "the original, its mirror image, and both shifted by one pixel."),
         ("none", None),
     ],
 )

@@ -96,7 +96,7 @@ def test_what_makes_no_map(
     features, _ = blobs
     with pytest.raises(UsageError, match='did you mean "tsne"'):
         lay_out(features, "t-sne")
-    with pytest.raises(DataError, match="2 images make no map"):
+    with pytest.raises(DataError, match="2 images are too few for a map"):
         lay_out(features[:2])
     with pytest.raises(DataError, match="not finite"):
         lay_out(features * np.inf)

@@ -409,7 +409,7 @@ class TestValues:
         assert repr(found).count("\n") == 2
 
     def test_what_is_no_product_says_so(self) -> None:
-        with pytest.raises(UsageError, match=r"conv1 .* is no product"):
+        with pytest.raises(UsageError, match=r"conv1 .* is not a matrix-vector product"):
             traced(Tutorial()).layers[0].as_product()
 
     def test_statistics(self) -> None:

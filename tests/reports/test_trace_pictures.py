@@ -110,7 +110,7 @@ def test_kernels_stand_in_columns_of_filters() -> None:
     drawing = draw_weight(weights, (1, 28, 28))
     assert at(drawing, 3, 7) == (103, 0, 31)
     some = draw_weight(RNG.standard_normal((64, 3, 7, 7)), (3, 64, 64), most_pixels=2_800)
-    assert some.what.endswith("shown are 14 filters and 3 channels of them")
+    assert some.what.endswith("14 filters and 3 channels are shown")
 
 
 def test_what_is_not_finite_is_seen() -> None:

@@ -802,7 +802,7 @@ def test_validation_in_parts_is_that_of_the_whole(
 ) -> None:
     job = make_job()
     whole = loop.validate(job)
-    monkeypatch.setattr(loop, "_evaluation_batch", lambda _: 4)
+    monkeypatch.setattr("sartor.inference.forward._batch_size", lambda _: 4)
     parts = loop.validate(job)
     assert whole is not None
     assert parts is not None

@@ -33,10 +33,9 @@ def default_recipe(
     channels = recipe.preprocess.channels or dataset.shape[0]
     longest = max(recipe.preprocess.image_size or dataset.shape[1:])
     if channels > 1 or longest > _LARGEST_SMALL:
-        kind = "colour" if channels == 3 else f"more than {_LARGEST_SMALL} pixels wide or high"
-        name = "pictures"
+        kind, name = "colour" if channels == 3 else f"over {_LARGEST_SMALL} pixels", "pictures"
     elif longest <= _LARGEST_TINY and not {"model", "model_kwargs"} & set(given):
-        kind, name = f"gray and at most {_LARGEST_TINY} pixels wide and high", "digits"
+        kind, name = f"gray, up to {_LARGEST_TINY} pixels", "digits"
     else:
         return recipe
     kept = set(given).union(*(_TOGETHER.get(one, ()) for one in given))

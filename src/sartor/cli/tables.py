@@ -108,7 +108,7 @@ def print_run(description: dict[str, Any], summary: RunSummary, recipe: str | No
         epochs = description["recipe"]["training"]["epochs"]
         print(epoch_line(row, epochs, balanced=balanced))
     if recipe is None:
-        print(f"\nrecipe: sartor show {shlex.quote(description['run'])} --recipe")
+        print(f"\nrecipe: {description['run']}/recipe.toml")
     else:
         print(f"\n{recipe}", end="")
 

@@ -151,7 +151,7 @@ def test_large_images_are_made_small(shape: tuple[int, ...], small: tuple[int, .
 def test_too_few_images_are_left_out(digits: Dataset) -> None:
     dataset = Dataset(digits.images[:30], digits.labels[:30], digits.classes)
     report = run_checks(subject_of(dataset), ["labels"])
-    assert "needs 40 pictures" in report.left_out["labels"]
+    assert "needs 40 images" in report.left_out["labels"]
 
 
 def test_without_cleanlab_the_rest_still_runs(
