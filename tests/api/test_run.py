@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,8 @@ def test_network_has_the_weights(run: sartor.Run) -> None:
     assert not network.training
     kept = api.load_checkpoint(run.folder, "last").weights
     assert all(torch.equal(kept[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_verbs_that_train_say_that_they_return_a_run() -> None:
+    for verb in (sartor.fit, sartor.resume):
+        assert inspect.signature(verb).return_annotation is sartor.Run

@@ -61,7 +61,8 @@ def fit(
             recipe's.
         model: a registered name, "path/file.py:Name", or any network (B, C, H, W) -> (B, classes).
         recipe: a shipped recipe's name, a TOML file or a `Recipe` to start from; by default
-            "pictures" for colour or larger images, else "plain".
+            "pictures" for colour or larger images, "digits" for gray ones of at most 12 pixels,
+            else "plain".
         out: the run's folder; by default the next free runs/NAME.
         check: run the fast checks of the data before the first step.
         report: write report.html and report.json, which evaluate the validation split, at the end.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -100,6 +101,8 @@ def _as_public(verb: Callable[_Arguments, OpenedRun]) -> Callable[_Arguments, Ru
     def public(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Run:
         return Run.of(verb(*args, **kwargs))
 
+    signature = inspect.signature(verb).replace(return_annotation=Run)
+    public.__signature__ = signature  # type: ignore[attr-defined]
     return public
 
 
