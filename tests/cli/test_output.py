@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import sartor
 from sartor import api
 from sartor.cli import tables
 from sartor.cli.help import GROUPS
@@ -407,3 +408,32 @@ def read_or_nothing(handle: int) -> bytes:
         return os.read(handle, 65_536)
     except OSError:
         return b""
+
+
+NOT_FINITE = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    \"\"\"Trains well, and gives NaN where it is judged.\"\"\"
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+    def forward(self, images):
+        logits = self.layers(images)
+        return logits if self.training else logits * torch.nan
+"""
+
+
+def test_a_validation_loss_that_is_not_finite_does_not_end_a_finished_fit(
+    command: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "net.py").write_text(NOT_FINITE)
+    words = ("--model", f"{tmp_path / 'net.py'}:Net", "--epochs", 1, "--threads", 1)
+    answer = command("fit", "digits", *words, "--out", tmp_path / "run")
+    assert answer.exit_code == 0, answer.err
+    assert "loss not finite" in answer.out
+    assert sartor.Run.open(tmp_path / "run").status["state"] == "finished"

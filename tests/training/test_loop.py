@@ -398,8 +398,8 @@ class TestEarlyStopping:
         ("monitor", "patience", "last_epoch", "best_epoch"),
         [
             ("val_accuracy", 1, 3, 2),
-            ("val_accuracy", 2, 4, 2),  # a tie is not an improvement
-            ("val_accuracy", 3, 5, 2),
+            ("val_accuracy", 2, 4, 4),  # a tie is not an improvement, but its loss is lower
+            ("val_accuracy", 3, 5, 4),
             ("val_accuracy", 4, 9, 6),
             ("val_loss", 1, 4, 3),
             ("val_loss", 3, 6, 3),
@@ -430,14 +430,25 @@ class TestEarlyStopping:
         assert torch.equal(best.weights["linear.weight"], weights[best_epoch])
         assert best.progress.epoch == best_epoch
         assert torch.equal(last_of(events).weights["linear.weight"], weights[last_epoch])
-        assert not torch.equal(weights[best_epoch], weights[last_epoch])
+        same = torch.equal(weights[best_epoch], weights[last_epoch])
+        assert same == (best_epoch == last_epoch)
 
     def test_says_which_epochs_were_the_best_so_far(
         self, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         events, _, _ = self.stopped(make_job, monkeypatch)
         best = [event.row["epoch"] for event in of_type(events, EpochDone) if event.best]
-        assert best == [1, 2, 6]
+        assert best == [1, 2, 4, 6]
+
+    def test_of_equal_epochs_the_one_with_the_lowest_validation_loss_is_the_best(
+        self, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        script(monkeypatch, [(0.5, 0.7), (0.3, 0.7), (0.4, 0.7), (math.nan, 0.7), (0.2, 0.6)])
+        progress = Progress()
+        events = run(make_job(epochs=5), progress)
+        assert [event.best for event in of_type(events, EpochDone)] == [True, True, *[False] * 3]
+        assert (progress.best_epoch, progress.best_value) == (2, 0.7)
+        assert progress.patience_from == 1, "a tie is not an improvement"
 
     def test_a_figure_that_is_no_number_is_never_the_best(
         self, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 def print_result(result: dict[str, Any], report: Path | None) -> None:
     """What training came to, and what to type next."""
     part = "train" if result["val_accuracy"] is None else "val"
+    loss = result[f"{part}_loss"]
     print(
-        f"{part} accuracy {result[f'{part}_accuracy']:.2%}, loss {result[f'{part}_loss']:.4f}, "
+        f"{part} accuracy {result[f'{part}_accuracy']:.2%}, "
+        f"loss {'not finite' if loss is None else f'{loss:.4f}'}, "
         f"after {result['epochs']} epochs in {result['seconds']:.1f} s "
         f"({result['images_per_second']:,.0f} images/s)"
     )

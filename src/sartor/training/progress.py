@@ -90,9 +90,12 @@ class Tracker:
         progress.epoch += 1
         row = self._row(validation)
         progress.history.append(row)
-        better = self._is_better(row)
+        improved = self._has_improved(row)
+        better = improved or self._breaks_a_tie(row)
+        if improved:
+            progress.patience_from = progress.epoch
         if better:
-            progress.best_epoch = progress.patience_from = progress.epoch
+            progress.best_epoch = progress.epoch
             progress.best_value = row[settings.monitor]
             weights = copied(self._job.model.state_dict())
             self._best = Checkpoint(
@@ -156,7 +159,15 @@ class Tracker:
             "Lower --lr, add --warmup-epochs or set --clip-grad; the last good checkpoint is kept.",
         )
 
-    def _is_better(self, row: dict[str, float | None]) -> bool:
+    def _breaks_a_tie(self, row: dict[str, float | None]) -> bool:
+        """Whether an epoch as good as the best one has a lower validation loss than it."""
+        progress, loss = self._progress, row["val_loss"]
+        if not progress.best_epoch or row[self._job.settings.monitor] != progress.best_value:
+            return False
+        best_loss = progress.history[progress.best_epoch - 1]["val_loss"]
+        return loss is not None and (best_loss is None or loss < best_loss)
+
+    def _has_improved(self, row: dict[str, float | None]) -> bool:
         value, best = row[self._job.settings.monitor], self._progress.best_value
         if value is None or not math.isfinite(value):
             return False
