@@ -23,7 +23,7 @@ from sartor import assembly
 from sartor.data.feed.batches import Batch
 from sartor.data.splits.split import make_split
 from sartor.models.summary import Summary, summarize
-from sartor.training.engines import hardware as engine
+from sartor.training.engines import hardware
 from sartor.training.loop import Job, train, update
 from sartor.training.state import Progress
 
@@ -93,7 +93,7 @@ def measure_pairs(job: Job, plain: Job, rounds: int) -> list[Pair]:
 
 def prepared(job: Job) -> AbstractContextManager[None]:
     """The machine used as the job's settings say."""
-    return engine.tuned(job.settings, job.model)
+    return hardware.tuned(job.settings, job.model)
 
 
 def cost_of(name: str, job: Job, pairs: Sequence[Pair], peak: float) -> StepCost:

@@ -32,7 +32,7 @@ from .machine import total_memory
 from .models.registry import build_model, resolve_kwargs
 from .models.whitening import PatchWhitening
 from .recipe import Recipe, ResolvedRecipe
-from .training.engines import hardware as engine
+from .training.engines import hardware
 from .training.engines.updates import update_for
 from .training.loop import Job, seed_random_numbers
 from .training.objective import Objective, balanced_weights, effective_weights
@@ -110,13 +110,13 @@ def resolve(
             "std": std,
             "epochs": chosen_epochs(training.epochs, len(split.train)),
             "batch_size": len(split.train) if training.batch_size == "all" else training.batch_size,
-            "threads": engine.chosen_threads(training.threads),
-            "amp_dtype": engine.chosen_precision(training.amp_dtype, training.device),
-            "memory_format": engine.chosen_memory_format(training.memory_format, network),
+            "threads": hardware.chosen_threads(training.threads),
+            "amp_dtype": hardware.chosen_precision(training.amp_dtype, training.device),
+            "memory_format": hardware.chosen_memory_format(training.memory_format, network),
             "augment": vocabulary.canonical(training.augment),
         }
     )
-    chosen = engine.chosen_engine(decided.training, network)
+    chosen = hardware.chosen_engine(decided.training, network)
     return ResolvedRecipe.of(decided.with_settings({"engine": chosen}))
 
 
@@ -165,7 +165,7 @@ class Material:
             labels=self.labels,
             indices=indices,
             normalize=self.preprocess.normalizer(settings.device),
-            memory_format=engine.torch_memory_format(settings.memory_format),
+            memory_format=hardware.torch_memory_format(settings.memory_format),
             read_ahead=self.read_ahead,
         )
 
@@ -181,7 +181,7 @@ def prepare_material(recipe: ResolvedRecipe, dataset: Dataset, split: Split) -> 
 
 def place_network(model: nn.Module, recipe: ResolvedRecipe) -> nn.Module:
     """The network on the recipe's device, in its memory format."""
-    return engine.laid_out(model.to(recipe.training.device), recipe.training.memory_format)
+    return hardware.laid_out(model.to(recipe.training.device), recipe.training.memory_format)
 
 
 def fit_whitening(model: nn.Module, material: Material) -> None:
@@ -274,7 +274,7 @@ def _with_input(recipe: Recipe, dataset: Dataset, split: Split, model_file: Path
         kwargs, more = resolve_kwargs(_model_name(recipe, model_file), kwargs)
         problems += more
     device = choose_device(training.device)
-    problems += engine.problems(training, device)
+    problems += hardware.problems(training, device)
     if problems:
         raise RecipeError(problems, "Correct the recipe or the flags.")
     size = preprocess.image_size or dataset.shape[1:]

@@ -25,7 +25,7 @@ def test_overfit_batch(digits: Dataset) -> None:
         model="mlp",
         batch_size=16,
         threads=1,
-        said=lambda step, _loss, _accuracy: said.append(step),
+        on_step=lambda step, _loss, _accuracy: said.append(step),
     )
     assert result.learnt
     assert (result.images, result.accuracy) == (16, 1.0)

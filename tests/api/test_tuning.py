@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 import sartor
 from sartor.api import tuning as api_tuning
-from sartor.training.engines import kernels
-from sartor.training.engines import race as tuning
+from sartor.training.engines import kernels, race
 from sartor.training.engines.hardware import ExecutionPlan
 from sartor.training.engines.race import Measurement, Timing
 
@@ -42,7 +41,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[Execu
     monkeypatch.setattr(api_tuning, "_FEWEST_STEPS", 1)
     monkeypatch.setattr(api_tuning, "_SHORTEST_SECONDS", 0.0)
     races: list[list[ExecutionPlan]] = []
-    really = tuning.measure
+    really = race.measure
 
     def measure(engines: Any, threads: Any, job_of: Any, seconds: float) -> Measurement:
         races.append(list(engines))
@@ -59,7 +58,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[Execu
         ]
         return Measurement(timings=tuple(timings), left_out=found.left_out, seconds=1.25)
 
-    monkeypatch.setattr(tuning, "measure", measure)
+    monkeypatch.setattr(race, "measure", measure)
     return races
 
 
@@ -198,7 +197,7 @@ def test_another_training_is_measured_anew(
 
 def test_short_trainings_measure_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SARTOR_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(tuning, "measure", None)
+    monkeypatch.setattr(race, "measure", None)
     monkeypatch.setattr(api_tuning, "_FEWEST_STEPS", 1)
     for number in range(2):
         run = sartor.fit("digits", out=tmp_path / str(number), **SMALL)
@@ -248,14 +247,12 @@ class Unique(nn.Module):
 def test_what_cannot_be_copied_is_trained_as_usual_and_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(tuning, "choices", lambda default, *_: [default, default])
+    monkeypatch.setattr(race, "choices", lambda default, *_: [default, default])
     settings = {"epochs": 1, "threads": 1, "check": False, "report": False}
     run = sartor.fit("digits", model=Unique(), out=tmp_path / "run", **settings)
     document = run.folder.engine()
     assert document is not None
-    assert document["line"] == (
-        "engine: the usual, for none could be measured: there is but one of me"
-    )
+    assert document["line"] == ("engine: default (none could be measured): there is but one of me")
     assert document["chosen"]["engine"] == run.recipe.training.engine == "plain"
 
 
@@ -275,8 +272,8 @@ def test_compiling_is_tried_for_long_trainings_alone(
         return replace(found, timings=(*found.timings, timing))
 
     steps = 2 * 21
-    monkeypatch.setattr(tuning, "with_compiled", with_compiled)
-    monkeypatch.setattr(tuning, "seconds_a_step", lambda _: seconds / steps)
+    monkeypatch.setattr(race, "with_compiled", with_compiled)
+    monkeypatch.setattr(race, "seconds_a_step", lambda _: seconds / steps)
     monkeypatch.setattr(api_tuning, "problem", lambda *_: None)
     found: list[Any] = []
     really = api_tuning.tune
@@ -337,7 +334,7 @@ def test_the_line_fits_a_terminal(
     ]
     measured = Measurement(timings=tuple(timings), left_out=(), seconds=12.3)
     for before in (False, True):
-        line = api_tuning._line(tuning.fastest(timings), measured, before)
+        line = api_tuning._line(race.fastest(timings), measured, before)
         assert len(line) <= 80
         assert line.startswith("engine: ")
         assert ("busy" in line) == (quickest < 0.1)

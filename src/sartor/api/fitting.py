@@ -31,7 +31,7 @@ from ..runs.environment import describe_environment
 from ..runs.folder import RunFolder, create_run
 from ..runs.sinks import Recorder
 from ..runs.store import RUNS
-from ..training.engines import hardware as engine
+from ..training.engines import hardware
 from ..training.loop import Job, train
 from ..training.objective import untrained_loss
 from ..training.state import Checkpoint, Progress
@@ -142,7 +142,7 @@ def overfit_batch(
     *,
     model: str | nn.Module | None = None,
     recipe: str | Path | Recipe | None = None,
-    said: Callable[[int, float, float], None] = lambda _step, _loss, _accuracy: None,
+    on_step: Callable[[int, float, float], None] = lambda _step, _loss, _accuracy: None,
     **settings: Any,
 ) -> OverfitResult:
     """Train on only the first batch, not augmented, until it is memorised; makes no run.
@@ -154,8 +154,8 @@ def overfit_batch(
     job = assembled.job
     _, warned = _check_model(assembled)
     warn(warned)
-    with engine.tuned(job.settings):
-        return learn_by_heart(job, assembly.first_batch(job), job.settings.lr, said)
+    with hardware.tuned(job.settings):
+        return learn_by_heart(job, assembly.first_batch(job), job.settings.lr, on_step)
 
 
 def find_learning_rate(
@@ -163,7 +163,7 @@ def find_learning_rate(
     *,
     model: str | nn.Module | None = None,
     recipe: str | Path | Recipe | None = None,
-    said: Callable[[int, float, float], None] | None = None,
+    on_step: Callable[[int, float, float], None] | None = None,
     **settings: Any,
 ) -> RangeTest:
     """The loss over rising learning rates, and a rate that it suggests; makes no run.
@@ -175,8 +175,8 @@ def find_learning_rate(
     assembled = _assembled(wanted, dataset, model)
     job = assembled.job
     _check_model(assembled)
-    with engine.tuned(job.settings):
-        return range_test(job, on_step=said)
+    with hardware.tuned(job.settings):
+        return range_test(job, on_step=on_step)
 
 
 def compose_recipe(
@@ -223,7 +223,7 @@ def _assembled(recipe: Recipe, dataset: Dataset, model: str | nn.Module | None) 
 def _check_model(assembled: Assembly) -> tuple[float, list[str]]:
     """The loss before training, and what is suspicious about the network."""
     job = assembled.job
-    with engine.tuned(job.settings):
+    with hardware.tuned(job.settings):
         return check_model(job, assembly.first_batch(job))
 
 
@@ -277,7 +277,7 @@ def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink) -> None:
     try:
         with (
             stop_requests() as request,
-            engine.tuned(job.settings, job.model),
+            hardware.tuned(job.settings, job.model),
             assembly.batches_ahead(job) as job,
         ):
             for event in _explained(train(job, progress, request.asked), progress):

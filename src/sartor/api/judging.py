@@ -16,7 +16,7 @@ from ..evaluation.metrics import evaluate as judge
 from ..evaluation.predictions import Predictions
 from ..files import make_folder
 from ..inference.forward import Forward
-from ..training.engines import hardware as engine
+from ..training.engines import hardware
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def predictions_of(run: OpenedRun, split: str, *, checkpoint: str = "best") -> P
     network = with_weights(run.untrained_network(len(kept.classes)), kept, run.path)
     material = assembly.prepare_material(recipe, dataset, parts)
     feed = material.feed(indices, recipe.training)
-    with engine.tuned(recipe.training, network):
+    with hardware.tuned(recipe.training, network):
         logits = Forward.of(network, recipe.training).all_logits(feed)
     predictions = Predictions(
         logits=logits.cpu().numpy(),

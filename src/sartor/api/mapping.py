@@ -12,7 +12,7 @@ from ..data.feed.order import epoch_order
 from ..errors import UsageError
 from ..inspection.embedding import Embedding as Embedding
 from ..inspection.embedding import features_of, lay_out, outlier_scores
-from ..training.engines import hardware as engine
+from ..training.engines import hardware
 from .opened import OpenedRun, open_run
 
 MOST_POINTS = 5_000
@@ -50,7 +50,7 @@ def embed(
     recipe = run.recipe
     material = assembly.prepare_material(recipe, dataset, parts)
     network = run.network(checkpoint)
-    with engine.tuned(recipe.training, network):
+    with hardware.tuned(recipe.training, network):
         feed = material.feed(indices, recipe.training)
         features, _ = features_of(network, feed, recipe.training)
     labels = dataset.labels[indices]

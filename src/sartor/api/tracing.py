@@ -29,7 +29,7 @@ from ..models.custom import is_custom
 from ..models.registry import MODELS
 from ..recipe import Recipe, ResolvedRecipe
 from ..runs.store import RUNS
-from ..training.engines import hardware as engine
+from ..training.engines import hardware
 from ..training.loop import Job
 from ..training.objective import Objective
 from ..training.schedule import chosen_epochs, learning_rate
@@ -379,7 +379,7 @@ def _picture(
     pixels = np.stack([preprocess.picture(opened, invert=invert)])
     training = subject.recipe.training
     images = preprocess.normalizer(training.device)(torch.from_numpy(pixels).to(training.device))
-    layout = engine.torch_memory_format(training.memory_format)
+    layout = hardware.torch_memory_format(training.memory_format)
     number = 0 if label is None else _class_number(label, subject.material.dataset.classes)
     notes = () if label is not None else (_NO_LABEL,)
     about = About(
@@ -464,7 +464,7 @@ def _resolved_for(images: Tensor, wish: TrainingSettings) -> ResolvedTraining:
         "device": images.device.type,
         "amp_dtype": "float32" if wish.amp_dtype == "auto" else wish.amp_dtype,
         "memory_format": "contiguous" if wish.memory_format == "auto" else wish.memory_format,
-        "threads": engine.chosen_threads(wish.threads),
+        "threads": hardware.chosen_threads(wish.threads),
         "engine": "plain" if wish.engine == "auto" else wish.engine,
     }
     return ResolvedTraining(**vars(wish) | decided)

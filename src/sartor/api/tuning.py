@@ -26,7 +26,7 @@ from ..machine import available_cores
 from ..models.custom import reason_of
 from ..recipe import Recipe
 from ..runs.environment import processor
-from ..training.engines import race as tuning
+from ..training.engines import race
 from ..training.engines.hardware import ExecutionPlan, problem
 from ..training.engines.race import Measurement, Timing
 from ..training.loop import Job
@@ -90,7 +90,7 @@ class _Contest:
     threads: list[int]
     compiled: bool
     """Whether compiling can be tried."""
-    job_of: tuning.JobOf
+    job_of: race.JobOf
 
 
 def _contest(wanted: Recipe, assembled: Assembly) -> _Contest:
@@ -98,8 +98,8 @@ def _contest(wanted: Recipe, assembled: Assembly) -> _Contest:
     free = _open_settings(wanted, settings.device)
     default = ExecutionPlan.of(settings)
     return _Contest(
-        engines=tuning.choices(default, free, job.model, settings.batch_size, settings.device),
-        threads=tuning.fewer_threads(default, free),
+        engines=race.choices(default, free, job.model, settings.batch_size, settings.device),
+        threads=race.fewer_threads(default, free),
         compiled=problem("compiled", settings.device) is None,
         job_of=lambda one: _trial(one, assembled),
     )
@@ -112,7 +112,7 @@ def _found(kept: dict[str, Any], contest: _Contest, steps: int) -> tuple[Measure
     """
     if "seconds_a_step" not in kept:
         default = contest.job_of(contest.engines[0])
-        kept["seconds_a_step"] = tuning.seconds_a_step(default)
+        kept["seconds_a_step"] = race.seconds_a_step(default)
     expected = steps * kept["seconds_a_step"]
     if expected < _SHORTEST_SECONDS:
         return None
@@ -120,12 +120,12 @@ def _found(kept: dict[str, Any], contest: _Contest, steps: int) -> tuple[Measure
     measured, before = _measured(
         kept,
         "measured",
-        lambda: tuning.measure(contest.engines, contest.threads, contest.job_of, seconds),
+        lambda: race.measure(contest.engines, contest.threads, contest.job_of, seconds),
     )
     if expected < _LONG_SECONDS or not contest.compiled:
         return measured, before
     return _measured(
-        kept, "compiled", lambda: tuning.with_compiled(measured, contest.job_of, seconds)
+        kept, "compiled", lambda: race.with_compiled(measured, contest.job_of, seconds)
     )
 
 
@@ -140,7 +140,7 @@ def _measured(
 
 
 def _tuning(measured: Measurement, before: bool, facts: dict[str, Any]) -> Tuning:
-    chosen = tuning.fastest(measured.timings)
+    chosen = race.fastest(measured.timings)
     line = _line(chosen, measured, before)
     document = {
         "format": FORMAT,
@@ -155,7 +155,7 @@ def _tuning(measured: Measurement, before: bool, facts: dict[str, Any]) -> Tunin
 
 def _unmeasured(default: ExecutionPlan, reason: str, facts: dict[str, Any]) -> Tuning:
     """Nothing could be measured. If a step fails, training will report why."""
-    sentence = f"engine: the usual, for none could be measured: {reason}"
+    sentence = f"engine: default (none could be measured): {reason}"
     line = textwrap.shorten(sentence, 80, placeholder=" ...")
     document = {
         "format": FORMAT,
@@ -172,11 +172,11 @@ def _line(chosen: Timing, measured: Measurement, before: bool) -> str:
     """What was chosen and how much faster it is, in at most 80 columns."""
     when = "before" if before else f"in {measured.seconds:.1f} s"
     default = measured.timings[0].engine
-    names = tuning.differing(default, chosen.engine)
+    names = race.differing(default, chosen.engine)
     if not measured.timings[0].steady:
-        return f"engine: the usual, for other programs kept the machine busy (measured {when})"
+        return f"engine: default (other programs kept the machine busy, measured {when})"
     if not names:
-        return f"engine: the usual is the fastest of {len(measured.timings)} (measured {when})"
+        return f"engine: default (fastest of {len(measured.timings)}, measured {when})"
     new, old = (_shown(one, names) for one in (chosen.engine, default))
     line = f"engine: {new}; {chosen.times_as_fast:.1f} times as fast"
     lines = (f"{line} as {old} (measured {when})", f"{line} (measured {when})", f"{line} ({when})")

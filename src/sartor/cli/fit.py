@@ -121,7 +121,7 @@ def _fit_seeds(
     from .. import api
     from .comparing import print_seeds, seed_line
 
-    def said(seed: int, result: dict[str, Any]) -> None:
+    def print_seed(seed: int, result: dict[str, Any]) -> None:
         print(seed_line(seed, result), file=sys.stderr if given.json else None, flush=True)
 
     with progress_shown(given.quiet) as progress:
@@ -134,7 +134,7 @@ def _fit_seeds(
             check=not given.no_check,
             report=not given.no_report,
             on_event=progress,
-            on_run=None if given.json and given.quiet else said,
+            on_run=None if given.json and given.quiet else print_seed,
             **changes,
         )
     if given.json:
@@ -147,12 +147,12 @@ def _fit_seeds(
 def _overfit(given: Fit, recipe: str | None, model: str | None, changes: dict[str, Any]) -> int:
     from .. import api
 
-    def said(step: int, loss: float, accuracy: float) -> None:
+    def print_step(step: int, loss: float, accuracy: float) -> None:
         # Powers of two show the beginning closely and the end sparsely.
         if not given.quiet and step & (step - 1) == 0:
             note(f"step {step:>5}  loss {loss:.4f}  accuracy {accuracy:.2%}")
 
-    result = api.overfit_batch(given.target, recipe=recipe, model=model, said=said, **changes)
+    result = api.overfit_batch(given.target, recipe=recipe, model=model, on_step=print_step, **changes)
     if given.json:
         print_json(asdict(result))
     if not result.learnt:

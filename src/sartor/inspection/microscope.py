@@ -19,7 +19,7 @@ from ..errors import ModelError, SartorError
 from ..evaluation.predictions import probabilities_of
 from ..inference.forward import precision
 from ..models.custom import reason_of
-from ..training.engines import hardware as engine
+from ..training.engines import hardware
 from ..training.loop import Job, seed_random_numbers, update
 from ..training.objective import Objective, untrained_loss
 from ..training.optim import Optimizer
@@ -68,7 +68,7 @@ def trace_batch(
     job = _job(network, Batch(images, batch.labels), plan)
     before = {name: _kept(one) for name, one in network.named_parameters()}
     recording, gradients = Recording(network), _Gradients(network)
-    with engine.tuned(plan.settings), _attention_in_parts(), _explained(recording, job, batch):
+    with hardware.tuned(plan.settings), _attention_in_parts(), _explained(recording, job, batch):
         seed_random_numbers(plan.settings.seed, plan.step)
         check = _checked_output(network, batch, len(classes), labelled)
         with recording.running(), gradients.kept(), check:

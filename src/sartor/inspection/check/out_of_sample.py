@@ -17,7 +17,7 @@ from ...device import choose_device
 from ...inference.forward import Forward
 from ...models.registry import build_model
 from ...randomness import keys
-from ...training.engines import hardware as engine
+from ...training.engines import hardware
 from ...training.loop import Job, seed_random_numbers, train
 from ...training.objective import Objective
 from ...training.optim import Optimizer
@@ -60,7 +60,7 @@ def probabilities(
     folds = folds_of(labels, units, seed)
     found = np.zeros((len(labels), num_classes), np.float32)
     settings = _settings(len(labels))
-    with engine.tuned(settings):
+    with hardware.tuned(settings):
         for fold in range(FOLDS):
             note(f"training on the labels to find wrong ones: fold {fold + 1} of {FOLDS}")
             taught, asked = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
@@ -146,7 +146,7 @@ def _settings(count: int) -> ResolvedTraining:
         sched="onecycle",
         device=choose_device("auto"),
         # A second thread has too little to do with small batches.
-        threads=engine.chosen_threads(None) if count >= _LARGE_SET else 1,
+        threads=hardware.chosen_threads(None) if count >= _LARGE_SET else 1,
         memory_format="channels-last",
         amp_dtype="float32",
         engine="plain",
