@@ -152,7 +152,9 @@ def _overfit(given: Fit, recipe: str | None, model: str | None, changes: dict[st
         if not given.quiet and step & (step - 1) == 0:
             note(f"step {step:>5}  loss {loss:.4f}  accuracy {accuracy:.2%}")
 
-    result = api.overfit_batch(given.target, recipe=recipe, model=model, on_step=print_step, **changes)
+    result = api.overfit_batch(
+        given.target, recipe=recipe, model=model, on_step=print_step, **changes
+    )
     if given.json:
         print_json(asdict(result))
     if not result.learnt:
