@@ -11,8 +11,11 @@ PEERS_READY := $(PEERS_VENV)/ready
 demo: $(READY)
 	$(BIN)/python examples/demo.py
 
+# Tracing lines makes the tests half as slow again, so coverage is measured where CI is set: .ci/run.
+COVERAGE := $(if $(CI),--cov --cov-fail-under=90 --cov-report=term:skip-covered)
+
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-fail-under=90 --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(COVERAGE)
 
 check: $(READY)
 	$(BIN)/ruff check .

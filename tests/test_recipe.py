@@ -359,7 +359,7 @@ class TestLoading:
     def test_a_file_that_is_no_text(self, tmp_path: Path) -> None:
         file = tmp_path / "mine.toml"
         file.write_bytes(b"\xff\xfe\x00")
-        with pytest.raises(UsageError, match="it is no text"):
+        with pytest.raises(UsageError, match="it is not text"):
             load_recipe(file)
 
 

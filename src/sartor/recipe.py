@@ -90,7 +90,7 @@ class Recipe:
         except (ValueError, RecursionError) as error:
             # Mostly TOMLDecodeError; a number of 5,000 digits or 1,000 brackets fail differently.
             raise RecipeError(
-                [f"the recipe is no valid TOML: {error}"], "Correct that line."
+                [f"the recipe is not valid TOML: {error}"], "Correct that line."
             ) from error
         return cls.from_tables(tables)
 
@@ -245,7 +245,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         # Editors of Windows put a byte order mark first, which is not TOML.
         return Recipe.from_toml(path.read_text("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise UsageError(f"Cannot read the recipe {path}: {reason}.", "Check the path.") from error
 
 
@@ -270,19 +270,19 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
     if len(training.betas) != 2:
         yield f"betas must be two numbers, not {len(training.betas)}"
     if training.smoothing and training.loss != "cross-entropy":
-        yield f"smoothing works with the loss cross-entropy alone, not with {training.loss}"
+        yield f"smoothing requires cross-entropy loss, not {training.loss}"
     weights = training.class_weights
     if training.sampler == "balanced" and not training.shuffle:
         yield "sampler balanced has an order of its own: leave shuffle on"
     if training.sampler == "balanced" and isinstance(weights, str) and weights != "none":
         yield f"sampler balanced and class_weights {weights} make up for the same: use one"
     if training.effective_beta != TrainingSettings.effective_beta and weights != "effective":
-        yield "effective_beta works with class_weights effective alone"
+        yield "effective_beta requires class_weights effective"
     epochs, warmup = training.epochs, training.warmup_epochs
     if epochs != "auto" and warmup >= epochs:
         yield f"warmup_epochs ({warmup:g}) must be fewer than epochs ({epochs})"
     if training.min_lr and training.sched != "cosine":
-        yield f"min_lr works with the schedule cosine alone, not with {training.sched}"
+        yield f"min_lr requires the schedule cosine, not {training.sched}"
     if training.min_lr > training.lr:
         yield f"min_lr ({training.min_lr:g}) must not exceed lr ({training.lr:g})"
     if recipe.data.val_fraction == 0 and training.patience is not None:

@@ -102,7 +102,7 @@ class TestWhatItSays:
         assert len(headings) == 4, "each way between the first and each other"
         pair = comparison.pairs[0]
         assert headings[0].startswith(
-            f"linear-1 alone is right, linear-0 is not: {len(pair.only_second)} image"
+            f"linear-1 is correct, linear-0 is not: {len(pair.only_second)} image"
         )
         flip = pair.only_second[0]
         assert figure.axes[0].get_title() == f"true: {flip.class_name}\npredicted: {flip.predicted}"

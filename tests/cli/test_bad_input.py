@@ -80,7 +80,7 @@ USAGE = [
     case("fit digits --recipe nowhere.toml", 2, "Cannot read the recipe nowhere.toml"),
     case("fit digits --recipe .", 2, 'Unknown recipe "."'),
     case("fit digits --recipe ../no.toml", 2, "no valid TOML"),
-    case("fit digits --recipe ../binary.toml", 2, "binary.toml: it is no text"),
+    case("fit digits --recipe ../binary.toml", 2, "binary.toml: it is not text"),
     case(
         "fit digits --recipe ../typo.toml",
         2,

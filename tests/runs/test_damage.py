@@ -115,7 +115,7 @@ class TestCheckpoints:
         assert (answer.exit_code, answer.out) == (1, "")
         assert str(checkpoint(stopped, "last")) in answer.err
         assert str(checkpoint(stopped, "previous")) in answer.err
-        assert "No older checkpoint is whole: train anew." in answer.err
+        assert "No older checkpoint is whole: train again." in answer.err
         assert before == {path: path.read_bytes() for path in before}
 
     @pytest.mark.parametrize("damage", [cut_in_half, flip_a_weight, Path.unlink])

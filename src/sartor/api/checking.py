@@ -35,7 +35,7 @@ def check(
 ) -> CheckReport:
     """Look for faults in a set: files, classes, copies, leakage, shortcuts, wrong labels.
 
-    Reads alone: nothing is deleted, moved or replaced. All parts are looked at, the test part too;
+    Read-only: nothing is deleted, moved or replaced. All parts are looked at, the test part too;
     nothing of what is found there reaches any training.
 
     Args:

@@ -91,7 +91,7 @@ class Comparison:
                 (pair.second, pair.first, pair.only_second),
                 (pair.first, pair.second, pair.only_first),
             ):
-                heading = f"{right} alone is right, {wrong} is not: {_some_of(flips, most)}"
+                heading = f"{right} is correct, {wrong} is not: {_some_of(flips, most)}"
                 shown = flips[:most]
                 captions = [
                     f"true: {flip.class_name}\npredicted: {flip.predicted}" for flip in shown

@@ -72,7 +72,7 @@ def explain(
 
     Args:
         pictures: as for `predict`, or numbers of images in the run's dataset.
-        method: occlusion, integrated-gradients or grad-cam (networks with convolutions alone);
+        method: occlusion, integrated-gradients or grad-cam (only for networks with convolutions);
             `sartor.inspection.attribution.attribute` says what each does.
         target: the class to explain; by default the one that the network gives.
         invert: as for `predict`.

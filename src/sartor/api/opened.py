@@ -94,7 +94,7 @@ class OpenedRun:
             raise DataError(
                 f"The data {recipe.data.source} is not what {self.path} was trained on"
                 f"{self._other_classes(self.given_dataset)}.",
-                "Give the original data, or train anew.",
+                "Give the original data, or train again.",
             )
         return self.given_dataset
 
@@ -206,7 +206,7 @@ def load_checkpoint(folder: RunFolder, which: str) -> Checkpoint:
         warn(f"{fault} {path.name} is used instead." for fault in faults)
         return kept
     if faults:
-        raise CheckpointError(" ".join(faults), "No older checkpoint is whole: train anew.")
+        raise CheckpointError(" ".join(faults), "No older checkpoint is whole: train again.")
     raise RunError(
         f"{folder.path} has no checkpoint yet.", f"Train it: sartor resume {folder.path}"
     )

@@ -33,7 +33,7 @@ class Prediction:
     """Of every class, in 0..1; they sum to 1."""
 
     def to_json(self, topk: int | None = None) -> dict[str, Any]:
-        """The keys of `predict --json`; with `topk`, the most probable classes alone."""
+        """The keys of `predict --json`; with `topk`, only the most probable classes."""
         chosen = self.top(topk) if topk else list(self.probabilities.items())
         return {
             "file": self.file,

@@ -1,4 +1,4 @@
-"""The recipes of several runs: what differs between them, and which differ in their seed alone."""
+"""The recipes of several runs: what differs between them, and which differ only in their seed."""
 
 from __future__ import annotations
 

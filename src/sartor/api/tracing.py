@@ -44,7 +44,7 @@ from .splitting import split_of
 if TYPE_CHECKING:
     from ..assembly import Material
 
-_NO_LABEL = "Without a label there is no loss, so nothing goes back and no step is made."
+_NO_LABEL = "Without a label there is no loss, so there is no backward pass and no step."
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -86,7 +86,7 @@ def trace(
     Args:
         target: a run, a registered model, "path/file.py:Name" or any network.
         images: float (B, C, H, W), for a network given as an object; then `data` is not needed.
-        labels: int64 (B,) for `images`; without them, forward alone.
+        labels: int64 (B,) for `images`; without them, only the forward pass.
         data: a named set, a folder or a `Dataset`; a run brings its own.
         model: the network of a run that was given it as a Python object.
         image: number of an image, counted from 0, in the dataset or in `split`; by default 0.
@@ -475,7 +475,7 @@ def _objective(training: TrainingSettings, device: torch.device) -> Objective:
     if weights == "balanced":
         raise UsageError(
             "A tensor of images has no training split to balance classes by.",
-            "Give class_weights as numbers, one a class.",
+            "Give class_weights as numbers, one per class.",
         )
     numbers = None if isinstance(weights, str) else torch.tensor(weights, device=device)
     return Objective(loss=training.loss, smoothing=training.smoothing, class_weights=numbers)

@@ -124,7 +124,7 @@ def _print_pairs(comparison: Comparison) -> None:
     _console().print(table)
     _print_wrapped(
         "p: exact McNemar test, two-sided, corrected for the number of pairs; it decides (*). "
-        "Each interval is for its pair alone. needed: images that would show such a difference."
+        "Each interval is for its own pair only. needed: images that would show such a difference."
     )
 
 

@@ -16,7 +16,7 @@ from ..models.settings import ModelSettings
 from ..training.settings import TrainingSettings
 from . import tables
 from .arguments import DataFlags
-from .output import note, print_json, progress_shown, say_result
+from .output import note, print_json, print_run, progress_shown
 from .parsing import base_recipe, changed_settings, refuse_flags_of_timm, settings_named
 
 
@@ -112,7 +112,7 @@ def fit(given: Fit) -> int:
             on_event=progress,
             **changes,
         )
-    return say_result(run, given.json)
+    return print_run(run, given.json)
 
 
 def _fit_seeds(

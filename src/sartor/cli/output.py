@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress_shown(quiet: bool) -> Iterator[PlainProgress | None]:
+    """Progress on stderr, unless quiet; as bars in a terminal, else as lines."""
     progress = None if quiet else progress_for_stderr()
     try:
         yield progress
@@ -27,7 +28,8 @@ def progress_shown(quiet: bool) -> Iterator[PlainProgress | None]:
             progress.close()
 
 
-def say_result(run: Run, as_json: bool) -> int:
+def print_run(run: Run, as_json: bool) -> int:
+    """The figures of a training that has ended; returns the exit code."""
     if as_json:
         print_json(run.result())
     else:
@@ -37,22 +39,29 @@ def say_result(run: Run, as_json: bool) -> int:
 
 
 def check_count(flag: str, count: int | None) -> None:
+    """Refuse a count below 1.
+
+    Raises:
+        UsageError: with the flag's name.
+    """
     if count is not None and count < 1:
         raise UsageError(f"{flag} must be at least 1, not {count}.", "Give a larger number.")
 
 
 def note(text: str) -> None:
+    """One line on stderr, where results do not go."""
     print(text, file=sys.stderr, flush=True)
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(strict(value), allow_nan=False), flush=True)
+    """One JSON document on one line, on stdout."""
+    print(json.dumps(_strict(value), allow_nan=False), flush=True)
 
 
-def strict(value: Any) -> Any:
+def _strict(value: Any) -> Any:
     """The same with null for infinities and NaN, which JSON cannot express."""
     if isinstance(value, dict):
-        return {key: strict(each) for key, each in value.items()}
+        return {key: _strict(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [strict(each) for each in value]
+        return [_strict(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tyro.conf import Positional
 
-from .output import progress_shown, say_result
+from .output import print_run, progress_shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,4 +29,4 @@ def resume(given: Resume) -> int:
 
     with progress_shown(given.quiet) as progress:
         run = api.resume(given.run, epochs=given.epochs, on_event=progress)
-    return say_result(run, given.json)
+    return print_run(run, given.json)

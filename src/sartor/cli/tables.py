@@ -209,7 +209,7 @@ def _print_confusion(evaluation: Evaluation) -> None:
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Leave it to `main.run`, which knows that it is no error."""
+        """Leave it to `main.run`, which knows that it is not an error."""
         raise
 
 

@@ -167,7 +167,7 @@ def _refuse_splits_without_classes(tree: FileTree, holding: set[str]) -> None:
 
 
 def _refuse_doubt(tree: FileTree, splits: tuple[str, ...], holding: set[str]) -> None:
-    """Raise where folders that are no splits lie beside those of the splits."""
+    """Raise where folders that are not splits lie beside those of the splits."""
     others = holding.difference(splits)
     if not others:
         return

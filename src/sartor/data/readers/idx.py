@@ -49,7 +49,7 @@ def read_idx(content: Content, *, source: str) -> UInt8Array:
         uint8 with 1 to 4 dimensions; without compression a view of `content`, not a copy.
 
     Raises:
-        CorruptDataError: the file is no IDX file of bytes, or damaged, cut short or too long.
+        CorruptDataError: the file is not an IDX file of bytes, or damaged, cut short or too long.
     """
     if bytes(content[:2]) == GZIP_MAGIC:
         content = _inflate_idx(content, source)

@@ -137,7 +137,7 @@ def read_table(
         named: columns that the user names, by which a header is known.
 
     Raises:
-        CorruptDataError: it is no text, or its rows do not fit together; the line is named.
+        CorruptDataError: it is not text, or its rows do not fit together; the line is named.
         DataError: it has no rows.
     """
     text = _text(content, source)

@@ -1,6 +1,6 @@
 """Arrays in an .npz file: MedMNIST's keys, those of Keras, or plain images and labels.
 
-Sizes are checked before anything is loaded, and no object is ever unpickled. What is no byte is
+Sizes are checked before anything is loaded, and no object is ever unpickled. What is not a byte is
 made one only where that changes no value: floats in 0..1 that were bytes divided by 255, and
 whole numbers in 0..255.
 """
@@ -386,7 +386,7 @@ def _fill(into: UInt8Array, array: AnyArray, factor: int, source: str) -> None:
         rounded = scaled.round()
         if not (np.abs(scaled - rounded) <= _EXACT).all():
             raise DataError(
-                f"The images of {source} are floats that are no bytes divided by 255: "
+                f"The images of {source} are floats that are not bytes divided by 255: "
                 "rounding would change them.",
                 "Scale them to 0..255, round them yourself, and save them as uint8.",
             )

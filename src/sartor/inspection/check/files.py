@@ -35,7 +35,7 @@ def find(subject: Subject) -> Iterator[Finding]:
 
 
 def unreadable(prepared: Prepared, left_out: Collection[int] = ()) -> Iterator[Finding]:
-    """Files that are no pictures, damaged, cut off or empty, and not left out."""
+    """Files that are not pictures, damaged, cut off or empty, and not left out."""
     listing = prepared.listing
     faults = {i: why for i, why in prepared.facts.faults.items() if i not in left_out}
     if not faults:

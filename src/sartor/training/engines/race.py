@@ -61,7 +61,7 @@ class Timing:
 
     @property
     def steady(self) -> bool:
-        """Whether other programs left it alone in most of its rounds."""
+        """Whether no other program disturbed it in most of its rounds."""
         return self.seconds_a_step <= _UNSTEADY * self.quickest
 
 
