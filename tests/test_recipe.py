@@ -187,7 +187,7 @@ class TestProblems:
             ({"training": {"betas": [0.9, 0.9, 0.9]}}, "betas must be two numbers, not 3"),
             (
                 {"training": {"smoothing": 0.1, "loss": "mse"}},
-                "smoothing works with .*, not with mse",
+                "smoothing requires .*, not mse",
             ),
             (
                 {"training": {"warmup_epochs": 5, "epochs": 5}},
@@ -209,7 +209,7 @@ class TestProblems:
                 {"training": {"sampler": "balanced", "class_weights": "effective"}},
                 "sampler balanced and class_weights effective make up for the same",
             ),
-            ({"training": {"effective_beta": 0.9}}, "effective_beta works with class_weights"),
+            ({"training": {"effective_beta": 0.9}}, "effective_beta requires class_weights"),
             ({"preprocess": {"image_size": [1, 2, 3]}}, "image_size must be one number, or height"),
             ({"preprocess": {"channels": 2}}, "channels must be 1 or 3"),
         ],
@@ -255,7 +255,7 @@ class TestProblems:
         ids=["bracket", "word", "digits", "depth", "zero"],
     )
     def test_of_a_text_that_is_no_toml(self, text: str) -> None:
-        with pytest.raises(RecipeError, match="no valid TOML"):
+        with pytest.raises(RecipeError, match="not valid TOML"):
             Recipe.from_toml(text)
 
     @pytest.mark.parametrize("name", ["mean", "std", "lr", "momentum", "val_fraction"])

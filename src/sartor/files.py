@@ -201,3 +201,9 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def can_only_be_a_path(text: str) -> bool:
+    """Whether a word is not a plain name: it has a separator, or begins with a tilde."""
+    path = Path(text)
+    return path.name != text or text in (".", "..") or text.startswith("~")

@@ -70,7 +70,10 @@ def case(words: str, exit_code: int, *says: str) -> Any:
 USAGE = [
     case("fti digits", 2, 'Unknown command "fti"; did you mean "fit"?', "sartor --help"),
     case("fit digitz", 2, 'Unknown set "digitz"; did you mean "digits"?'),
-    case("fit nowhere/at/all", 2, 'Unknown set "nowhere/at/all"', "folder"),
+    case("fit nowhere/at/all", 2, "There is nothing at nowhere/at/all", "Check the path", "folder"),
+    case("fit ./nowhere", 2, "There is nothing at ./nowhere"),
+    case("data nowhere.zip", 2, "There is nothing at nowhere.zip"),
+    case("check ~nobody/pictures", 2, "There is nothing at ~nobody/pictures"),
     case("fit digits --model lent", 2, 'unknown model "lent"; did you mean "lenet"?'),
     case("fit digits --opt adm", 2, 'unknown optimizer "adm"; did you mean "adam"?'),
     case("fit digits --sched cosin", 2, 'unknown schedule "cosin"; did you mean "cosine"?'),
@@ -79,7 +82,7 @@ USAGE = [
     case("fit digits --recipe fashon-cnn", 2, 'did you mean "fashion-cnn"?'),
     case("fit digits --recipe nowhere.toml", 2, "Cannot read the recipe nowhere.toml"),
     case("fit digits --recipe .", 2, 'Unknown recipe "."'),
-    case("fit digits --recipe ../no.toml", 2, "no valid TOML"),
+    case("fit digits --recipe ../no.toml", 2, "not valid TOML"),
     case("fit digits --recipe ../binary.toml", 2, "binary.toml: it is not text"),
     case(
         "fit digits --recipe ../typo.toml",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from ..errors import DataError, UsageError, unknown
-from ..files import explain_os_errors
+from ..files import can_only_be_a_path, explain_os_errors
 from .dataset import Dataset
 from .listing import Listing
 from .named.catalogue import NAMES, load_named
@@ -127,6 +127,11 @@ def find_source(data: SourceSettings, *, note: Note | None = None) -> Dataset | 
             f"The name {shown(data.source)} is not text in UTF-8.", "Rename the file or folder."
         ) from None
     if not path.exists():
+        if path.suffix or can_only_be_a_path(data.source):
+            raise UsageError(
+                f"There is nothing at {shown(data.source)}.",
+                f"Check the path. It may be that of {_SHAPES}.",
+            )
         sentence = unknown("set", data.source, NAMES)
         raise UsageError(sentence[0].upper() + sentence[1:], f"Or give the path of {_SHAPES}.")
     if path.is_dir():

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunError, unknown
+from ..files import can_only_be_a_path
 from .folder import RunFolder, read_tables
 
 RUNS = Path("runs")
@@ -61,7 +62,7 @@ def _refuse_path(given: str) -> None:
     path = Path(given)
     if path.is_file():
         raise RunError(f"{given} is a file, not the folder of a run.", "Name a run's folder.")
-    if path.name != given or given in (".", "..") or given.startswith("~"):
+    if can_only_be_a_path(given):
         raise RunError(
             f"There is nothing at {given}.",
             "Check the path; `sartor runs` lists the runs in runs/.",
