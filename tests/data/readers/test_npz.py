@@ -92,7 +92,7 @@ class TestImages:
     @pytest.mark.parametrize(
         ("array", "message"),
         [
-            (IMAGES / 1000, "no bytes divided by 255"),
+            (IMAGES / 1000, "not bytes divided by 255"),
             (IMAGES - 0.5, "hold values from -0.5 to 118.5"),
             (IMAGES.astype(int) * 3, "hold values from 0 to 357"),
             (np.where(IMAGES == 7, np.nan, IMAGES), "hold values from"),
