@@ -10,7 +10,7 @@ from .contenders import CONTENDERS
 from .disturbance import ALLOWED_OTHERS
 from .goals import GOALS, Goal
 from .peak import prediction_flops, training_flops
-from .results import Results, Row, Spread, epoch_seconds, step_seconds
+from .results import Results, Row, RunStatistics, epoch_seconds, step_seconds
 from .tasks import TASKS, Task
 
 NO_FIGURE = "-"
@@ -49,13 +49,15 @@ def batches_table(results: Results, task: Task) -> list[str]:
     rows = []
     for name in results.contenders(task.key):
         found = [step_seconds(task, row) for row in results.rows(task.key, name)]
-        spread = Spread.of(found)
-        beyond = spread.median - Spread.of(bare).median if bare and name != "bare" else None
+        statistics = RunStatistics.of(found)
+        beyond = (
+            statistics.median - RunStatistics.of(bare).median if bare and name != "bare" else None
+        )
         rows.append(
             [
                 CONTENDERS[name].title,
-                f"{spread.median * 1e6:,.0f}",
-                f"{spread.lowest * 1e6:,.0f} to {spread.highest * 1e6:,.0f}",
+                f"{statistics.median * 1e6:,.0f}",
+                f"{statistics.lowest * 1e6:,.0f} to {statistics.highest * 1e6:,.0f}",
                 NO_FIGURE if beyond is None else f"{beyond * 1e6:+,.0f}",
                 *_comparisons(results, task, name),
                 *_throughput(results, task, name),
@@ -71,14 +73,14 @@ def defaults_table(results: Results, task: Task) -> list[str]:
     rows = []
     for name in results.contenders(task.key):
         found = results.rows(task.key, name)
-        spread = Spread.of([epoch_seconds(task, row) for row in found])
+        statistics = RunStatistics.of([epoch_seconds(task, row) for row in found])
         rows.append(
             [
                 CONTENDERS[name].title,
                 f"{found[0]['epochs']}",
-                f"{spread.median:.3f}",
-                f"{spread.lowest:.3f} to {spread.highest:.3f}",
-                f"{spread.median / task.steps * 1e6:,.0f}",
+                f"{statistics.median:.3f}",
+                f"{statistics.lowest:.3f} to {statistics.highest:.3f}",
+                f"{statistics.median / task.steps * 1e6:,.0f}",
                 *_comparisons(results, task, name),
                 *_throughput(results, task, name),
                 *_learnt(results, task, name, judged=True),
@@ -93,7 +95,7 @@ def predict_table(results: Results, task: Task) -> list[str]:
     rows = []
     for name in results.contenders(task.key):
         found = results.rows(task.key, name)
-        speed = Spread.of([task.train_images / row["seconds"] for row in found])
+        speed = RunStatistics.of([task.train_images / row["seconds"] for row in found])
         share = speed.median * prediction_flops(task.name) / results.peak()
         rows.append(
             [
@@ -103,7 +105,7 @@ def predict_table(results: Results, task: Task) -> list[str]:
                 f"{share:.1%}",
                 *[_microseconds(found, figure) for figure in ("one_p50", "one_p99")],
                 f"{min(row['agreement'] for row in found):.2%}",
-                f"{Spread.of([row['first_seconds'] for row in found]).median:.2f}",
+                f"{RunStatistics.of([row['first_seconds'] for row in found]).median:.2f}",
             ]
         )
     head = [
@@ -125,7 +127,7 @@ def start_table(results: Results) -> list[str]:
         starts = results.start_seconds(name)
         if starts:
             cells = [_median_of(results, key, name, "first_seconds") for key in keys]
-            rows.append([contender.title, f"{Spread.of(starts).median:.1f}", *cells])
+            rows.append([contender.title, f"{RunStatistics.of(starts).median:.1f}", *cells])
     return table(["contender", "import, s", *keys], rows)
 
 
@@ -152,7 +154,7 @@ def _ratio(results: Results, task: Task, over: str, under: str) -> str:
     if over == under:
         return NO_FIGURE
     found = _ratios(results, task, over, under)
-    return f"{Spread.of(found).median:.2f}" if found else NO_FIGURE
+    return f"{RunStatistics.of(found).median:.2f}" if found else NO_FIGURE
 
 
 def _ratios(results: Results, task: Task, over: str, under: str) -> list[float]:
@@ -160,7 +162,9 @@ def _ratios(results: Results, task: Task, over: str, under: str) -> list[float]:
 
 
 def _throughput(results: Results, task: Task, name: str) -> list[str]:
-    seconds = Spread.of([epoch_seconds(task, row) for row in results.rows(task.key, name)]).median
+    seconds = RunStatistics.of(
+        [epoch_seconds(task, row) for row in results.rows(task.key, name)]
+    ).median
     speed = task.train_images / seconds
     return [f"{speed:,.0f}", f"{speed * training_flops(task.name) / results.peak():.1%}"]
 
@@ -170,18 +174,18 @@ def _learnt(results: Results, task: Task, name: str, *, judged: bool) -> list[st
     if not judged:
         return [NO_FIGURE, NO_FIGURE]
     found = results.rows(task.key, name)
-    loss, accuracy = (Spread.of([row[key] for row in found]) for key in ("loss", "accuracy"))
+    loss, accuracy = (RunStatistics.of([row[key] for row in found]) for key in ("loss", "accuracy"))
     return [f"{loss.median:.4f}", f"{accuracy.median:.2%}"]
 
 
 def _median_of(results: Results, key: str, name: str, figure: str) -> str:
     found = [row[figure] for row in results.rows(key, name)]
-    return f"{Spread.of(found).median:.2f}" if found else NO_FIGURE
+    return f"{RunStatistics.of(found).median:.2f}" if found else NO_FIGURE
 
 
 def _microseconds(found: Sequence[Row], figure: str) -> str:
     times = [row[figure] for row in found if figure in row]
-    return f"{Spread.of(times).median * 1e6:,.0f}" if times else NO_FIGURE
+    return f"{RunStatistics.of(times).median * 1e6:,.0f}" if times else NO_FIGURE
 
 
 def _goal_cells(results: Results, goal: Goal) -> list[str]:
@@ -196,7 +200,7 @@ def _goal_cells(results: Results, goal: Goal) -> list[str]:
         found = _ratios(results, task, goal.against, name)
         cells.append(_with_range(found))
         if found and (table_name, name) == ("defaults", "sartor"):
-            reached = "yes" if Spread.of(found).median >= goal.ratio else "no"
+            reached = "yes" if RunStatistics.of(found).median >= goal.ratio else "no"
     title = CONTENDERS[goal.against].title
     return [goal.training, title, f"{goal.ratio:g}", cells[0], reached, cells[1], cells[2]]
 
@@ -204,8 +208,8 @@ def _goal_cells(results: Results, goal: Goal) -> list[str]:
 def _with_range(found: Sequence[float]) -> str:
     if not found:
         return NO_FIGURE
-    spread = Spread.of(found)
-    return f"{spread.median:.2f} ({spread.lowest:.2f} to {spread.highest:.2f})"
+    statistics = RunStatistics.of(found)
+    return f"{statistics.median:.2f} ({statistics.lowest:.2f} to {statistics.highest:.2f})"
 
 
 def _sections(

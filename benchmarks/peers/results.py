@@ -77,7 +77,7 @@ class Results:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spread:
+class RunStatistics:
     """Several measurements of one quantity."""
 
     median: float
@@ -85,7 +85,7 @@ class Spread:
     highest: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
+    def of(cls, values: Sequence[float]) -> RunStatistics:
         return cls(median=statistics.median(values), lowest=min(values), highest=max(values))
 
 

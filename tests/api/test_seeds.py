@@ -133,7 +133,7 @@ def test_what_was_trained_is_not_trained_again(tmp_path: Path) -> None:
 class TestRefused:
     @pytest.mark.parametrize("seeds", [1, 0, -3])
     def test_too_few(self, seeds: int, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match="cannot be told"):
+        with pytest.raises(UsageError, match="cannot give a standard deviation"):
             sartor.fit_seeds("digits", seeds=seeds, out=tmp_path / "x", **WORDS)
 
     def test_a_network_that_has_its_weights(self) -> None:

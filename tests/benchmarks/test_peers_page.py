@@ -9,7 +9,7 @@ import pytest
 from peers.goals import GOALS
 from peers.page import document, goal_table
 from peers.peak import prediction_flops
-from peers.results import Results, Row, Spread, epoch_seconds, step_seconds
+from peers.results import Results, Row, RunStatistics, epoch_seconds, step_seconds
 from peers.tasks import TASKS, Task
 
 BATCHES = next(task for task in TASKS if task.key == "batches/mnist-logistic")
@@ -86,7 +86,7 @@ def test_an_epoch_is_a_share_of_the_training_or_what_the_later_ones_add(
 def test_a_ratio_is_taken_within_each_round() -> None:
     found = results().ratios(DEFAULTS.key, "loop", "sartor", lambda r: r["seconds"] / r["epochs"])
     assert found == pytest.approx([10, 30, 21])
-    assert Spread.of(found).median == pytest.approx(21)
+    assert RunStatistics.of(found).median == pytest.approx(21)
 
 
 def test_rounds_are_added_to_those_on_the_disk(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import sklearn.metrics
 
 from sartor.errors import UsageError
 from sartor.evaluation.calibration import fit_temperature
-from sartor.evaluation.judgement import Answers, judge
+from sartor.evaluation.judgement import ScoredPredictions, judge
 from sartor.evaluation.metrics import evaluate
 
 
@@ -94,17 +94,17 @@ class TestJudge:
         json.dumps(judge(made(count), made(count)).to_json(), allow_nan=False)
 
 
-class TestAnswers:
+class TestScoredPredictions:
     def test_orders(self, made: Any) -> None:
         predictions = made()
-        answers = Answers.of(predictions)
-        mistakes = answers.mistakes()
+        scored = ScoredPredictions.of(predictions)
+        mistakes = scored.mistakes()
         assert set(mistakes) == set(np.flatnonzero(predictions.predicted() != predictions.labels))
         losses = predictions.example_losses()[mistakes]
         assert (np.diff(losses) <= 0).all()
-        surest = answers.confidences[answers.most_confident()]
+        surest = scored.confidences[scored.most_confident()]
         assert (np.diff(surest) <= 0).all()
-        assert answers.most_confident()[0] == answers.confidences.argmax()
-        assert answers.least_confident()[0] == answers.confidences.argmin()
+        assert scored.most_confident()[0] == scored.confidences.argmax()
+        assert scored.least_confident()[0] == scored.confidences.argmin()
         probabilities = predictions.probabilities()
-        assert answers.confidences == pytest.approx(probabilities.max(axis=1))
+        assert scored.confidences == pytest.approx(probabilities.max(axis=1))

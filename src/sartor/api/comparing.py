@@ -19,7 +19,7 @@ from ..evaluation.comparison import (
     standing,
 )
 from ..evaluation.predictions import Predictions
-from ..evaluation.spread import Spread, spread_of
+from ..evaluation.seed_statistics import SeedStatistics, statistics_over_seeds
 from ..recipe import Recipe
 from ..runs.folder import RunFolder
 from ..runs.store import find_run
@@ -42,7 +42,7 @@ class SeedGroup:
 
     names: tuple[str, ...]
     seeds: tuple[int, ...]
-    accuracy: Spread
+    accuracy: SeedStatistics
     """Over these runs, on the images of the comparison."""
 
     def to_json(self) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class Comparison:
     recipe_differences: dict[str, list[Any]]
     """Settings that are not the same in all runs, with the value of each run."""
     seed_groups: tuple[SeedGroup, ...]
-    """Spread over runs that share a recipe but for the seed."""
+    """Statistics over runs that share a recipe but for the seed."""
     _data: Callable[[], Dataset] = field(repr=False)
 
     def figure(self, most: int = 24) -> Figure:
@@ -240,7 +240,9 @@ def _seed_group(
     return SeedGroup(
         names=tuple(standings[position].name for position in group),
         seeds=tuple(settings[position]["seed"] for position in group),
-        accuracy=spread_of([standings[position].accuracy for position in group], highest=1),
+        accuracy=statistics_over_seeds(
+            [standings[position].accuracy for position in group], highest=1
+        ),
     )
 
 

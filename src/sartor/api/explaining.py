@@ -68,7 +68,7 @@ def explain(
     checkpoint: str = "best",
     invert: bool = False,
 ) -> list[Explanation]:
-    """Which pixels speak for the answers of a run.
+    """Which pixels support the predictions of a run.
 
     Args:
         pictures: as for `predict`, or numbers of images in the run's dataset.

@@ -74,7 +74,7 @@ def predictions_of(run: OpenedRun, split: str, *, checkpoint: str = "best") -> P
 
 
 def mistakes_figure(run: OpenedRun, predictions: Predictions, count: int = 32) -> Figure:
-    """The wrong answers with the largest loss, each titled with true and predicted class."""
+    """The wrong predictions with the highest loss, each titled with true and predicted class."""
     from ..reports.figures import sample_grid
 
     predicted = predictions.predicted()

@@ -45,7 +45,7 @@ def differing_settings(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[
 def seed_groups(settings: Sequence[Mapping[str, Any]]) -> list[list[int]]:
     """The positions of runs that share a recipe but for the seed, in groups of at least two seeds.
 
-    The mean and the spread of the pixels may differ a little, for each seed measures them on
+    Mean and standard deviation of the pixels may differ a little, since each seed measures them on
     training images of its own. Of several runs with one seed the first counts.
     """
     groups: list[list[int]] = []
@@ -68,9 +68,9 @@ def _same_but_seed(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     )
 
 
-def _near(one: Any, other: Any, spread: Any) -> bool:
+def _near(one: Any, other: Any, std: Any) -> bool:
     try:
-        triples = zip(one, other, spread, strict=True)
+        triples = zip(one, other, std, strict=True)
         return all(abs(a - b) <= _NEAR * size for a, b, size in triples)
     except (TypeError, ValueError):
         return bool(one == other)

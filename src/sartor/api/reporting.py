@@ -1,4 +1,4 @@
-"""Report: all that can be said of a run, as one page and as plain values."""
+"""Report: all that can be predicted_class of a run, as one page and as plain values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..data.dataset import Dataset
 from ..data.pictures.preprocess import Preprocess
 from ..data.splits.split import Split
 from ..errors import RunError, SartorError, UsageError
-from ..evaluation.judgement import Answers, judge
+from ..evaluation.judgement import ScoredPredictions, judge
 from ..evaluation.predictions import Predictions
 from ..files import make_folder, write_text
 from ..inspection.attribution import METHODS as ATTRIBUTION_METHODS
@@ -141,7 +141,7 @@ def _insights(
 
 
 def _explained(run: OpenedRun, predictions: Predictions, checkpoint: str) -> tuple[Explained, ...]:
-    worst = Answers.of(predictions).mistakes()[:_EXPLAINED]
+    worst = ScoredPredictions.of(predictions).mistakes()[:_EXPLAINED]
     if not len(worst):
         return ()
     indices = predictions.indices[worst].tolist()
@@ -151,19 +151,19 @@ def _explained(run: OpenedRun, predictions: Predictions, checkpoint: str) -> tup
     names = [str(index) for index in indices]
     found = []
     for row, index, name, image in zip(worst, indices, names, images, strict=True):
-        true, said = classes[predictions.labels[row]], classes[predicted[row]]
+        true, predicted_class = classes[predictions.labels[row]], classes[predicted[row]]
         with predictor.at_work():
             for_true, for_predicted = (
                 explain_images(
                     predictor, [name], image[None], method=ATTRIBUTION_METHODS[0], target=target
                 )[0]
-                for target in (true, said)
+                for target in (true, predicted_class)
             )
         found.append(
             Explained(
                 index=index,
                 true=true,
-                predicted=said,
+                predicted=predicted_class,
                 method=for_true.method,
                 for_true=for_true.map,
                 for_predicted=for_predicted.map,

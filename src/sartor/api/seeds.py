@@ -13,7 +13,7 @@ from torch import nn
 
 from ..data.dataset import Dataset
 from ..errors import Interrupted, RunError, UsageError
-from ..evaluation.spread import Spread, spread_of
+from ..evaluation.seed_statistics import SeedStatistics, statistics_over_seeds
 from ..recipe import Recipe
 from ..runs.folder import RunFolder
 from ..runs.store import summarize_run
@@ -30,14 +30,14 @@ FIGURES = ("val_accuracy", "val_loss", "train_accuracy", "train_loss")
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class SeedRuns:
-    """Runs that share everything but the seed, and the spread of their last epochs' figures."""
+    """Runs that share everything but the seed, and the statistics of their last epochs' figures."""
 
     seeds: tuple[int, ...]
     runs: tuple[Run, ...]
     results: tuple[dict[str, Any], ...]
     """What each training came to, as `fit --json` gives it."""
-    summary: dict[str, Spread | None]
-    """Spread of val_accuracy, val_loss, train_accuracy and train_loss; None for what is not there.
+    summary: dict[str, SeedStatistics | None]
+    """Of val_accuracy, val_loss, train_accuracy and train_loss; None where there is no such figure.
 
     Each seed validates on images of its own."""
 
@@ -52,29 +52,29 @@ class SeedRuns:
         return {
             "runs": list(self.results),
             "seeds": list(self.seeds),
-            "summary": {name: spread and spread.to_json() for name, spread in self.summary.items()},
+            "summary": {name: one and one.to_json() for name, one in self.summary.items()},
         }
 
     def __repr__(self) -> str:
         name = "val_accuracy" if self.summary["val_accuracy"] else "train_accuracy"
-        spread = self.summary[name]
-        assert spread is not None, "every training has a figure"
-        low, high = spread.interval
+        statistics = self.summary[name]
+        assert statistics is not None, "every training has a figure"
+        low, high = statistics.interval
         return (
-            f"<SeedRuns: {len(self)} seeds, {name.replace('_', ' ')} {spread.mean:.2%} "
-            f"(95 % interval of the mean {low:.2%} to {high:.2%}), std {spread.std:.2%}>"
+            f"<SeedRuns: {len(self)} seeds, {name.replace('_', ' ')} {statistics.mean:.2%} "
+            f"(95 % interval of the mean {low:.2%} to {high:.2%}), std {statistics.std:.2%}>"
         )
 
     def _repr_html_(self) -> str:
-        """A row a seed and the spread, for notebooks."""
+        """One row per seed and their statistics, for notebooks."""
         titles = ("seed", "run", *(name.replace("_", " ") for name in FIGURES))
         rows = [
             (str(seed), str(run.path), *(_shown(name, result[name]) for name in FIGURES))
             for seed, run, result in zip(self.seeds, self.runs, self.results, strict=True)
         ]
-        spreads = self.summary.items()
-        means = (_shown(name, spread.mean if spread else None) for name, spread in spreads)
-        stds = (_shown(name, spread.std if spread else None) for name, spread in spreads)
+        statistics = self.summary.items()
+        means = (_shown(name, one.mean if one else None) for name, one in statistics)
+        stds = (_shown(name, one.std if one else None) for name, one in statistics)
         rows += [("mean", "", *means), ("std", "", *stds)]
         head = "".join(f"<th>{title}</th>" for title in titles)
         body = "".join(
@@ -119,7 +119,7 @@ def fit_seeds(
         )
     if seeds < 2:
         raise UsageError(
-            f"The spread of {seeds} seed{'' if seeds == 1 else 's'} cannot be told.",
+            f"{seeds} seed{'' if seeds == 1 else 's'} cannot give a standard deviation.",
             "Give at least two, or leave --seeds out.",
         )
     first = compose_recipe(recipe, model, settings).training.seed
@@ -152,7 +152,7 @@ def fit_seeds(
         seeds=chosen,
         runs=tuple(runs),
         results=tuple(results),
-        summary={name: _spread(results, name) for name in FIGURES},
+        summary={name: _statistics_of(results, name) for name in FIGURES},
     )
 
 
@@ -192,10 +192,10 @@ def _with_the_rest(
     return Interrupted(stopped.exit_code - 128, f"{message}{finished[min(done, 2)]}.", hint)
 
 
-def _spread(results: list[dict[str, Any]], name: str) -> Spread | None:
+def _statistics_of(results: list[dict[str, Any]], name: str) -> SeedStatistics | None:
     values = [result[name] for result in results]
     highest = 1 if name.endswith("accuracy") else math.inf
-    return None if None in values else spread_of(values, highest=highest)
+    return None if None in values else statistics_over_seeds(values, highest=highest)
 
 
 def _shown(name: str, value: float | None) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..api.comparing import Comparison, SeedGroup
     from ..api.seeds import SeedRuns
     from ..evaluation.comparison import ClassDifference, Pair
-    from ..evaluation.spread import Spread
+    from ..evaluation.seed_statistics import SeedStatistics
 
 _MOST_CLASSES = 12
 _MOST_SENTENCES = 3
@@ -53,9 +53,9 @@ def print_seeds(trained: SeedRuns) -> None:
     table = _table("last epoch")
     for heading in ("mean", "std", "95 % interval of mean", "lowest", "highest"):
         table.add_column(heading, justify="right")
-    for name, spread in trained.summary.items():
-        if spread is not None:
-            table.add_row(name.replace("_", " "), *_spread_cells(name, spread))
+    for name, statistics in trained.summary.items():
+        if statistics is not None:
+            table.add_row(name.replace("_", " "), *_statistics_cells(name, statistics))
     _console().print(table)
     print("next, on the same test images:")
     print(f"sartor compare {shlex.join(str(run.path) for run in trained)}")
@@ -216,17 +216,17 @@ def _print_group(group: SeedGroup, comparison: Comparison) -> None:
     )
 
 
-def _spread_cells(name: str, spread: Spread) -> tuple[str, ...]:
+def _statistics_cells(name: str, statistics: SeedStatistics) -> tuple[str, ...]:
     def shown(value: float) -> str:
         return f"{value:.2%}" if name.endswith("accuracy") else f"{value:.4f}"
 
-    low, high = spread.interval
+    low, high = statistics.interval
     return (
-        shown(spread.mean),
-        shown(spread.std),
+        shown(statistics.mean),
+        shown(statistics.std),
         f"{shown(low)} to {shown(high)}",
-        shown(spread.lowest),
-        shown(spread.highest),
+        shown(statistics.lowest),
+        shown(statistics.highest),
     )
 
 

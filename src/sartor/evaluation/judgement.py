@@ -238,7 +238,7 @@ def _coverage(scaling: _Scaling, found: Mapping[str, Estimate]) -> Coverage:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answers:
+class ScoredPredictions:
     """The prediction for each image of a split, in the order of the predictions."""
 
     indices: Int64Array
@@ -251,7 +251,7 @@ class Answers:
     losses: Float64Array
 
     @classmethod
-    def of(cls, predictions: Predictions) -> Answers:
+    def of(cls, predictions: Predictions) -> ScoredPredictions:
         """Those of predictions."""
         probabilities, rows = predictions.probabilities(), np.arange(len(predictions))
         predicted = predictions.predicted()

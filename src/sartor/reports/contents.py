@@ -49,7 +49,7 @@ from ..arrays import Int64Array
 from ..data.dataset import Dataset
 from ..data.splits.split import PARTS, Split
 from ..evaluation.intervals import wilson
-from ..evaluation.judgement import Answers, Judgement
+from ..evaluation.judgement import Judgement, ScoredPredictions
 from ..evaluation.predictions import Predictions
 from ..models.summary import Summary
 
@@ -134,8 +134,8 @@ def _judged(evidence: Evidence) -> Document:
     predictions, judgement = evidence.predictions, evidence.judgement
     assert predictions is not None
     assert judgement is not None
-    images = _Images(Answers.of(predictions), predictions.classes, evidence.dataset.files)
-    mistakes = images.answers.mistakes()
+    images = _Images(ScoredPredictions.of(predictions), predictions.classes, evidence.dataset.files)
+    mistakes = images.scored.mistakes()
     confusion = judgement.evaluation.confusion
     return {
         "judged": {
@@ -150,8 +150,8 @@ def _judged(evidence: Evidence) -> Document:
             "count": len(mistakes),
             "images": images.entries(mistakes[:_MISTAKES_SHOWN]),
         },
-        "most_confident": images.entries(images.answers.most_confident()[:_CONFIDENT_SHOWN]),
-        "least_confident": images.entries(images.answers.least_confident()[:_CONFIDENT_SHOWN]),
+        "most_confident": images.entries(images.scored.most_confident()[:_CONFIDENT_SHOWN]),
+        "least_confident": images.entries(images.scored.least_confident()[:_CONFIDENT_SHOWN]),
         "calibration": judgement.calibration and judgement.calibration.to_json(),
         "coverage": judgement.coverage and judgement.coverage.to_json(),
     }
@@ -278,7 +278,7 @@ def _training(evidence: Evidence) -> Document:
 class _Images:
     """Predictions with class and file names."""
 
-    answers: Answers
+    scored: ScoredPredictions
     classes: Sequence[str]
     files: Sequence[str] | None
 
@@ -286,23 +286,23 @@ class _Images:
         return [self.entry(row) for row in rows.tolist()]
 
     def entry(self, row: int) -> Document:
-        answers = self.answers
-        index = int(answers.indices[row])
+        scored = self.scored
+        index = int(scored.indices[row])
         return {
             "index": index,
             "file": self.files[index] if self.files else None,
-            "true": self.classes[answers.labels[row]],
-            "predicted": self.classes[answers.predicted[row]],
-            "confidence": _finite(float(answers.confidences[row])),
-            "probability_of_true": _finite(float(answers.truths[row])),
-            "loss": _finite(float(answers.losses[row])),
+            "true": self.classes[scored.labels[row]],
+            "predicted": self.classes[scored.predicted[row]],
+            "confidence": _finite(float(scored.confidences[row])),
+            "probability_of_true": _finite(float(scored.truths[row])),
+            "loss": _finite(float(scored.losses[row])),
         }
 
 
 def mistakes_table(predictions: Predictions, files: Sequence[str] | None) -> list[Document]:
     """Every wrong prediction, largest loss first, as rows of mistakes.csv."""
-    images = _Images(Answers.of(predictions), predictions.classes, files)
-    return images.entries(images.answers.mistakes())
+    images = _Images(ScoredPredictions.of(predictions), predictions.classes, files)
+    return images.entries(images.scored.mistakes())
 
 
 def _confusions(confusion: Int64Array, mistakes: Int64Array, images: _Images) -> list[Document]:
@@ -311,7 +311,7 @@ def _confusions(confusion: Int64Array, mistakes: Int64Array, images: _Images) ->
     order = np.argsort(-confusion[rows, columns], kind="stable")
     totals = confusion.sum(axis=1)
     found = []
-    members = _by_cell(images.answers, mistakes)
+    members = _by_cell(images.scored, mistakes)
     for place, (true, predicted) in enumerate(
         zip(rows[order].tolist(), columns[order].tolist(), strict=True)
     ):
@@ -328,10 +328,10 @@ def _confusions(confusion: Int64Array, mistakes: Int64Array, images: _Images) ->
     return found
 
 
-def _by_cell(answers: Answers, mistakes: Int64Array) -> dict[tuple[int, int], list[int]]:
+def _by_cell(scored: ScoredPredictions, mistakes: Int64Array) -> dict[tuple[int, int], list[int]]:
     members: dict[tuple[int, int], list[int]] = {}
     for row in mistakes.tolist():
-        cell = int(answers.labels[row]), int(answers.predicted[row])
+        cell = int(scored.labels[row]), int(scored.predicted[row])
         members.setdefault(cell, []).append(row)
     return members
 

@@ -30,7 +30,9 @@ _CHUNK_PICTURES, _CHUNK_BYTES = 64, 16_000_000
 _EVENT_SECONDS = 0.2
 
 
-def filled(cache: PictureCache, listing: Listing, geometry: Preprocess, tell: Sink) -> PictureFacts:
+def filled(
+    cache: PictureCache, listing: Listing, geometry: Preprocess, on_event: Sink
+) -> PictureFacts:
     """The facts of all pictures, after decoding those that are not in the cache."""
     sealed = cache.sealed_facts()
     if sealed is not None and not sealed.faults:
@@ -38,7 +40,7 @@ def filled(cache: PictureCache, listing: Listing, geometry: Preprocess, tell: Si
     if sealed is not None:
         state = State.of(sealed)
     else:
-        state = cache.recovered(lambda text: tell(Note(text)))
+        state = cache.recovered(lambda text: on_event(Note(text)))
     missing = np.flatnonzero(~state.done)
     if sealed is not None and not _readable_now(listing, geometry, missing, state):
         return sealed
@@ -48,7 +50,7 @@ def filled(cache: PictureCache, listing: Listing, geometry: Preprocess, tell: Si
         cache.seal(state.facts())
         return state.facts()
     begun, copied = time.perf_counter(), 0
-    pace = Pace("decoding", len(listing), tell, done=len(listing) - len(missing))
+    pace = Pace("decoding", len(listing), on_event, done=len(listing) - len(missing))
     decoder = _Decoder(listing=listing, geometry=geometry, donor=_Donor.of(cache))
     with cache.filling(state) as keep, closing(_decoded(decoder, missing)) as chunks:
         for chunk in chunks:
@@ -58,7 +60,7 @@ def filled(cache: PictureCache, listing: Listing, geometry: Preprocess, tell: Si
             pace.add(len(chunk.indices))
     facts = state.facts()
     cache.seal(facts)
-    tell(
+    on_event(
         PreparationDone(
             decoded=len(missing) - copied,
             copied=copied,
@@ -200,8 +202,8 @@ def _stoppable(workers: int) -> Iterator[tuple[ThreadPoolExecutor, threading.Eve
 class Pace:
     """Says how far it is a few times a second, and how long it will take."""
 
-    def __init__(self, activity: str, total: int, tell: Sink, *, done: int = 0) -> None:
-        self._activity, self._total, self._tell = activity, total, tell
+    def __init__(self, activity: str, total: int, on_event: Sink, *, done: int = 0) -> None:
+        self._activity, self._total, self._on_event = activity, total, on_event
         self._done = self._done_before = done
         self._begun = self._said = time.perf_counter()
 
@@ -216,7 +218,7 @@ class Pace:
             return
         self._said = now
         pace = max(done - self._done_before, 1) / (now - self._begun)
-        self._tell(
+        self._on_event(
             Preparing(
                 activity=self._activity,
                 done=done,

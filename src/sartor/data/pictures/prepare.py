@@ -187,9 +187,9 @@ def prepared(
     Raises:
         FileError: the cache cannot be written, or is too small.
     """
-    tell = on_event or _ignore
+    sink = on_event or _ignore
     key = _listing_key(listing)
-    settings = _completed(listing, settings, key, excluded, tell)
+    settings = _completed(listing, settings, key, excluded, sink)
     geometry = Preprocess.from_settings(settings)
     cache = PictureCache(
         folder=_pictures_home() / _geometry_name(geometry) / f"{_plain(listing.name)}-{key[:16]}",
@@ -197,8 +197,8 @@ def prepared(
     )
     facts = cache.sealed_facts()
     if facts is None or facts.faults:
-        with cache.locked(lambda text: tell(Note(text))):
-            facts = filled(cache, listing, geometry, tell)
+        with cache.locked(lambda text: sink(Note(text))):
+            facts = filled(cache, listing, geometry, sink)
     return Prepared(
         listing=listing,
         settings=settings,
@@ -247,7 +247,7 @@ def _completed(
     settings: PreprocessSettings,
     key: str,
     excluded: Container[int],
-    tell: Sink,
+    sink: Sink,
 ) -> PreprocessSettings:
     """Size and channels, remembered by the listing's key, since all headers may have to be read."""
     if settings.image_size and settings.channels:
@@ -260,7 +260,7 @@ def _completed(
         return replace(settings, image_size=(height, width), channels=channels)
     except (OSError, ValueError, TypeError):
         pass
-    pace = Pace("sizes", len(listing), tell)
+    pace = Pace("sizes", len(listing), sink)
     found = complete(listing, settings, excluded=excluded, looked_at=pace.at)
     make_folder(path.parent)
     write_json(path, [*found.image_size, found.channels])

@@ -1,6 +1,6 @@
 """Labels that are probably wrong: confident learning (Northcutt et al. 2021) by cleanlab.
 
-A small network learns the labels of three quarters of the images and answers for the rest, in turn
+A small network learns the labels of three quarters of the images and predicts the rest, in turn
 for every image. Where it is surer of another class than it usually is of the right one, cleanlab
 calls the label a probable error: a careful verdict, which the ranking by trust goes beyond. Of the
 15 test labels of MNIST that five people each found wrong, 13 are among the 100 least trusted of
@@ -51,7 +51,7 @@ class Doubts:
     def to_look_at(self, among: npt.NDArray[np.bool_]) -> Int64Array:
         """Rows of probable errors and of the `LISTED` least trusted labels; the worst first.
 
-        Where the network itself answers with the label, however unsure, nothing is to be looked at.
+        Where the network itself predicts the label, however unsure, there is nothing to look at.
 
         Args:
             among: the rows that are asked about, bool (M,).
@@ -127,7 +127,7 @@ def doubts_of(subject: Subject) -> Doubts:
         )
     given = np.searchsorted(known, labels[indices])
     units = units_of(subject.dataset, duplicates_together=True)
-    answers = probabilities(
+    held_out = probabilities(
         subject.dataset.images,
         indices,
         given,
@@ -136,15 +136,15 @@ def doubts_of(subject: Subject) -> Doubts:
         seed=subject.seed,
         note=subject.note,
     )
-    best = answers.argmax(axis=1)
+    best = held_out.argmax(axis=1)
     rows = np.arange(len(indices))
     return Doubts(
         indices=indices,
-        trust=answers[rows, given].astype(np.float64),
+        trust=held_out[rows, given].astype(np.float64),
         suggested=known[best],
-        confidence=answers[rows, best].astype(np.float64),
+        confidence=held_out[rows, best].astype(np.float64),
         doubted=best != given,
-        flagged=flag(given, answers) & (best != given),
+        flagged=flag(given, held_out) & (best != given),
     )
 
 
@@ -159,9 +159,9 @@ def _cleanlab() -> Any:
     except ImportError:
         raise MissingExtraError("The check of labels", "cleanlab", "check") from None
 
-    def flag(labels: Int64Array, answers: Float32Array) -> npt.NDArray[np.bool_]:
+    def flag(labels: Int64Array, held_out: Float32Array) -> npt.NDArray[np.bool_]:
         flagged: npt.NDArray[np.bool_] = find_label_issues(
-            labels, answers.astype(np.float64), n_jobs=1
+            labels, held_out.astype(np.float64), n_jobs=1
         )
         return flagged
 

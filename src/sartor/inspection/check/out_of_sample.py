@@ -64,7 +64,7 @@ def probabilities(
         for fold in range(FOLDS):
             note(f"training on the labels to find wrong ones: fold {fold + 1} of {FOLDS}")
             taught, asked = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-            found[asked] = _answers(
+            found[asked] = _held_out(
                 images, labels, num_classes, taught, asked, settings, seed * FOLDS + fold
             )
     return found
@@ -81,7 +81,7 @@ def folds_of(labels: Int64Array, units: Int64Array | None, seed: int) -> Int64Ar
     return folds
 
 
-def _answers(
+def _held_out(
     images: UInt8Array,
     labels: Int64Array,
     num_classes: int,
@@ -130,8 +130,8 @@ def _answers(
     for _ in train(job, Progress(), lambda: False):
         pass
     logits = Forward.of(model, settings).all_logits(feed(asked))
-    answers: Float32Array = logits.softmax(1).cpu().numpy()
-    return answers
+    held_out: Float32Array = logits.softmax(1).cpu().numpy()
+    return held_out
 
 
 def _settings(count: int) -> ResolvedTraining:

@@ -85,10 +85,10 @@ def probed(columns: Float64Array, labels: Int64Array, seed: int) -> Probe:
     with warnings.catch_warnings():
         # Not converged in 200 steps is near enough for a verdict of this kind.
         warnings.simplefilter("ignore")
-        answers = cross_val_predict(
+        predicted = cross_val_predict(
             LogisticRegression(class_weight="balanced", max_iter=200), features, labels, cv=folds
         )
-    return Probe(float(balanced_accuracy_score(labels, answers)), chance, error)
+    return Probe(float(balanced_accuracy_score(labels, predicted)), chance, error)
 
 
 def _sample(subject: Subject) -> tuple[Int64Array, Int64Array]:

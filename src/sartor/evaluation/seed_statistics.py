@@ -11,7 +11,7 @@ from ..errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spread:
+class SeedStatistics:
     """A figure over several runs that differ only in their seed."""
 
     count: int
@@ -35,9 +35,9 @@ class Spread:
         }
 
 
-def spread_of(
+def statistics_over_seeds(
     values: Sequence[float], *, highest: float = math.inf, confidence: float = 0.95
-) -> Spread:
+) -> SeedStatistics:
     """Mean, standard deviation, and the interval of the mean (Student, 1908, Biometrika 6, 1-25).
 
     Args:
@@ -58,7 +58,7 @@ def spread_of(
     mean = math.fsum(values) / count
     std = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
     half = float(stdtrit(count - 1, (1 + confidence) / 2)) * std / math.sqrt(count)
-    return Spread(
+    return SeedStatistics(
         count=count,
         mean=mean,
         std=std,
