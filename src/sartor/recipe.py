@@ -63,6 +63,7 @@ class Recipe:
         Raises:
             RecipeError: with every problem at once.
         """
+        tables = _as_meant_then(tables)
         found = [unknown("table", name, PARTS) for name in tables if name not in PARTS]
         parts: dict[str, Any] = {}
         for name, part in PARTS.items():
@@ -247,6 +248,19 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise UsageError(f"Cannot read the recipe {path}: {reason}.", "Check the path.") from error
+
+
+def _as_meant_then(tables: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The tables of a recipe that was resolved before there was a setting, with what it was then.
+
+    Black was behind all transparent areas.
+    """
+    data, preprocess = tables.get("data"), tables.get("preprocess", {})
+    if not (isinstance(data, Mapping) and isinstance(preprocess, Mapping)):
+        return tables
+    if not data.get("fingerprint") or "background" in preprocess:
+        return tables
+    return {**tables, "preprocess": {**preprocess, "background": "black"}}
 
 
 def _on_one_line(array: re.Match[str]) -> str:

@@ -33,7 +33,7 @@ GROUPS: Mapping[str, tuple[str, str]] = {
         "Splitting the data",
         "exclude val_fraction test_fraction duplicates limit_per_class",
     ),
-    "preprocess": ("Preparing images", "image_size channels resize mean std"),
+    "preprocess": ("Preparing images", "image_size channels resize background mean std"),
     "model": ("Network", "model model_kwargs"),
     "training": (
         "Training",

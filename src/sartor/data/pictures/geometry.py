@@ -1,4 +1,4 @@
-"""Size and channels of the images where nothing is said: from the headers of the pictures."""
+"""Size, channels and background of the images where nothing is said: from the pictures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import replace
 from ...errors import PictureError
 from ..listing import Listing
 from ..settings import PreprocessSettings
+from .background import background_of
 from .decode import header_of, opened, quiet_decoding
 
 DEFAULT_SIZE = (64, 64)
@@ -24,11 +25,14 @@ def complete(
     excluded: Container[int] = (),
     looked_at: Callable[[int], None] = lambda _count: None,
 ) -> PreprocessSettings:
-    """The settings with size and channels filled in.
+    """The settings with size, channels and background filled in.
 
     Where all pictures have one size of at most 96 pixels it is kept, otherwise it is 64x64; images
-    are gray where every picture is. Looking ends as soon as both are clear.
+    are gray where every picture is. Looking ends as soon as both are clear. The background is that
+    of `background_of`.
     """
+    if settings.background == "auto":
+        settings = replace(settings, background=background_of(listing, excluded).colour)
     size = settings.image_size
     if size and settings.channels:
         return replace(settings, image_size=_both(size))

@@ -47,7 +47,7 @@ class Prepared:
 
     listing: Listing
     settings: PreprocessSettings
-    """As given, with size and channels filled in."""
+    """As given, with size, channels and background filled in."""
     images: UInt8Array
     """uint8 (N, C, H, W), a row for each picture of the listing; mapped from the cache."""
     facts: PictureFacts
@@ -235,7 +235,7 @@ def _geometry_name(geometry: Preprocess) -> str:
     }
     key = hashlib.sha256(json.dumps([VERSION, decoders]).encode()).hexdigest()[:8]
     size = "x".join(map(str, geometry.input_shape))
-    return f"{size}-{geometry.resize}-{key}"
+    return f"{size}-{geometry.resize}-{geometry.background}-{key}"
 
 
 def _plain(name: str) -> str:
@@ -249,19 +249,22 @@ def _completed(
     excluded: Container[int],
     sink: Sink,
 ) -> PreprocessSettings:
-    """Size and channels, remembered by the listing's key, since all headers may have to be read."""
-    if settings.image_size and settings.channels:
+    """Size, channels and background, remembered by the listing's key: looking takes long."""
+    if settings.image_size and settings.channels and settings.background != "auto":
         return complete(listing, settings)
     left_out = [index for index in range(len(listing)) if index in excluded] if excluded else []
-    asked = json.dumps([key, settings.image_size, settings.channels, left_out])
+    given = settings.image_size, settings.channels, settings.background
+    asked = json.dumps([VERSION, key, given, left_out])
     path = _pictures_home() / "sizes" / f"{hashlib.sha256(asked.encode()).hexdigest()[:32]}.json"
     try:
-        height, width, channels = json.loads(path.read_bytes())
-        return replace(settings, image_size=(height, width), channels=channels)
+        height, width, channels, background = json.loads(path.read_bytes())
+        return replace(
+            settings, image_size=(height, width), channels=channels, background=background
+        )
     except (OSError, ValueError, TypeError):
         pass
     pace = Pace("sizes", len(listing), sink)
     found = complete(listing, settings, excluded=excluded, looked_at=pace.at)
     make_folder(path.parent)
-    write_json(path, [*found.image_size, found.channels])
+    write_json(path, [*found.image_size, found.channels, found.background])
     return found

@@ -20,7 +20,7 @@ class Kind(NamedTuple):
     severity: Severity
     applies: Callable[[PictureFacts], BoolArray]
     summary: str
-    """Follows "N images"."""
+    """Follows "N images"; {background} is what lies behind transparent areas, {other} the other."""
     remedy: str
 
 
@@ -47,8 +47,9 @@ KINDS = (
         "transparent",
         "note",
         lambda facts: _any_mode(facts, ("LA", "La", "PA", "RGBA", "RGBa")),
-        "with an alpha channel; transparent areas become black",
-        "If black is a wrong background for them, flatten them over another colour first.",
+        "with an alpha channel; transparent areas become {background}",
+        "Nothing to do where the pictures stand out from {background}; otherwise: "
+        "--background {other}",
     ),
     Kind(
         "palette",
@@ -78,7 +79,8 @@ def find(subject: Subject) -> Iterator[Finding]:
     """One finding per kind, and one where gray and coloured pictures are mixed."""
     if subject.prepared is None:
         raise NotApplicableError("the set is not made of image files")
-    facts = subject.prepared.facts
+    facts, behind = subject.prepared.facts, subject.prepared.geometry.background
+    words = {"background": behind, "other": "black" if behind == "white" else "white"}
     for kind in KINDS:
         concerned = np.flatnonzero(kind.applies(facts)[subject.rows])
         if len(concerned):
@@ -86,8 +88,8 @@ def find(subject: Subject) -> Iterator[Finding]:
                 check="formats",
                 kind=kind.name,
                 severity=kind.severity,
-                summary=f"{pictures(len(concerned))} {kind.summary}.",
-                remedy=kind.remedy,
+                summary=f"{pictures(len(concerned))} {kind.summary.format_map(words)}.",
+                remedy=kind.remedy.format_map(words),
                 items=tuple(
                     subject.item(index, _stored(facts, int(subject.rows[index])))
                     for index in concerned.tolist()
