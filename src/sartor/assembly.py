@@ -284,6 +284,8 @@ def _with_input(recipe: Recipe, dataset: Dataset, split: Split, model_file: Path
             "image_size": size if len(size) == 2 else (*size, *size),
             "channels": preprocess.channels or dataset.shape[0],
             "background": _background(preprocess.background, dataset, split),
+            "value_range": preprocess.value_range
+            or (dataset.origin.settings.value_range if dataset.origin else ()),
             "model_kwargs": kwargs,
             "device": device,
         }

@@ -303,5 +303,9 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
         yield "patience needs a validation split: raise val_fraction"
     if len(preprocess.image_size) > 2:
         yield "image_size must be one number, or height and width"
+    if preprocess.value_range and not (
+        len(preprocess.value_range) == 2 and preprocess.value_range[0] < preprocess.value_range[1]
+    ):
+        yield "value_range must be two numbers, the lower one first"
     if preprocess.channels == 2:
         yield "channels must be 1 or 3"

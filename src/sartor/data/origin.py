@@ -15,7 +15,7 @@ class Origin:
 
     listing: Listing
     settings: PreprocessSettings
-    """With size, channels and background filled in."""
+    """With what was left open filled in."""
     excluded: Mapping[int, str]
     """Why a picture was left out, by its index in the listing."""
 
@@ -29,6 +29,7 @@ class Origin:
                 image_size=(size[0], size[-1]),
                 channels=settings.channels or self.settings.channels,
                 background=self.settings.background if behind == "auto" else behind,
+                value_range=settings.value_range or self.settings.value_range,
             )
         )
 

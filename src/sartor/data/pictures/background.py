@@ -17,6 +17,7 @@ from ...arrays import Int64Array, UInt8Array
 from ...errors import PictureError
 from ..listing import Listing
 from .decode import opened, quiet_decoding, upright
+from .flattening import is_deep
 
 _PICTURES_ASKED, _TRANSPARENT_ENOUGH, _OPAQUE_ENOUGH = 1024, 256, 64
 """So many pictures are looked at, evenly spaced; fewer where so many say something."""
@@ -49,7 +50,7 @@ def background_of(listing: Listing, excluded: Container[int] = ()) -> Background
     hidden: list[tuple[float, float]] = []
     borders: list[int] = []
     with quiet_decoding():
-        for index in _evenly(asked, _PICTURES_ASKED):
+        for index in evenly(asked, _PICTURES_ASKED):
             small = _small(listing, index, opaque_too=len(borders) < _OPAQUE_ENOUGH)
             if small is None:
                 continue
@@ -68,7 +69,7 @@ def background_of(listing: Listing, excluded: Container[int] = ()) -> Background
 
 def background_of_images(images: UInt8Array, indices: Int64Array) -> str:
     """Black where nearly all of these images (N, C, H, W) have a black border, otherwise white."""
-    asked = _evenly(indices.tolist(), _OPAQUE_ENOUGH)
+    asked = evenly(indices.tolist(), _OPAQUE_ENOUGH)
     return _behind([_border(images[index].transpose(1, 2, 0)) for index in asked])
 
 
@@ -96,7 +97,7 @@ def _small(listing: Listing, index: int, *, opaque_too: bool) -> Image.Image | N
     try:
         content = listing.pictures.read(index)
         with opened(content, listing.pictures.names[index]) as picture:
-            if picture.mode.startswith(("I", "F")):
+            if is_deep(picture):
                 return None
             if not (opaque_too or picture.has_transparency_data):
                 return None
@@ -121,7 +122,7 @@ def _behind(borders: Sequence[int]) -> str:
     return "black" if borders and dark >= _MOST * len(borders) else "white"
 
 
-def _evenly(indices: Sequence[int], count: int) -> Iterable[int]:
+def evenly(indices: Sequence[int], count: int) -> Iterable[int]:
     """At most `count` of them, evenly spaced."""
     step = max(1, -(-len(indices) // count))
     return indices[::step]

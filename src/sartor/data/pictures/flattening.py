@@ -8,8 +8,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+ValueRange = tuple[float, float]
+"""The numbers that become black and white."""
 LEVELS = {"white": 255, "black": 0}
 """Of each background."""
+_USUAL_INTEGERS: tuple[ValueRange, ...] = ((0.0, 255.0), (0.0, 65535.0))
+_USUAL_FLOATS: tuple[ValueRange, ...] = ((0.0, 1.0), (-1.0, 1.0), *_USUAL_INTEGERS)
+_OVERSHOOT = 0.05
 _BAND_PIXELS = 1_000_000
 """Colours are converted so many pixels at a time, which bounds the memory for large pictures."""
 
@@ -22,15 +27,54 @@ def has_transparency(picture: Image.Image) -> bool:
     return bool(lowest < 255)
 
 
-def flattened(picture: Image.Image, *, background: int) -> Image.Image:
-    """Any mode as gray (L) or RGB: transparency over `background`, 16 bits scaled, not cut."""
-    if picture.mode.startswith(("I", "F")):
-        return _scaled_to_8_bits(picture, background)
+def is_deep(picture: Image.Image) -> bool:
+    """Whether it has numbers of more than 8 bits: 16-bit or wider integers, or floats."""
+    return picture.mode.startswith(("I", "F"))
+
+
+def flattened(
+    picture: Image.Image, *, background: int, value_range: ValueRange | None = None
+) -> Image.Image:
+    """Any mode as gray (L) or RGB: transparency over `background`, deep pictures scaled.
+
+    Args:
+        value_range: the numbers that become black and white; by default the `usual_range` of the
+            picture's own.
+    """
+    if is_deep(picture):
+        return _scaled_to_8_bits(picture, background, value_range)
     if picture.mode == "P" or picture.has_transparency_data:
         return _by_bands(picture, "RGB", lambda band: _laid_over(band, background))
     if picture.mode in ("L", "RGB"):
         return picture
     return picture.convert(Image.getmodebase(picture.mode))
+
+
+def extremes(picture: Image.Image) -> ValueRange | None:
+    """The lowest and the highest number of a deep picture; None where none is finite."""
+    found = []
+    for band in _bands(picture):
+        values = _numbers(picture.crop(band))
+        found.append(values[np.isfinite(values)])
+    lows, highs = [v.min() for v in found if v.size], [v.max() for v in found if v.size]
+    return (float(min(lows)), float(max(highs))) if lows else None
+
+
+def usual_range(mode: str, found: ValueRange) -> ValueRange:
+    """The range that numbers of this mode are likely to be meant in, from those that were found.
+
+    The first usual one that holds them (floats may exceed it a little, as after resizing), or else
+    their own, with 0 in it. 16-bit integers always mean 0 to 65,535.
+    """
+    if mode.startswith("I;16"):
+        return _USUAL_INTEGERS[-1]
+    bottom, top = found
+    floats = mode.startswith("F")
+    for low, high in _USUAL_FLOATS if floats else _USUAL_INTEGERS:
+        more = _OVERSHOOT * (high - low) if floats and high <= 255 else 0.0
+        if low - more <= bottom and top <= high + more:
+            return low, high
+    return min(bottom, 0.0), max(top, 0.0)
 
 
 def _by_bands(
@@ -55,28 +99,17 @@ def _laid_over(picture: Image.Image, background: int) -> Image.Image:
     return Image.alpha_composite(canvas, layered).convert("RGB")
 
 
-def _scaled_to_8_bits(picture: Image.Image, background: int) -> Image.Image:
-    """Gray from 16-bit integers in 0..65535, wider integers, or floats in 0..1.
-
-    Where wider integers (mode I) or floats exceed that, they are scaled from their own range;
-    wider integers that stay below 256 are taken for bytes.
-    """
-    bottom, top = 0.0, 0.0
-    for band in _bands(picture):
-        values = _numbers(picture.crop(band))
-        finite = values[np.isfinite(values)]
-        bottom = min(bottom, float(finite.min(initial=0)))
-        top = max(top, float(finite.max(initial=0)))
-    if picture.mode.startswith("F"):
-        low, high = bottom, max(top, 1.0)
-    else:
-        low, high = 0.0, 255.0 if picture.mode == "I" and top <= 255 else max(top, 65535.0)
+def _scaled_to_8_bits(
+    picture: Image.Image, background: int, value_range: ValueRange | None
+) -> Image.Image:
+    """Gray of what is deeper than 8 bits; what is no number is black."""
+    low, high = value_range or usual_range(picture.mode, extremes(picture) or (0.0, 0.0))
 
     def convert(band: Image.Image) -> Image.Image:
         values = _numbers(band)
-        scaled = (np.nan_to_num(values, posinf=high, neginf=low) - low) / (high - low) * 255
-        scaled[values == picture.info.get("transparency")] = background
-        return Image.fromarray(scaled.round().clip(0, 255).astype(np.uint8))
+        scaled = (np.nan_to_num(values, posinf=high, neginf=low, nan=low) - low) / (high - low)
+        scaled[values == picture.info.get("transparency")] = background / 255
+        return Image.fromarray((scaled * 255).round().clip(0, 255).astype(np.uint8))
 
     return _by_bands(picture, "L", convert)
 

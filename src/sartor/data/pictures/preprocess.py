@@ -26,7 +26,7 @@ from .decode import (
     read_content,
     upright,
 )
-from .flattening import LEVELS, flattened, has_transparency
+from .flattening import LEVELS, ValueRange, flattened, has_transparency
 
 if TYPE_CHECKING:
     import torch
@@ -61,6 +61,8 @@ class Preprocess:
     std: tuple[float, ...]
     background: str = "white"
     """What lies behind transparent areas: white or black."""
+    value_range: tuple[float, ...] = ()
+    """Numbers that become black and white in pictures of more than 8 bits; () for what is usual."""
 
     @classmethod
     def from_settings(cls, settings: PreprocessSettings) -> Preprocess:
@@ -89,6 +91,7 @@ class Preprocess:
             mean=mean,
             std=std,
             background="white" if settings.background == "auto" else settings.background,
+            value_range=settings.value_range,
         )
 
     @property
@@ -105,7 +108,11 @@ class Preprocess:
         """
         behind = LEVELS[self.background]
         padding = behind if has_transparency(picture) else 0
-        flat = flattened(picture, background=255 - behind if invert else behind)
+        flat = flattened(
+            picture,
+            background=255 - behind if invert else behind,
+            value_range=self._range_for(picture),
+        )
         # Gray becomes colour when it is small, which comes to the same.
         if self.channels == 1 and flat.mode != "L":
             flat = flat.convert("L")
@@ -173,6 +180,14 @@ class Preprocess:
                 return lambda images: images.to(torch.float32).mul_(factor)
             return lambda images: images.to(torch.float32).mul_(factor).add_(offset)
         return lambda images: images.to(torch.float32).mul_(scale).add_(shift)
+
+    def _range_for(self, picture: Image.Image) -> ValueRange | None:
+        """The range of values, which says nothing of integers where it is one of fractions."""
+        if not self.value_range:
+            return None
+        low, high = self.value_range
+        fractions = max(abs(low), abs(high)) <= 1
+        return None if fractions and not picture.mode.startswith("F") else (low, high)
 
     def _resized(self, picture: Image.Image, padding: int) -> Image.Image:
         size = (self.width, self.height)
