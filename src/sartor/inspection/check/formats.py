@@ -9,6 +9,7 @@ import numpy as np
 
 from ...arrays import BoolArray
 from ...data.pictures.facts import PictureFacts
+from . import hidden
 from .finding import Finding, Severity, pictures
 from .subject import NotApplicableError, Subject
 
@@ -41,7 +42,7 @@ KINDS = (
         "with more than 8 bits per channel, which are scaled to 8: differences finer than 1/255 of "
         "the range are lost",
         "If the interesting values lie in a narrow range (X-rays, depth), stretch that range over "
-        "0 to 255 first.",
+        "all shades: --value-range LOW,HIGH",
     ),
     Kind(
         "transparent",
@@ -97,6 +98,7 @@ def find(subject: Subject) -> Iterator[Finding]:
                 figures={"share": len(concerned) / len(subject.dataset)},
             )
     yield from _mixed_colours(subject, facts.grays[subject.rows])
+    yield from hidden.find(subject)
 
 
 def _any_mode(facts: PictureFacts, modes: tuple[str, ...]) -> BoolArray:
