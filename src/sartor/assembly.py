@@ -24,6 +24,7 @@ from .data.description import channel_statistics
 from .data.feed.ahead import chosen_workers, prepared_ahead
 from .data.feed.batches import Batch, Batches, Feed
 from .data.feed.mapped import ReadAhead, read_ahead
+from .data.pictures.background import background_of_images
 from .data.pictures.preprocess import Preprocess
 from .data.splits.split import Split, chosen_duplicates
 from .device import choose_device
@@ -282,10 +283,22 @@ def _with_input(recipe: Recipe, dataset: Dataset, split: Split, model_file: Path
         {
             "image_size": size if len(size) == 2 else (*size, *size),
             "channels": preprocess.channels or dataset.shape[0],
+            "background": _background(preprocess.background, dataset, split),
+            "value_range": preprocess.value_range
+            or (dataset.origin.settings.value_range if dataset.origin else ()),
             "model_kwargs": kwargs,
             "device": device,
         }
     )
+
+
+def _background(asked: str, dataset: Dataset, split: Split) -> str:
+    """What is behind transparent areas: as asked, as the pictures were prepared, or as measured."""
+    if asked != "auto":
+        return asked
+    if dataset.origin is not None:
+        return dataset.origin.settings.background
+    return background_of_images(dataset.images, split.train)
 
 
 def _resized_images(recipe: Recipe, dataset: Dataset) -> UInt8Array:

@@ -33,7 +33,10 @@ GROUPS: Mapping[str, tuple[str, str]] = {
         "Splitting the data",
         "exclude val_fraction test_fraction duplicates limit_per_class",
     ),
-    "preprocess": ("Preparing images", "image_size channels resize mean std"),
+    "preprocess": (
+        "Preparing images",
+        "image_size channels resize background value_range mean std",
+    ),
     "model": ("Network", "model model_kwargs"),
     "training": (
         "Training",
@@ -70,6 +73,7 @@ _METAVARS = {
     "only": "CHECK...",
     "skip": "CHECK...",
     "image_size": "H [W]",
+    "value_range": "LO,HI",
     "mean": "X...",
     "std": "X...",
     "betas": "B1 B2",

@@ -11,6 +11,7 @@ from ..settings import OneOf, Range
 
 DUPLICATES = ("auto", "together", "ignored")
 RESIZE_WAYS = ("letterbox", "crop", "stretch")
+BACKGROUNDS = ("auto", "white", "black")
 FORMATS = ("auto", "folder", "split-folders", "manifest", "parquet", "npz", "idx")
 COLUMN_SETTINGS = ("image_column", "label_column", "group_column", "split_column")
 UNFIT_SETTINGS: Mapping[str, tuple[str, ...]] = {
@@ -97,6 +98,13 @@ class PreprocessSettings:
     resize: Annotated[str, OneOf("way to resize", RESIZE_WAYS)] = "letterbox"
     """How to fit pictures of other sizes. letterbox: keep everything and pad; crop: fill and cut
     the rest; stretch."""
+    background: Annotated[str, OneOf("background", BACKGROUNDS)] = "auto"
+    """What lies behind transparent areas, and pads pictures that have some. auto: black where it
+    hides less of the outlines than white does, or where opaque images lie on black; else white."""
+    value_range: Annotated[tuple[float, ...], Range(-1e38, 1e38)] = ()
+    """Numbers that become black and white in pictures with more than 8 bits; 8-bit ones stay as
+    they are. By default 0 to 65535 for 16 bits; for wider numbers and floats the usual one of 0 to
+    1, -1 to 1, 0 to 255 or 0 to 65535 that holds them, else what was measured."""
     mean: Annotated[tuple[float, ...], Range(-1_000, 1_000)] = ()
     """Subtracted from each channel (pixels in 0..1). By default measured on the training split."""
     std: Annotated[tuple[float, ...], Range(0, open_low=True)] = ()
@@ -109,5 +117,6 @@ class ResolvedPreprocess(PreprocessSettings):
 
     image_size: tuple[int, int] = field()
     channels: int = field()
+    background: str = field()
     mean: tuple[float, ...] = field()
     std: tuple[float, ...] = field()

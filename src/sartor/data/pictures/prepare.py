@@ -29,8 +29,10 @@ from .facts import PictureFacts
 from .geometry import complete
 from .preprocess import Preprocess
 
-VERSION = 1
+VERSION = 2
 """Changes when the same picture would give other pixels."""
+_FILLED_IN = ("image_size", "channels", "background", "value_range")
+"""Settings that may be left open."""
 _ROWS_AT_ONCE = 64
 _FAULTS_SHOWN = 10
 _MEMORY_SHARE = 0.25
@@ -47,7 +49,7 @@ class Prepared:
 
     listing: Listing
     settings: PreprocessSettings
-    """As given, with size and channels filled in."""
+    """As given, with what was left open filled in."""
     images: UInt8Array
     """uint8 (N, C, H, W), a row for each picture of the listing; mapped from the cache."""
     facts: PictureFacts
@@ -235,7 +237,8 @@ def _geometry_name(geometry: Preprocess) -> str:
     }
     key = hashlib.sha256(json.dumps([VERSION, decoders]).encode()).hexdigest()[:8]
     size = "x".join(map(str, geometry.input_shape))
-    return f"{size}-{geometry.resize}-{key}"
+    colour = "-".join((geometry.background, *(f"{value:g}" for value in geometry.value_range)))
+    return f"{size}-{geometry.resize}-{colour}-{key}"
 
 
 def _plain(name: str) -> str:
@@ -249,19 +252,24 @@ def _completed(
     excluded: Container[int],
     sink: Sink,
 ) -> PreprocessSettings:
-    """Size and channels, remembered by the listing's key, since all headers may have to be read."""
-    if settings.image_size and settings.channels:
-        return complete(listing, settings)
+    """What is left open, remembered by the listing's key: looking takes long."""
     left_out = [index for index in range(len(listing)) if index in excluded] if excluded else []
-    asked = json.dumps([key, settings.image_size, settings.channels, left_out])
+    given = [getattr(settings, name) for name in _FILLED_IN]
+    asked = json.dumps([VERSION, key, given, left_out])
     path = _pictures_home() / "sizes" / f"{hashlib.sha256(asked.encode()).hexdigest()[:32]}.json"
     try:
-        height, width, channels = json.loads(path.read_bytes())
-        return replace(settings, image_size=(height, width), channels=channels)
+        size, channels, background, value_range = json.loads(path.read_bytes())
+        return replace(
+            settings,
+            image_size=tuple(size),
+            channels=channels,
+            background=background,
+            value_range=tuple(value_range),
+        )
     except (OSError, ValueError, TypeError):
         pass
     pace = Pace("sizes", len(listing), sink)
     found = complete(listing, settings, excluded=excluded, looked_at=pace.at)
     make_folder(path.parent)
-    write_json(path, [*found.image_size, found.channels])
+    write_json(path, [getattr(found, name) for name in _FILLED_IN])
     return found
