@@ -54,7 +54,7 @@ class Predictor:
         Raises:
             DataError: another shape or type.
         """
-        prepared = self.preprocess.images(_checked(images))
+        prepared = self.preprocess.pictures(_checked(images))
         parts = [
             self.forward.logits(self.batch(prepared[start : start + _IMAGES_AT_ONCE])).cpu().numpy()
             for start in range(0, len(prepared), _IMAGES_AT_ONCE)

@@ -17,7 +17,8 @@ from ...arrays import UInt8Array
 
 MASS, BOX = "mass", "box"
 WAYS = (MASS, BOX)
-"""mass: as MNIST; box: the ink reaches from top to bottom and is stretched in width, as in digits."""
+"""mass: as MNIST; box: the ink reaches from top to bottom and is stretched in width, as in the set
+digits."""
 
 Ink = npt.NDArray[np.float64]
 """(H, W) in 0..1: how much of a pixel is ink."""
@@ -33,8 +34,12 @@ _WORKED_AT = 600
 """Pixels of the longer side at which ink is looked for; larger pictures are reduced."""
 _PAPER_AT = 32
 """The light on the paper changes slowly: it is estimated at this size."""
+_ONE_COLOUR = 4.0
+"""Gray levels by which most pixels of the edges differ at most, where the page is of one colour."""
 _FAINTEST = 12.0
 """Gray levels between paper and ink below which there is no ink."""
+_DARKEST = 0.999
+"""A small digit on a large page covers a thousandth of it."""
 _NOISE, _FULL = 0.25, 0.75
 """Of the usual ink's darkness: what is less is paper, what is more is ink altogether."""
 _SPECK = 0.04
@@ -104,17 +109,26 @@ def _difference_from_paper(picture: Image.Image) -> Ink | None:
     strongest, best = None, _FAINTEST
     for band in picture.split():
         values = np.asarray(band, dtype=np.float64)
-        values = ndimage.gaussian_filter(values, max(values.shape) / 500)
-        signed = values - _paper(band)
+        signed = ndimage.gaussian_filter(values, max(values.shape) / 500) - _paper(band)
         for one in (-signed, signed):
-            strength = float(np.quantile(one, 0.995)) - float(np.quantile(-one, 0.995))
-            if strength > best or (strongest is None and one.max() > 4 * _FAINTEST > 4 * best):
+            # Ink goes further from the paper than the paper's own spots go the other way.
+            strength = float(np.quantile(one, _DARKEST) - np.quantile(-one, _DARKEST))
+            if strength > best:
                 strongest, best = np.maximum(one, 0), strength
     return strongest
 
 
 def _paper(band: Image.Image) -> Ink:
-    """What each pixel would be without ink: the median of half a picture's width around it."""
+    """What each pixel would be without ink.
+
+    The colour of the edges where they have one; on a photograph, where the light changes, the
+    median of half a picture's width around the pixel.
+    """
+    values = np.asarray(band, np.float64)
+    edges = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
+    low, middle, high = np.quantile(edges, (0.2, 0.5, 0.8))
+    if high - low <= _ONE_COLOUR:
+        return np.full_like(values, middle)
     small = np.asarray(band.resize((_PAPER_AT, _PAPER_AT), Image.Resampling.BOX), np.float32)
     smooth = ndimage.median_filter(small, _PAPER_AT // 2 + 1, mode="nearest")
     return np.asarray(
@@ -162,7 +176,7 @@ def _broad(ink: Ink, way: str) -> Ink:
     reach = (wanted - broad) / 2
     padded = np.pad(ink, int(np.ceil(reach)) + 1)
     outside = np.asarray(ndimage.distance_transform_edt(padded <= 0.5))
-    return np.maximum(padded, np.clip(reach + 0.5 - outside, 0, 1))
+    return np.asarray(np.maximum(padded, np.clip(reach + 0.5 - outside, 0, 1)))
 
 
 def _placed(ink: Ink, height: int, width: int, way: str) -> UInt8Array:
@@ -192,8 +206,3 @@ def _size(ink: Ink, height: int, width: int, way: str) -> tuple[int, int]:
         return max(1, round(tall * scale)), max(1, round(wide * scale))
     scale = height / tall
     return height, max(1, round(min(_BOX_WIDTH * width, _WIDENED * wide * scale)))
-
-
-def as_channels(ink: UInt8Array, channels: int) -> UInt8Array:
-    """uint8 (channels, H, W): the same in each."""
-    return np.repeat(ink[None], channels, axis=0)

@@ -238,7 +238,8 @@ def _geometry_name(geometry: Preprocess) -> str:
     key = hashlib.sha256(json.dumps([VERSION, decoders]).encode()).hexdigest()[:8]
     size = "x".join(map(str, geometry.input_shape))
     colour = "-".join((geometry.background, *(f"{value:g}" for value in geometry.value_range)))
-    return f"{size}-{geometry.resize}-{colour}-{key}"
+    ink = "" if geometry.ink == "off" else f"-ink-{geometry.ink}"
+    return f"{size}-{geometry.resize}-{colour}{ink}-{key}"
 
 
 def _plain(name: str) -> str:
