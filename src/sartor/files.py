@@ -47,10 +47,11 @@ def make_folder(path: Path, *, exist_ok: bool = True) -> Path:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     """A binary file that appears at `path` whole or not at all, even if the power fails.
 
-    Written under a temporary name beside it, flushed to the disk, then renamed.
+    Written under a temporary name beside it, flushed to the disk, then renamed. A private file can
+    be read by its owner only.
     """
     with explain_os_errors(f"write {path}"):
         handle, temporary = tempfile.mkstemp(
@@ -62,7 +63,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
                 stream.flush()
                 os.fsync(stream.fileno())
             # mkstemp makes files private; a result is as readable as any file of its owner.
-            Path(temporary).chmod(0o666 & ~_umask())
+            if not private:
+                Path(temporary).chmod(0o666 & ~_umask())
             Path(temporary).replace(path)
             _sync_folder(path.parent)
         except BaseException:
@@ -119,9 +121,9 @@ def remove_temporary(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, *, private: bool = False) -> None:
     """Write `content` to `path`, atomically."""
-    with atomic_write(path) as stream:
+    with atomic_write(path, private=private) as stream:
         stream.write(content)
 
 

@@ -31,6 +31,7 @@ from ..runs.environment import describe_environment
 from ..runs.folder import RunFolder, create_run
 from ..runs.sinks import Recorder
 from ..runs.store import RUNS
+from ..runs.trust import mark_as_ours
 from ..training.engines import hardware
 from ..training.loop import Job, train
 from ..training.objective import untrained_loss
@@ -111,6 +112,8 @@ def resume(
     data: Dataset | None = None,
     model: nn.Module | None = None,
     report: bool = True,
+    device: str | None = None,
+    trust: bool = False,
     on_event: Sink | None = None,
 ) -> OpenedRun:
     """Continue a run where it stopped, or train a finished one for more epochs.
@@ -118,10 +121,14 @@ def resume(
     On the processor the weights end bit for bit as if it had never stopped. `data` and `model` are
     needed only by runs that were given these as Python objects.
 
+    Args:
+        device: auto, cpu, cuda or mps; by default the device that it was on, if it is here.
+        trust: let the run's own Python file run, whoever wrote it.
+
     Raises:
         RunError: no such run, broken, in use, or from another version. Others as `fit`.
     """
-    before = open_run(run, data, model)
+    before = open_run(run, data, model, device=device, trust=trust)
     with before.folder.locked():
         before.folder.settle()
         checkpoint = _checkpoint_or_none(before.folder)
@@ -242,12 +249,10 @@ def _continue(
     progress: Progress,
     on_event: Sink | None,
 ) -> None:
+    model_file, recipe = run.model_file(), run.here(recipe)
     dataset = run.dataset(on_event=on_event)
     ready = time.perf_counter()
-    source = run.folder.model_source_path
-    assembled = assemble(
-        recipe, dataset, run.split(), run.given_network, source if source.is_file() else None
-    )
+    assembled = assemble(recipe, dataset, run.split(), run.given_network, model_file)
     job = assembled.job
     if checkpoint:
         with_weights(job.model, checkpoint, run.path)
@@ -383,6 +388,10 @@ def _write_beginnings(
     """Write everything that reproduces the run, before its first step."""
     if is_custom(recipe.model.model):
         write_bytes(folder.model_source_path, source_of(recipe.model.model))
+        try:
+            mark_as_ours(folder, recipe.to_tables()["model"])
+        except FileError as error:
+            warn([f"The run will ask for --trust, for it could not be marked: {error.message}"])
     write_bytes(folder.split_path, split.to_bytes())
     write_json(folder.path / "environment.json", describe_environment())
     if tuning:
