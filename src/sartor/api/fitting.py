@@ -92,11 +92,12 @@ def fit(
         if check:
             _check_data(folder, assembled.recipe, dataset, material.split, on_event)
         resolved = _keep_exclusions(folder, assembled.recipe, dataset)
-        _write_beginnings(folder, resolved, material.split, tuning)
+        promise = "due" if report else "none"
+        _write_beginnings(folder, resolved, material.split, tuning, promise)
         sink = _sink(folder, on_event)
         progress = Progress(seconds=time.perf_counter() - ready)
         sink(_started(folder, assembled, progress, loss, tuning))
-        _train(folder, job, progress, sink)
+        _train(folder, job, progress, sink, promise)
         run = OpenedRun(
             folder, dataset=dataset, network=model if isinstance(model, nn.Module) else None
         )
@@ -111,7 +112,7 @@ def resume(
     epochs: int | None = None,
     data: Dataset | None = None,
     model: nn.Module | None = None,
-    report: bool = True,
+    report: bool | None = None,
     device: str | None = None,
     trust: bool = False,
     on_event: Sink | None = None,
@@ -122,6 +123,8 @@ def resume(
     needed only by runs that were given these as Python objects.
 
     Args:
+        report: write the report of the validation split at the end; by default as `fit` was told,
+            and for more epochs always. A finished run whose report is still due gets it.
         device: auto, cpu, cuda or mps; by default the device that it was on, if it is here.
         trust: let the run's own Python file run, whoever wrote it.
 
@@ -131,14 +134,20 @@ def resume(
     before = open_run(run, data, model, device=device, trust=trust)
     with before.folder.locked():
         before.folder.settle()
+        promised = before.folder.report_state()
+        if report is None:
+            report = promised != "none" or epochs is not None
         checkpoint = _checkpoint_or_none(before.folder)
         progress = checkpoint.progress if checkpoint else Progress()
         recipe = _extended(before, progress, epochs)
         if progress.epoch >= recipe.training.epochs or progress.stopped_early:
             _close(before, recipe, progress)
             note(on_event, f"{before.path} is finished; train it longer with --epochs N.")
+            if report and promised == "due":
+                note(on_event, "Its report was not made yet: making it now.")
+                _report(before)
             return before
-        _continue(before, recipe, checkpoint, progress, on_event)
+        _continue(before, recipe, checkpoint, progress, "due" if report else "none", on_event)
         if report:
             _report(before)
     return before
@@ -247,6 +256,7 @@ def _continue(
     recipe: ResolvedRecipe,
     checkpoint: Checkpoint | None,
     progress: Progress,
+    promise: str,
     on_event: Sink | None,
 ) -> None:
     model_file, recipe = run.model_file(), run.here(recipe)
@@ -262,7 +272,7 @@ def _continue(
     progress.seconds += time.perf_counter() - ready
     sink = _sink(run.folder, on_event)
     sink(_started(run.folder, assembled, progress, None))
-    _train(run.folder, job, progress, sink)
+    _train(run.folder, job, progress, sink, promise)
 
 
 def _load_optimizer(job: Job, checkpoint: Checkpoint, run: Path) -> None:
@@ -275,10 +285,14 @@ def _load_optimizer(job: Job, checkpoint: Checkpoint, run: Path) -> None:
         ) from error
 
 
-def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink) -> None:
-    """Run the loop, record its events, and leave a true status however it ends."""
+def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink, promise: str) -> None:
+    """Run the loop, record its events, and leave a true status however it ends.
+
+    Args:
+        promise: whether a report follows, as `RunFolder.report_state` says it.
+    """
     reason = "failed"
-    folder.write_status("running")
+    folder.write_status("running", report=promise)
     try:
         with (
             stop_requests() as request,
@@ -292,9 +306,9 @@ def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink) -> None:
     except BaseException as error:
         state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         with suppress(FileError):
-            folder.write_status(state, reason=str(error) or type(error).__name__)
+            folder.write_status(state, report=promise, reason=str(error) or type(error).__name__)
         raise
-    folder.write_status(reason)
+    folder.write_status(reason, report=promise)
     if reason == "interrupted":
         raise Interrupted(
             request.signal_number,
@@ -319,7 +333,9 @@ def _check_data(
 def _report(run: OpenedRun) -> None:
     from .reporting import report_of_training
 
-    report_of_training(run)
+    if report_of_training(run):
+        with suppress(FileError):  # the training and its report are there
+            run.folder.write_report_is_made()
 
 
 def _explained(events: Iterator[Event], progress: Progress) -> Iterator[Event]:
@@ -371,7 +387,8 @@ def _close(run: OpenedRun, recipe: ResolvedRecipe, progress: Progress) -> None:
     state = "stopped early" if progress.stopped_early else "finished"
     if run.status["state"] != state:
         write_json_lines(run.folder.history_path, progress.history)
-        run.folder.write_status(state)
+        report = {"report": promised} if (promised := run.folder.report_state()) else {}
+        run.folder.write_status(state, **report)
 
 
 def _keep_exclusions(folder: RunFolder, recipe: ResolvedRecipe, dataset: Dataset) -> ResolvedRecipe:
@@ -383,7 +400,11 @@ def _keep_exclusions(folder: RunFolder, recipe: ResolvedRecipe, dataset: Dataset
 
 
 def _write_beginnings(
-    folder: RunFolder, recipe: ResolvedRecipe, split: Split, tuning: Tuning | None
+    folder: RunFolder,
+    recipe: ResolvedRecipe,
+    split: Split,
+    tuning: Tuning | None,
+    promise: str,
 ) -> None:
     """Write everything that reproduces the run, before its first step."""
     if is_custom(recipe.model.model):
@@ -396,7 +417,7 @@ def _write_beginnings(
     write_json(folder.path / "environment.json", describe_environment())
     if tuning:
         write_json(folder.engine_path, tuning.document)
-    folder.write_status("running")
+    folder.write_status("running", report=promise)
     # Last, since it makes the folder a run.
     write_text(folder.recipe_path, recipe.to_toml())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,8 @@ def report_of_training(run: OpenedRun) -> Report | None:
         return _write(run, parts, predictions, run.folder.report_path, "best")
     except Exception as error:
         reason = error.message if isinstance(error, SartorError) else _reason(error)
-        warn([f"The report could not be made: {reason} Try again: sartor report {run.path}"])
+        again = f"sartor resume {shlex.quote(str(run.path))}"
+        warn([f"The report could not be made: {reason} Try again: {again}"])
         return None
 
 

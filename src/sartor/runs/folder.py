@@ -19,6 +19,7 @@ FORMAT = 1
 _LAST, _PREVIOUS, _BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 _NEW, _LOCK = "new.safetensors", ".lock"
 _LOCK_PATIENCE_SECONDS = 1.0
+REPORT_STATES = ("due", "made", "none")
 _HISTORY_COLUMNS = {
     "epoch",
     "step",
@@ -133,6 +134,16 @@ class RunFolder:
     def write_status(self, state: str, **more: Any) -> None:
         """Say how the run stands: running, finished, stopped early, interrupted or failed."""
         files.write_json(self.path / "status.json", {"format": FORMAT, "state": state, **more})
+
+    def report_state(self) -> str:
+        """The report that training ends with: due, made or none; "" where the run does not say."""
+        state = self.status().get("report")
+        return state if state in REPORT_STATES else ""
+
+    def write_report_is_made(self) -> None:
+        """Say that the report which training ends with is there."""
+        status = self.status() | {"report": "made"}
+        self.write_status(**{key: value for key, value in status.items() if key != "format"})
 
     def status(self) -> dict[str, Any]:
         """`state` and what goes with it; a run that says running but holds no lock was killed.
