@@ -13,6 +13,7 @@ import pytest
 
 import sartor
 from sartor.api import reporting
+from sartor.events import EpochDone, Event
 from sartor.runs.folder import RunFolder
 
 FIT = ["fit", "digits", "--model", "linear", "--epochs", "2", "--threads", "1", "--no-check"]
@@ -63,14 +64,16 @@ def test_a_report_that_failed_is_made_by_the_command_that_the_warning_names(
 
 @pytest.mark.parametrize("report", [True, False])
 def test_a_stopped_run_ends_as_fit_was_told(report: bool, tmp_path: Path) -> None:
-    def stop(_: object) -> None:
-        signal.raise_signal(signal.SIGINT)
+    def stop(event: Event) -> None:
+        if isinstance(event, EpochDone):
+            signal.raise_signal(signal.SIGINT)
 
     out = tmp_path / "run"
+    settings: dict[str, Any] = {"model": "linear", "epochs": 3, "threads": 1, "out": out}
     with pytest.raises(sartor.Interrupted):
-        sartor.fit(
-            "digits", model="linear", epochs=2, threads=1, out=out, report=report, on_event=stop
-        )
+        sartor.fit("digits", report=report, on_event=stop, **settings)
+    with pytest.raises(sartor.Interrupted):
+        sartor.resume(out, on_event=stop)
     sartor.resume(out)
     assert (out / "report.html").exists() == report
 

@@ -19,6 +19,7 @@ from ..data.splits.split import Split
 from ..errors import FileError, Interrupted, RunError, SartorError, TrainingError, UsageError
 from ..events import Ended, Event, Started
 from ..files import write_bytes, write_json, write_json_lines, write_text
+from ..home import tidy_cache
 from ..inspection.probes.overfit import OverfitResult
 from ..inspection.probes.overfit import overfit_batch as learn_by_heart
 from ..inspection.probes.preflight import check_model, count_parameters
@@ -74,6 +75,7 @@ def fit(
         RecipeError: every problem of the settings at once. Interrupted: by a signal, after saving.
         DataError, ModelError, TrainingError, FileError: as their sentences say.
     """
+    tidy_cache()
     dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, on_event)
     ready = time.perf_counter()
     assembled = _assembled(wanted, dataset, model)
@@ -89,6 +91,7 @@ def fit(
     with folder.locked():
         # Another process may have come first since the folder was made.
         folder.refuse_unless_empty()
+        folder.begin()
         if check:
             _check_data(folder, assembled.recipe, dataset, material.split, on_event)
         resolved = _keep_exclusions(folder, assembled.recipe, dataset)
@@ -132,6 +135,7 @@ def resume(
         RunError: no such run, broken, in use, or from another version. Others as `fit`.
     """
     before = open_run(run, data, model, device=device, trust=trust)
+    tidy_cache()
     with before.folder.locked():
         before.folder.settle()
         promised = before.folder.report_state()
