@@ -58,6 +58,8 @@ def predict(
     invert: bool = False,
     checkpoint: str = "best",
     calibrated: bool = False,
+    device: str | None = None,
+    trust: bool = False,
 ) -> list[Prediction]:
     """Classify pictures of any size and mode, prepared exactly as in training.
 
@@ -65,6 +67,7 @@ def predict(
         pictures: files, folders, patterns or pictures in memory; one or many.
         invert: for dark on light, where training had light on dark.
         calibrated: at the temperature that was fitted on the validation images.
+        device, trust: as for `evaluate`.
 
     Raises:
         PictureError: naming every file that cannot be read, or has outputs that are not finite.
@@ -72,7 +75,11 @@ def predict(
     """
     several = [pictures] if isinstance(pictures, str | Path | Image.Image) else list(pictures)
     predictions, faults = predict_readable(
-        open_run(run), several, invert=invert, checkpoint=checkpoint, calibrated=calibrated
+        open_run(run, device=device, trust=trust),
+        several,
+        invert=invert,
+        checkpoint=checkpoint,
+        calibrated=calibrated,
     )
     if faults:
         raise PictureError("\n".join(fault.message for fault in faults), faults[0].hint)

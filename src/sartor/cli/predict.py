@@ -10,7 +10,7 @@ from tyro.conf import Positional
 
 from ..errors import UsageError
 from . import tables
-from .arguments import CheckpointName, MethodName
+from .arguments import CheckpointName, DeviceName, MethodName
 from .output import check_count, note, print_json
 
 if TYPE_CHECKING:
@@ -37,6 +37,10 @@ class Predict:
     """Weights to use: best or last epoch."""
     calibrated: bool = False
     """Divide the logits by the temperature that was fitted on the validation images."""
+    device: DeviceName | None = None
+    """Device to compute on; by default that of the training if it is here, else what is here."""
+    trust: bool = False
+    """Let the run's own Python file run, whoever wrote it."""
     json: bool = False
     """Print the result as one line of JSON."""
 
@@ -48,7 +52,7 @@ def predict(given: Predict) -> int:
     if not given.pictures:
         raise UsageError("No picture is named.", "Name files, folders or a pattern such as 'in/*'.")
     check_count("--topk", given.topk)
-    run = api.Run.open(given.run)
+    run = api.Run.open(given.run, device=given.device, trust=given.trust)
     predictions, faults = api.predict_readable(
         run,
         given.pictures,
@@ -62,7 +66,7 @@ def predict(given: Predict) -> int:
     if predictions:
         _note_what_probabilities_are(given, run, scores)
     if given.explain and predictions:
-        _explain(given, [prediction.file for prediction in predictions])
+        _explain(given, run, [prediction.file for prediction in predictions])
     if given.json:
         print_json([prediction.to_json(given.topk) for prediction in predictions])
     elif predictions:
@@ -95,13 +99,13 @@ def _note_what_probabilities_are(given: Predict, run: Run, scores: bool) -> None
         )
 
 
-def _explain(given: Predict, files: list[str]) -> None:
+def _explain(given: Predict, run: Run, files: list[str]) -> None:
     from .. import api
     from ..reports.figures import save_figure
 
     assert given.explain
     explanations = api.explain(
-        given.run,
+        run,
         files,
         method=given.method,
         invert=given.invert,
