@@ -136,7 +136,8 @@ def transparent(digit: int, rng: np.random.Generator) -> Image.Image:
     return picture
 
 
-STYLES: dict[str, Callable[[int, np.random.Generator], Image.Image]] = {
+Style = Callable[[int, np.random.Generator], Image.Image]
+STYLES: dict[str, Style] = {
     "thin pen": thin_pen,
     "marker": marker,
     "photograph": photograph,

@@ -62,6 +62,12 @@ from .predicting import (
     Prediction as Prediction,
 )
 from .predicting import (
+    inputs as inputs,
+)
+from .predicting import (
+    inputs_figure as inputs_figure,
+)
+from .predicting import (
     predict as predict,
 )
 from .predicting import (

@@ -82,12 +82,13 @@ class Run(OpenedRun):
         pictures: Picture | Sequence[Picture],
         *,
         invert: bool = False,
+        ink: str | None = None,
         checkpoint: str = "best",
         calibrated: bool = False,
     ) -> list[Prediction]:
         """As `sartor.predict`."""
         return predicting.predict(
-            self, pictures, invert=invert, checkpoint=checkpoint, calibrated=calibrated
+            self, pictures, invert=invert, ink=ink, checkpoint=checkpoint, calibrated=calibrated
         )
 
     def predictor(self, *, checkpoint: str = "best", calibrated: bool = False) -> Predictor:

@@ -10,26 +10,24 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..arrays import Float64Array, UInt8Array
 
 Ranges = Mapping[str, tuple[float, float]]
 """Lowest and highest value of each figure in training."""
 
-_IMAGES = 5_000
+MOST_IMAGES = 5_000
+"""So many training images say what is usual."""
 _AT_ONCE = 500
 _MARGIN = 0.1
 """Of a range's width: so far beyond is still like it."""
 _NEVER_LESS = 0.02
 
 
-def ranges_of(images: UInt8Array, indices: npt.NDArray[np.int64]) -> dict[str, tuple[float, float]]:
-    """The range of each figure over training images uint8 (N, C, H, W), evenly chosen."""
-    chosen = indices[:: max(1, len(indices) // _IMAGES)]
+def ranges_of(images: UInt8Array) -> dict[str, tuple[float, float]]:
+    """The range of each figure over training images uint8 (N, C, H, W)."""
     parts = [
-        _figures(images[chosen[start : start + _AT_ONCE]])
-        for start in range(0, len(chosen), _AT_ONCE)
+        _figures(images[start : start + _AT_ONCE]) for start in range(0, len(images), _AT_ONCE)
     ]
     if not parts:
         return {}

@@ -35,7 +35,8 @@ _WORKED_AT = 600
 _PAPER_AT = 32
 """The light on the paper changes slowly: it is estimated at this size."""
 _ONE_COLOUR = 4.0
-"""Gray levels by which most pixels of the edges differ at most, where the page is of one colour."""
+_MOST_EDGES = 0.6
+"""A page is of one colour where so much of its edges is within so many gray levels of it."""
 _FAINTEST = 12.0
 """Gray levels between paper and ink below which there is no ink."""
 _DARKEST = 0.999
@@ -126,8 +127,8 @@ def _paper(band: Image.Image) -> Ink:
     """
     values = np.asarray(band, np.float64)
     edges = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
-    low, middle, high = np.quantile(edges, (0.2, 0.5, 0.8))
-    if high - low <= _ONE_COLOUR:
+    middle = np.median(edges)
+    if (np.abs(edges - middle) <= _ONE_COLOUR).mean() >= _MOST_EDGES:
         return np.full_like(values, middle)
     small = np.asarray(band.resize((_PAPER_AT, _PAPER_AT), Image.Resampling.BOX), np.float32)
     smooth = ndimage.median_filter(small, _PAPER_AT // 2 + 1, mode="nearest")
