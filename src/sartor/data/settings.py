@@ -14,10 +14,10 @@ RESIZE_WAYS = ("letterbox", "crop", "stretch")
 FORMATS = ("auto", "folder", "split-folders", "manifest", "parquet", "npz", "idx")
 COLUMN_SETTINGS = ("image_column", "label_column", "group_column", "split_column")
 UNFIT_SETTINGS: Mapping[str, tuple[str, ...]] = {
-    "folder": (*COLUMN_SETTINGS, "image_root"),
-    "split-folders": (*COLUMN_SETTINGS, "image_root"),
-    "idx": (*COLUMN_SETTINGS, "image_root"),
-    "npz": ("split_column", "image_root"),
+    "folder": (*COLUMN_SETTINGS, "split_words", "image_root"),
+    "split-folders": (*COLUMN_SETTINGS, "split_words", "image_root"),
+    "idx": (*COLUMN_SETTINGS, "split_words", "image_root"),
+    "npz": ("split_column", "split_words", "image_root"),
 }
 """Settings that mean nothing in a format."""
 
@@ -42,7 +42,10 @@ class SourceSettings:
     """Column that says what belongs together (patient, session, author), or key in .npz. By default
     "group", if there is one."""
     split_column: str | None = None
-    """Column that says train, val or test. By default "split", if there is one with these words."""
+    """Column that says train, val or test. By default the one that holds these words."""
+    split_words: tuple[str, ...] = ()
+    """What other words in that column mean, each as WORD=PART, such as dev=val eval=test; a part is
+    train, val or test."""
     image_root: str | None = None
     """Folder that relative paths in a list start from. By default the folder of the list."""
 

@@ -197,7 +197,7 @@ class TestColumns:
                 {"image_column": "kind", "label_column": "kind"},
                 "cannot be image_column and",
             ),
-            ({}, "unclear which column .* label: kind, patient, part, note"),
+            ({}, "unclear which column .* label: kind, patient, note"),
             (
                 {"label_column": "kind", "split_column": "note"},
                 "x, y, z, which is not a split",

@@ -20,6 +20,8 @@ SPLIT_WORDS = {
     "validation": "val",
     "test": "test",
     "testing": "test",
+    "publictest": "val",
+    "privatetest": "test",
 }
 SPLITS = ("train", "val", "test")
 ALMOST_SPLIT_WORDS = frozenset(
