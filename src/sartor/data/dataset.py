@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -138,6 +138,52 @@ class Dataset:
         from .torch_dataset import TorchImages
 
         return TorchImages(self)
+
+
+class Divided(Protocol):
+    """Labels with the parts that their source sets aside: a dataset, or a listing."""
+
+    @property
+    def labels(self) -> Int64Array:
+        """int64 (N,), each an index into `classes`."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Name of each class."""
+
+    @property
+    def val(self) -> Int64Array | None:
+        """Indices set aside for validation."""
+
+    @property
+    def test(self) -> Int64Array | None:
+        """Indices set aside for testing."""
+
+
+def refuse_strange_parts(data: Divided) -> None:
+    """Refuse parts that have no class in common with what is trained on.
+
+    Raises:
+        DataError: whatever is learnt, every answer on such a part would be wrong.
+    """
+    labels, classes, val, test = data.labels, data.classes, data.val, data.test
+    rest = np.ones(len(labels), dtype=bool)
+    for indices in (val, test):
+        if indices is not None:
+            rest[indices] = False
+    learnt = set(labels[rest].tolist())
+    for part, indices in (("validation", val), ("test", test)):
+        own = set() if indices is None else set(labels[indices].tolist())
+        if own and learnt and own.isdisjoint(learnt):
+            theirs, ours = (
+                _shortened(tuple(classes[number] for number in sorted(numbers)))
+                for numbers in (own, learnt)
+            )
+            raise DataError(
+                f"The {part} images share no class with the training images: {theirs} against "
+                f"{ours}.",
+                "Are the classes called alike in every part? Rename them, or leave that part out.",
+            )
 
 
 def _checked_images(images: Any) -> UInt8Array:

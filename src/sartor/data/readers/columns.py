@@ -15,13 +15,19 @@ from .tree import is_picture, shown, some
 Holds = Callable[[str], bool]
 """Whether there is a file at a path as a table writes it."""
 
+ONE_HOT = "one-hot columns"
+"""What the column is called that a column for each class becomes; see `one_hot`."""
 KNOWN_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "image_column": (
         *("file_name", "filename", "file", "path", "file_path", "filepath", "image", "image_path"),
         *("image_file", "image_name", "img", "img_path", "picture", "image_id", "img_name"),
         *("image_filename", "filepaths", "image_url", "id", "uuid"),
     ),
-    "label_column": ("label", "labels", "class", "class_name", "category", "target", "y"),
+    "label_column": (
+        *("label", "labels", "class", "class_name", "category", "target", "y", "label_name"),
+        *("class_label", "category_name", "breed", "species", "diagnosis", "dx", "emotion"),
+        "one_hot_columns",
+    ),
     "group_column": ("group", "group_id", "groups"),
     "split_column": SPLIT_NAMES,
 }
@@ -221,7 +227,7 @@ def _label_column(table: Table, taken: set[int | None]) -> int | None:
     if captions and len(captions) == len(free):
         return None
     free = [column for column in free if column not in captions]
-    for columns in (known, free):
+    for columns in (_one_of_equals(table, known), free):
         if len(columns) == 1:
             if table.column_name(columns[0]) in table.structured:
                 raise DataError(
@@ -236,6 +242,17 @@ def _label_column(table: Table, taken: set[int | None]) -> int | None:
                 f"Say --label-column {_naming(table)}.",
             )
     return None
+
+
+def _one_of_equals(table: Table, columns: Sequence[int]) -> Sequence[int]:
+    """One of several columns that divide the pictures alike: that of names rather than numbers."""
+    cells = [[row[column].strip() for row in table.rows] for column in columns]
+    together = len(set(zip(*cells, strict=True)))
+    names = {table.column_name(column) for column in columns}
+    if len(names) < 2 or any(len(set(words)) != together for words in cells):
+        return columns
+    named = [c for c, words in zip(columns, cells, strict=True) if not all(map(str.isdigit, words))]
+    return [(named or columns)[0]]
 
 
 def _naming(table: Table) -> str:

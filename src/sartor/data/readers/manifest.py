@@ -30,12 +30,13 @@ from .columns import (
 )
 from .labels import split_of
 from .locate import Locator
+from .one_hot import with_one_label
 from .rows import Below, Described, Rows, common_folder, list_rows, read_rows
 from .tree import FileTree, FolderTree, inside, is_picture, shown
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".lst")
 
-_MAX_BYTES = 512 << 20
+MAX_LIST_BYTES = 512 << 20
 _DELIMITERS = {
     ",": "comma-separated list",
     "\t": "tab-separated list",
@@ -111,14 +112,15 @@ def list_manifests(
     shapes: list[str] = []
     for path, split in files.items():
         source = inside(tree, path)
-        if tree.size(path) > _MAX_BYTES:
-            raise CorruptDataError(f"{source} is larger than {_MAX_BYTES >> 20} MiB.", _NO_LIST)
+        if tree.size(path) > MAX_LIST_BYTES:
+            raise CorruptDataError(f"{source} is larger than {MAX_LIST_BYTES >> 20} MiB.", _NO_LIST)
         below = Below(pictures, "" if root is not None else path.rpartition("/")[0])
         content, holds = tree.read(path), below.holds
         table = read_table(content, source=source, holds=holds, named=named)
         if not names_pictures(table, holds):
             holds = locator.holds
             table = read_table(content, source=source, holds=holds, named=named)
+        table = with_one_label(table, settings)
         choice = choose_columns(table, settings, holds)
         rows, said = read_rows(table, choice)
         splits = [split] * len(rows.paths) if split else rows.splits

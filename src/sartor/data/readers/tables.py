@@ -30,6 +30,7 @@ from .columns import (
     plain_name,
 )
 from .labels import split_of, split_of_stem
+from .one_hot import with_one_label
 from .parquet import ParquetFile, PictureCells
 from .rows import Below, Described, Rows, list_rows, listing_of, read_rows, refuse_without_label
 from .tree import FileTree, FolderTree, inside, some
@@ -56,6 +57,7 @@ def list_parquet(
     chosen = replace(
         settings, image_column=columns.image, label_column=settings.label_column or columns.label
     )
+    table = with_one_label(table, chosen)
     choice = choose_columns(table, chosen, lambda _: False)
     if choice.label is None and columns.in_cells:
         raise refuse_without_label(source)
