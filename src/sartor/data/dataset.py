@@ -49,7 +49,7 @@ class Dataset:
     labels: Int64Array
     """int64 (N,), each an index into `classes`."""
     classes: tuple[str, ...] = ()
-    """Name of each class; without names, "0", "1", and so on."""
+    """Name of each class; without names, those are the numbers that occur among the labels."""
     _: KW_ONLY
     test: Int64Array | None = None
     """Indices that the source itself sets aside for testing; None where it does not."""
@@ -72,7 +72,12 @@ class Dataset:
     def __post_init__(self) -> None:
         images = _checked_images(self.images)
         labels = _checked_labels(self.labels, len(images))
-        classes = _checked_classes(self.classes, labels)
+        names = self.classes
+        if names is None or not len(names):
+            # Labels 10, 20, 30 are three classes, not 31.
+            occurring, labels = np.unique(labels, return_inverse=True)
+            labels, names = labels.astype(np.int64), tuple(map(str, occurring.tolist()))
+        classes = _checked_classes(names, labels)
         object.__setattr__(self, "images", images)
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "classes", classes)
@@ -241,10 +246,9 @@ def _checked_labels(labels: Any, count: int) -> Int64Array:
     return checked
 
 
-def _checked_classes(classes: Sequence[str] | None, labels: Int64Array) -> tuple[str, ...]:
+def _checked_classes(classes: Sequence[str], labels: Int64Array) -> tuple[str, ...]:
     highest = int(labels.max())
-    given = () if classes is None else tuple(classes)
-    names = tuple(str(name) for name in given or range(highest + 1))
+    names = tuple(map(str, classes))
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f'The class name "{twice}" occurs twice.', "Give every class its own name.")

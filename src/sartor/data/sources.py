@@ -278,6 +278,9 @@ def _json_of(path: Path, tree: FolderTree) -> Opened:
 
 def _in_tree(tree: FileTree, data: SourceSettings, name: str, note: Note | None) -> Opened:
     """What a folder or an archive holds."""
+    folder = "".join(f"{one}/" for one in common_folder(tree.files))
+    beside = [path for path in tree.files if "/" not in path.removeprefix(folder)]
+    at_hand = tree
     shards = shards_of(tree.files) if data.format in ("auto", "webdataset") else []
     tree = (open_shards(tree, shards, note) if shards else None) or tree
     kind, remarks = recognised(tree, data) if data.format == "auto" else (data.format, ())
@@ -285,9 +288,7 @@ def _in_tree(tree: FileTree, data: SourceSettings, name: str, note: Note | None)
         data, f"{tree.name}, which is read as {READ_AS[kind]}", UNFIT_SETTINGS.get(kind, ())
     )
     opened = _read_as(kind, tree, data, name)
-    folder = "".join(f"{one}/" for one in common_folder(tree.files))
-    beside = [path for path in tree.files if "/" not in path.removeprefix(folder)]
-    return _with_remarks(_with_class_names(opened, tree, beside), remarks)
+    return _with_remarks(_with_class_names(opened, at_hand, beside), remarks)
 
 
 def _read_as(kind: str, tree: FileTree, data: SourceSettings, name: str) -> Opened:

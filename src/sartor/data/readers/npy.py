@@ -65,7 +65,7 @@ def _read(tree: FileTree, path: str) -> AnyArray:
     except (SartorError, MemoryError):
         raise
     except Exception as error:  # NumPy leaves with half a dozen kinds on damaged bytes
-        if "allow_pickle" in str(error) or "Object arrays" in str(error):
+        if "object" in str(error).lower():
             raise DataError(
                 f"{source} holds Python objects, which could run programs: they are not read.",
                 "Save it again as an array of one type, such as uint8.",

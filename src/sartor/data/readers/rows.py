@@ -20,6 +20,7 @@ from .labels import (
     named_by_source,
     numbered,
     part_counts,
+    several_in_one,
     split_of,
 )
 from .locate import Locator, is_address, is_foreign, unclear
@@ -146,7 +147,9 @@ def listing_of(rows: Rows, pictures: PictureStore, described: Described) -> List
         val=indices_of(rows.splits, "val"),
         test=indices_of(rows.splits, "test"),
         groups=None if rows.groups is None else tuple(rows.groups),
-        remarks=tuple(filter(None, (*described.remarks, unused, *missing))),
+        remarks=tuple(
+            filter(None, (*described.remarks, unused, *missing, several_in_one(classes)))
+        ),
     )
 
 
