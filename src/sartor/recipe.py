@@ -193,6 +193,10 @@ class ResolvedRecipe(Recipe):
             memory_format=memory_format, amp_dtype=amp_dtype, threads=threads, engine=engine
         )
 
+    def to_run_here(self, changes: Mapping[str, str]) -> ResolvedRecipe:
+        """With another device, precision or engine, for a machine unlike the one that trained."""
+        return self._changed(**changes) if changes else self
+
     def with_epochs(self, epochs: int) -> ResolvedRecipe:
         """With another number of epochs, for a run that is trained longer.
 
