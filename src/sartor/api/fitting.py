@@ -41,6 +41,7 @@ from .default_recipe import default_recipe
 from .looking import dataset_for
 from .notes import Sink, note, warn
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
+from .other_data import run_with
 from .splitting import imbalanced, split_of, split_warnings, without_stale_split
 from .tuning import Tuning, tune
 
@@ -113,7 +114,7 @@ def resume(
     run: str | Path | OpenedRun,
     *,
     epochs: int | None = None,
-    data: Dataset | None = None,
+    data: Dataset | str | Path | None = None,
     model: nn.Module | None = None,
     report: bool | None = None,
     device: str | None = None,
@@ -122,8 +123,9 @@ def resume(
 ) -> OpenedRun:
     """Continue a run where it stopped, or train a finished one for more epochs.
 
-    On the processor the weights end bit for bit as if it had never stopped. `data` and `model` are
-    needed only by runs that were given these as Python objects.
+    On the processor the weights end bit for bit as if it had never stopped. `data` says where
+    the data lies now, if it moved. Runs that were given data or a model as Python objects need
+    these again.
 
     Args:
         report: write the report of the validation split at the end; by default as `fit` was told,
@@ -134,7 +136,8 @@ def resume(
     Raises:
         RunError: no such run, broken, in use, or from another version. Others as `fit`.
     """
-    before = open_run(run, data, model, device=device, trust=trust)
+    opened = open_run(run, None, model, device=device, trust=trust)
+    before = run_with(opened, data, on_event=on_event)
     tidy_cache()
     with before.folder.locked():
         before.folder.settle()

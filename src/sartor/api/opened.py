@@ -320,5 +320,5 @@ def _reopened(recipe: ResolvedRecipe, folder: RunFolder, on_event: Sink | None) 
     except UsageError as error:
         raise DataError(
             f"The run's data {recipe.data.source} is not at hand.",
-            "Give it again with data=..., or put it back where it was.",
+            "Say where it is now with --data PATH (in Python data=...), or put it back.",
         ) from error

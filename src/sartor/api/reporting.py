@@ -30,6 +30,7 @@ from .judging import predictions_of
 from .mapping import Embedding, embed
 from .notes import warn
 from .opened import OpenedRun, load_checkpoint, open_run
+from .other_data import run_with
 from .predictor import Predictor
 from .repeating import commands_to_repeat
 
@@ -79,7 +80,7 @@ def report(
     out: str | Path | None = None,
     checkpoint: str = "best",
     map: str = "pca",
-    data: Dataset | None = None,
+    data: Dataset | str | Path | None = None,
     model: nn.Module | None = None,
     device: str | None = None,
     trust: bool = False,
@@ -92,6 +93,7 @@ def report(
         out: the page's file, if not in the run's folder; the other two are written beside it.
         checkpoint: "best" by the validation split (where there is none, the last), or "last".
         map: how the images are laid out in two dimensions: pca, tsne or umap (extra `maps`).
+        data: the run's own, as a program gave it or where it lies now.
         device, trust: as for `evaluate`.
 
     The temperature of the calibration is fitted on the validation split, whatever is judged.
@@ -99,7 +101,7 @@ def report(
     Raises:
         UsageError: an unknown split, or one without images. RunError: a broken run.
     """
-    opened = open_run(run, data, model, device=device, trust=trust)
+    opened = run_with(open_run(run, None, model, device=device, trust=trust), data)
     page = opened.folder.report_path if out is None else _checked_page(Path(out))
     parts = opened.split()
     chosen = _chosen_split(parts, split)

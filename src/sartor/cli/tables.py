@@ -120,7 +120,8 @@ def print_evaluation(evaluation: Evaluation, run: str) -> None:
     low, high = evaluation.accuracy_interval
     correct = sum(row.correct for row in evaluation.per_class)
     print(run)
-    print(f"{evaluation.split} split: {correct:,} of {evaluation.count:,} correct")
+    part = "all images" if evaluation.split == "all" else f"{evaluation.split} split"
+    print(f"{part}: {correct:,} of {evaluation.count:,} correct")
     print(
         f"accuracy {evaluation.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}), "
         f"loss {evaluation.loss:.4f}"
