@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -222,7 +223,7 @@ def _predictions(
     if saved.split != split:
         raise RunError(
             f"{path} holds predictions on {saved.split}, not on {split}.",
-            f"Make them again: sartor evaluate {folder.path} --split {split}",
+            f"Make them again: sartor evaluate {shlex.quote(str(folder.path))} --split {split}",
         )
     checkpoints = folder.checkpoints("best")
     if not checkpoints:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -320,7 +321,7 @@ def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink, promise:
         raise Interrupted(
             request.signal_number,
             f"Stopped after step {progress.step}, in epoch {progress.epoch + 1}; all is saved.",
-            f"Go on with: sartor resume {folder.path}",
+            f"Go on with: sartor resume {shlex.quote(str(folder.path))}",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -288,7 +289,8 @@ def load_checkpoint(folder: RunFolder, which: str) -> Checkpoint:
     if faults:
         raise CheckpointError(" ".join(faults), "No older checkpoint is whole: train again.")
     raise RunError(
-        f"{folder.path} has no checkpoint yet.", f"Train it: sartor resume {folder.path}"
+        f"{folder.path} has no checkpoint yet.",
+        f"Train it: sartor resume {shlex.quote(str(folder.path))}",
     )
 
 

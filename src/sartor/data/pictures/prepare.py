@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -104,7 +105,7 @@ class Prepared:
             shown.append(f"\n  and {more:,} more")
         raise DataError(
             f"{len(unread):,} of {len(names):,} pictures cannot be read:{''.join(shown)}",
-            f"Replace them, or go on without what is listed: --exclude {path}",
+            f"Replace them, or go on without what is listed: --exclude {shlex.quote(str(path))}",
         )
 
     def _rows(self, kept: Int64Array) -> UInt8Array:
