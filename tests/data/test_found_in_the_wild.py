@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -405,6 +407,43 @@ class TestTablesOfPixels:
     def test_what_makes_no_square(self, here: Here) -> None:
         here.text("t.csv", f"label,pixels|0,{self.PACKED} 1|1,{self.PACKED} 1")
         assert "17 pixels, which make no square" in here.refused("t.csv")
+
+
+class TestParquet:
+    @pytest.mark.parametrize(
+        ("columns", "named"),
+        [
+            ({"image": BYTES.reshape(6, 16).tolist()}, "column image"),
+            ({"image": BYTES.tolist()}, "column image"),
+            (
+                {"pixels": [" ".join(map(str, row)) for row in BYTES.reshape(6, 16)]},
+                "column pixels",
+            ),
+            (
+                {f"pixel{k}": BYTES[:, k // 4, k % 4] for k in range(16)},
+                "columns pixel0, pixel1, pixel2",
+            ),
+        ],
+    )
+    def test_pixels_as_numbers(self, here: Here, columns: dict[str, Any], named: str) -> None:
+        """They are not read; the hint has the lines that make an .npz of them."""
+        pq.write_table(pa.table(columns | {"label": LABELS}), here.root / "a.parquet")
+        refused = here.refused("a.parquet")
+        assert f"The {named}" in refused
+        assert "numbers of pixels, which are not read from parquet" in refused
+        lines = refused[refused.index("t = pyarrow") :]
+        for word, value in (
+            ("FILE", str(here.root / "a.parquet")),
+            ("set.npz", str(here.root / "set.npz")),
+            ("HEIGHT, WIDTH", "4, 4"),
+            ("LABEL", "label"),
+        ):
+            lines = lines.replace(word, value)
+        exec(lines, {"pyarrow": pa, "numpy": np})
+        found = here.read("set.npz")
+        assert isinstance(found.data, Dataset)
+        assert (found.data.images[:, 0] == BYTES).all()
+        assert found.data.labels.tolist() == LABELS.tolist()
 
 
 class TestArrays:
