@@ -169,6 +169,37 @@ class TestFolders:
         assert found.classes == ("cat", "dog")
         assert "folder is its class" in found.said
 
+    def test_folders_that_are_splits_beside_a_list(self, here: Here) -> None:
+        here.pictures("train_images/1.jpg", "train_images/2.jpg", "test_images/3.jpg")
+        here.text("train.csv", "image_id,label|1.jpg,0|2.jpg,1")
+        here.text("sample_submission.csv", "image_id,label|3.jpg,4")
+        here.json("label_num_to_disease_map.json", {"0": "healthy", "1": "rust"})
+        found = here.read()
+        assert found.by_name == {"train_images/1.jpg": "healthy", "train_images/2.jpg": "rust"}
+
+    def test_folders_that_are_splits_and_nothing_else(self, here: Here) -> None:
+        here.pictures("train_images/1", "test_images/2")
+        assert "but no class folders in there" in here.refused()
+
+    def test_a_list_for_testing_without_labels(self, here: Here) -> None:
+        here.pictures("1.jpg", "2.jpg", "3.jpg")
+        here.text("train.csv", "file,label|1.jpg,a|2.jpg,b")
+        here.text("test.csv", "file|3.jpg")
+        found = here.read()
+        assert found.labels == ["a", "b"]
+        assert "Left out test.csv: no column for the label" in found.said
+
+    def test_lists_of_splits_without_labels_as_food_101_has_them(self, here: Here) -> None:
+        here.pictures(
+            "images/pie/1.jpg", "images/pie/2.jpg", "images/cake/3.jpg", "images/cake/4.jpg"
+        )
+        here.text("train.txt", "pie/1|cake/3")
+        here.text("test.txt", "pie/2|cake/4")
+        found = here.read(format="manifest")
+        assert sorted(zip(found.labels, found.parts, strict=True)) == [
+            *(("cake", "e"), ("cake", "t"), ("pie", "e"), ("pie", "t")),
+        ]
+
     def test_numbered_folders_with_names_beside(self, here: Here) -> None:
         here.pictures("1/a", "2/a", "10/a")
         here.json("cat_to_name.json", {"1": "rose", "2": "tulip", "10": "aster", "11": "iris"})
