@@ -287,12 +287,12 @@ def _words(text: str) -> tuple[list[Row], int]:
 
 def _paths(text: str, holds: Holds) -> list[Row]:
     """The path in each line, where all of the first lines have nothing but a picture's path."""
-    rows = [
+    rows: list[Row] = [
         (number, (line.strip(),))
         for number, line in enumerate(_lines(text), 1)
         if line.strip() and not _is_comment(line)
     ]
-    first = [path for _, (path,) in rows[:_SAMPLE_ROWS]]
+    first = [cells[0] for _, cells in rows[:_SAMPLE_ROWS]]
     if len(first) > 1 and plain_name(first[0]) in COLUMN_NAMES:
         first = first[1:]
     return rows if all(is_picture(path) or holds(path) for path in first) else []
