@@ -250,7 +250,8 @@ class TestOtherFiles:
     def test_weights_of_another_network(self, run_copy: Path, command: Any) -> None:
         path = run_copy / "recipe.toml"
         path.write_text(path.read_text().replace("120", "121"))
-        for words in (["evaluate", run_copy], ["resume", run_copy, "--epochs", 4]):
+        more = ("--trust",)
+        for words in (["evaluate", run_copy, *more], ["resume", run_copy, "--epochs", 4, *more]):
             answer = command(*words)
             assert answer.exit_code == 1
             assert f"The weights in {run_copy} do not fit its model" in answer.err

@@ -156,7 +156,7 @@ class Kept:
     def __init__(self, content: bytes) -> None:
         self.content = content
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self, _sealed: object = None) -> bytes:
         return self.content
 
 
@@ -173,7 +173,7 @@ class TestCheckpoints:
 
     def test_the_best_is_on_disk_before_the_last_knows_of_it(self, tmp_path: Path) -> None:
         class Dies(Kept):
-            def to_bytes(self) -> bytes:
+            def to_bytes(self, _sealed: object = None) -> bytes:
                 raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
