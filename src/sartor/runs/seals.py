@@ -152,7 +152,7 @@ def _settings(text: str) -> dict[str, Any]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text("utf-8")
+        return files.read_regular(path).decode()
     except (OSError, UnicodeDecodeError):
         return ""
 
