@@ -10,7 +10,7 @@ from torch import nn
 
 from .. import assembly
 from ..data.dataset import Dataset
-from ..errors import UsageError
+from ..errors import FileError, RunError, UsageError
 from ..evaluation.metrics import Evaluation
 from ..evaluation.metrics import evaluate as judge
 from ..evaluation.predictions import Predictions
@@ -49,7 +49,7 @@ def evaluate(
 
 
 def predictions_of(run: OpenedRun, split: str, *, checkpoint: str = "best") -> Predictions:
-    """Predict every image of a split and save the logits in the run."""
+    """Predict every image of a split and save the logits in the run, where it can be written to."""
     recipe, dataset, parts = run.recipe_here, run.dataset(), run.split()
     if split not in ("train", "val", "test"):
         raise UsageError(f'There is no split "{split}".', "Choose train, val or test.")
@@ -74,7 +74,12 @@ def predictions_of(run: OpenedRun, split: str, *, checkpoint: str = "best") -> P
         weights_sha256=kept.weights_sha256,
         dataset_fingerprint=dataset.fingerprint,
     )
-    predictions.save(_made_parent(run.folder.predictions_path(split)))
+    try:
+        make_folder(run.folder.own_folder("predictions"))
+        predictions.save(run.folder.predictions_path(split))
+    except (FileError, RunError) as error:
+        # A run that is read-only, or somebody else's, can be judged all the same.
+        run.say_once(f"The predictions are not kept in the run. {error.message}")
     return predictions
 
 
@@ -95,8 +100,3 @@ def mistakes_figure(run: OpenedRun, predictions: Predictions, count: int = 32) -
         for row in worst
     ]
     return sample_grid(run.dataset(), predictions.indices[worst].tolist(), captions=captions)
-
-
-def _made_parent(path: Path) -> Path:
-    make_folder(path.parent)
-    return path

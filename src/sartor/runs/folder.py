@@ -33,6 +33,8 @@ _BEGINNINGS = (
 _LOCK_PATIENCE_SECONDS = 1.0
 REPORT_STATES = ("due", "made", "none")
 _LARGEST = 1e15
+_SPECIAL = frozenset('/\\:*?[]"<>|')
+_LONGEST_NAME = 60
 _HISTORY_COLUMNS = {
     "epoch",
     "step",
@@ -278,6 +280,7 @@ def create_run(out: Path | None, stem: str, runs: Path) -> RunFolder:
         folder.refuse_unless_empty()
         return folder
     files.make_folder(runs)
+    stem = _as_folder_name(stem)
     taken = (
         int(p.name.removeprefix(f"{stem}-"))
         for p in runs.glob(f"{stem}-*")
@@ -293,6 +296,12 @@ def create_run(out: Path | None, stem: str, runs: Path) -> RunFolder:
             files.make_folder(path)
         return RunFolder(path)
     raise AssertionError("numbers do not end")
+
+
+def _as_folder_name(stem: str) -> str:
+    """A name that stays within its folder and is no pattern, whatever a data set is called."""
+    plain = "".join(one if one.isprintable() and one not in _SPECIAL else "-" for one in stem)
+    return plain.lstrip(".- ")[:_LONGEST_NAME].rstrip() or "run"
 
 
 def _is_row(row: dict[str, Any]) -> bool:
