@@ -23,6 +23,7 @@ from ..evaluation.predictions import Predictions
 from ..evaluation.seed_statistics import SeedStatistics, statistics_over_seeds
 from ..recipe import Recipe
 from ..runs.folder import RunFolder
+from ..runs.seals import differences
 from ..runs.store import find_run
 from ..runs.weights_file import stored_weights_sha256
 from .notes import Sink, note, warn
@@ -186,6 +187,7 @@ def compare(
 def _folder(run: str | Path | OpenedRun) -> RunFolder:
     folder = find_run(run) if isinstance(run, str | Path) else run.folder
     folder.status()
+    warn(differences(folder).sentences(folder.recipe_path))
     return folder
 
 

@@ -31,6 +31,7 @@ from ..models.custom import is_custom, reason_of, source_of
 from ..recipe import Recipe, ResolvedRecipe, load_recipe
 from ..runs.environment import describe_environment
 from ..runs.folder import RunFolder, create_run
+from ..runs.seals import seals_of
 from ..runs.sinks import Recorder
 from ..runs.store import RUNS
 from ..runs.trust import mark_as_ours
@@ -275,6 +276,8 @@ def _continue(
     if checkpoint:
         with_weights(job.model, checkpoint, run.path)
         _load_optimizer(job, checkpoint, run.path)
+    # First, for a run whose recipe has more epochs than its weights is not finished.
+    run.folder.write_status("running", report=promise)
     _keep_recipe(run, recipe)
     write_json_lines(run.folder.history_path, progress.history)
     progress.seconds += time.perf_counter() - ready
@@ -470,7 +473,7 @@ def _checkpoint_or_none(folder: RunFolder) -> Checkpoint | None:
 
 
 def _sink(folder: RunFolder, on_event: Sink | None) -> Sink:
-    recorder = Recorder(folder)
+    recorder = Recorder(folder, seals_of(folder))
 
     def both(event: Event) -> None:
         recorder(event)

@@ -10,7 +10,7 @@ from torch import nn
 
 from .. import assembly
 from ..data.dataset import Dataset
-from ..errors import UsageError
+from ..errors import FileError, RunError, UsageError
 from ..evaluation.metrics import Evaluation
 from ..evaluation.metrics import evaluate as judge
 from ..evaluation.predictions import Predictions
@@ -60,7 +60,7 @@ def evaluate(
 
 
 def predictions_of(run: OpenedRun, split: str, *, checkpoint: str = "best") -> Predictions:
-    """Predict every image of a split and save the logits in the run."""
+    """Predict every image of a split and save the logits in the run, where it can be written to."""
     recipe, dataset, parts = run.recipe_here, run.dataset(), run.split()
     if split not in ("train", "val", "test"):
         raise UsageError(f'There is no split "{split}".', "Choose train, val or test.")
@@ -85,7 +85,12 @@ def predictions_of(run: OpenedRun, split: str, *, checkpoint: str = "best") -> P
         weights_sha256=kept.weights_sha256,
         dataset_fingerprint=dataset.fingerprint,
     )
-    predictions.save(_made_parent(run.folder.predictions_path(split)))
+    try:
+        make_folder(run.folder.own_folder("predictions"))
+        predictions.save(run.folder.predictions_path(split))
+    except (FileError, RunError) as error:
+        # A run that is read-only, or somebody else's, can be judged all the same.
+        run.say_once(f"The predictions are not kept in the run. {error.message}")
     return predictions
 
 
@@ -112,8 +117,3 @@ def mistakes_figure(
     ]
     dataset = data or run.dataset()
     return sample_grid(dataset, predictions.indices[worst].tolist(), captions=captions)
-
-
-def _made_parent(path: Path) -> Path:
-    make_folder(path.parent)
-    return path

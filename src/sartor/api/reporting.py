@@ -16,7 +16,7 @@ from torch import nn
 from ..data.dataset import Dataset
 from ..data.pictures.preprocess import Preprocess
 from ..data.splits.split import Split
-from ..errors import RunError, SartorError, UsageError
+from ..errors import FileError, RunError, SartorError, UsageError
 from ..evaluation.judgement import ScoredPredictions, judge
 from ..evaluation.predictions import Predictions
 from ..files import make_folder, write_text
@@ -45,8 +45,8 @@ class Report:
     """A run, judged: `document` is what report.json holds, `path` the page for people."""
 
     document: Document
-    path: Path
-    """report.html; report.json and mistakes.csv lie beside it."""
+    path: Path | None
+    """report.html; report.json and mistakes.csv lie beside it. None where the run is read-only."""
 
     @property
     def split(self) -> str | None:
@@ -59,18 +59,18 @@ class Report:
         return self.document
 
     def __repr__(self) -> str:
-        evaluation = self.document["evaluation"]
+        evaluation, place = self.document["evaluation"], self.path or "(not saved)"
         if not evaluation:
-            return f"<Report {self.path}: nothing judged>"
+            return f"<Report {place}: nothing judged>"
         low, high = evaluation["accuracy_interval"]
         return (
-            f"<Report {self.path}: {self.split} accuracy {evaluation['accuracy']:.2%} "
+            f"<Report {place}: {self.split} accuracy {evaluation['accuracy']:.2%} "
             f"({low:.2%} to {high:.2%})>"
         )
 
     def _repr_html_(self) -> str:
         """The figures for notebooks."""
-        return render_notebook(self.document, str(self.path))
+        return render_notebook(self.document, str(self.path or self.document["run"]["path"]))
 
 
 def report(
@@ -107,7 +107,8 @@ def report(
     chosen = _chosen_split(parts, split)
     predictions = predictions_of(opened, chosen, checkpoint=checkpoint) if chosen else None
     insights = _insights(opened, predictions, checkpoint, map) if predictions else (None, ())
-    return _write(opened, parts, predictions, page, checkpoint, *insights)
+    must_save = out is not None
+    return _write(opened, parts, predictions, page, checkpoint, *insights, must_save=must_save)
 
 
 def report_of_training(run: OpenedRun) -> Report | None:
@@ -191,6 +192,7 @@ def _write(
     checkpoint: str,
     embedding: Embedding | None = None,
     explained: Sequence[Explained] = (),
+    must_save: bool = True,
 ) -> Report:
     kept = load_checkpoint(run.folder, checkpoint)
     dataset = run.dataset()
@@ -216,10 +218,17 @@ def _write(
     document = json.loads(text)
     mistakes = _mistakes_path(page)
     html = render_report(document, dataset, run.recipe.to_toml(), mistakes.name, explained)
-    if predictions:
-        write_text(mistakes, _as_csv(mistakes_table(predictions, dataset.files)))
-    write_text(page.with_suffix(".json"), f"{text}\n")
-    write_text(page, html)
+    try:
+        if predictions:
+            write_text(mistakes, _as_csv(mistakes_table(predictions, dataset.files)))
+        write_text(page.with_suffix(".json"), f"{text}\n")
+        write_text(page, html)
+    except FileError as error:
+        if must_save:
+            raise
+        advice = "Write it elsewhere with --out FILE.html."
+        run.say_once(f"The report is not kept in the run. {error.message} {advice}")
+        return Report(document=document, path=None)
     return Report(document=document, path=page)
 
 

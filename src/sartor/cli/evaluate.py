@@ -29,7 +29,7 @@ class Evaluate:
     device: DeviceName | None = None
     """Device to compute on; by default that of the training if it is here, else what is here."""
     trust: bool = False
-    """Let the run's own Python file run, whoever wrote it."""
+    """Use the run's own Python file, whoever wrote it, and a recipe that was changed by hand."""
     mistakes: Path | None = None
     """Draw the worst mistakes with true and predicted class into this file (.png, .svg or .pdf)."""
     json: bool = False

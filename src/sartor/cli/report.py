@@ -32,7 +32,7 @@ class Report:
     device: DeviceName | None = None
     """Device to compute on; by default that of the training if it is here, else what is here."""
     trust: bool = False
-    """Let the run's own Python file run, whoever wrote it."""
+    """Use the run's own Python file, whoever wrote it, and a recipe that was changed by hand."""
     map: MapName = "pca"
     """How to lay out the images by what the network sees: pca, tsne or umap. umap needs the extra
     maps."""

@@ -24,7 +24,7 @@ class Resume:
     device: DeviceName | None = None
     """Device to compute on; by default that of the training if it is here, else what is here."""
     trust: bool = False
-    """Let the run's own Python file run, whoever wrote it."""
+    """Use the run's own Python file, whoever wrote it, and a recipe that was changed by hand."""
     quiet: bool = False
     """Show no progress."""
     json: bool = False

@@ -167,7 +167,8 @@ def print_report(report: Report) -> None:
                 f"{calibration['after']['ece']:.2%}"
             )
         print(error)
-    print(f"report: {report.path}")
+    if report.path:
+        print(f"report: {report.path}")
 
 
 def print_predictions(predictions: Sequence[Prediction], topk: int) -> None:
