@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ...errors import PictureError
+from .formats import HEAD_BYTES, advice_on, read_by_extra
 from .integrity import missing_pixels
 
 MAX_PIXELS = 100_000_000
@@ -75,16 +76,17 @@ def opened(content: bytes, name: str) -> Iterator[Image.Image]:
     """
     if not content:
         raise PictureError(f"{name} is empty.", "Leave it out or replace it.")
+    read_by_extra(content[:HEAD_BYTES])
     try:
         with Image.open(io.BytesIO(content)) as picture:
             if picture.format in _PROGRAMS:
-                raise PictureError(*_not_a_picture(name))
+                raise _not_a_picture(name, content)
             _check_size(name, picture)
             yield picture
     except (PictureError, MemoryError):
         raise
     except UnidentifiedImageError:
-        raise PictureError(*_not_a_picture(name)) from None
+        raise _not_a_picture(name, content) from None
     except Image.DecompressionBombError:
         raise PictureError(f"{name} has too many pixels.", _too_large_hint()) from None
     except Exception as error:  # Pillow's decoders leave with all sorts on damaged files
@@ -189,5 +191,10 @@ def _too_large_hint() -> str:
     return f"At most {MAX_PIXELS:,} pixels are read; shrink it first."
 
 
-def _not_a_picture(name: str) -> tuple[str, str]:
-    return f"{name} is not a picture that Pillow can read.", "Convert it to PNG or JPEG."
+def _not_a_picture(name: str, content: bytes) -> PictureError:
+    advice = advice_on(content)
+    if advice:
+        return PictureError(f"{name} is {advice.what}.", advice.hint)
+    return PictureError(
+        f"{name} is not a picture that Pillow can read.", "Convert it to PNG or JPEG."
+    )

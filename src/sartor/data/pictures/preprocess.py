@@ -27,11 +27,13 @@ from .decode import (
     upright,
 )
 from .flattening import LEVELS, ValueRange, flattened, has_transparency
+from .formats import HEAD_BYTES, format_of
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+_BY_EXTRA = (".heic", ".heif", ".hif")
 _SPARE = 1.9
 """A JPEG is decoded at no less than so many times the size that is wanted of it. What comes of it
 differs from a full decoding as little as Lanczos does from bicubic; and 500 pixels, the usual side
@@ -244,12 +246,19 @@ def _letterboxed(picture: Image.Image, size: tuple[int, int], padding: int) -> I
     return canvas
 
 
+def _is_picture(path: Path) -> bool:
+    """Whether its name says so, or its first bytes do."""
+    if path.suffix.lower() in (*Image.registered_extensions(), *_BY_EXTRA):
+        return True
+    with path.open("rb") as stream:
+        return bool(format_of(stream.read(HEAD_BYTES)))
+
+
 def _matching(argument: str) -> Iterator[Path]:
     path = Path(argument)
     if path.is_dir():
-        known = Image.registered_extensions()
         entries = [e for e in path.iterdir() if e.is_file() and not e.name.startswith(".")]
-        yield from sorted((e for e in entries if e.suffix.lower() in known), key=natural_key)
+        yield from sorted(filter(_is_picture, entries), key=natural_key)
     elif path.exists() or not glob.has_magic(argument):
         yield path
     else:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ...errors import DataError, UsageError
 from ..listing import Listing
+from .by_content import pictures_in, taken_by_content
 from .labels import (
     ALMOST_SPLIT_WORDS,
     SPLITS,
@@ -20,7 +21,7 @@ from .labels import (
     sorted_names,
     split_of,
 )
-from .tree import FileTree, PictureFiles, is_picture, left_out, shown, some
+from .tree import FileTree, PictureFiles, left_out, shown, some
 
 GIVE_CLASSES = (
     "Give each class a folder of its own (ROOT/cat/1.jpg), or name a list of paths and labels."
@@ -46,7 +47,7 @@ def find_layout(tree: FileTree, wanted: str = "auto") -> Layout | None:
     Raises:
         DataError, UsageError: it looks like both, or like splits without classes.
     """
-    pictures = [path for path in tree.files if is_picture(path)]
+    pictures = list(pictures_in(tree))
     if not pictures:
         return None
     base = _base(tree, pictures)
@@ -97,7 +98,8 @@ def list_layout(tree: FileTree, layout: Layout, *, name: str) -> Listing:
         _empty_classes(tree, layout, set(classes)),
         *(missing_classes(labels, classes, splits) if layout.splits else ()),
         left_out(loose, "picture that lies in no class folder", "pictures in no class folder"),
-        _no_pictures(path for path in tree.files if not is_picture(path)),
+        taken_by_content(tree),
+        _no_pictures(set(tree.files).difference(pictures_in(tree))),
     ]
     return Listing(
         name=name,
@@ -114,7 +116,7 @@ def list_layout(tree: FileTree, layout: Layout, *, name: str) -> Listing:
 def _placed(tree: FileTree, layout: Layout) -> Iterator[tuple[str, str | None, str]]:
     """Class, split and path of each picture; of one that lies outside of them "" as its class."""
     depth = 2 if layout.splits else 1
-    for path in filter(is_picture, tree.files):
+    for path in pictures_in(tree):
         parts = path.removeprefix(layout.base).split("/")
         inside = path.startswith(layout.base) and len(parts) > depth
         if inside and (not layout.splits or parts[0] in layout.splits):

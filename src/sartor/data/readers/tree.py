@@ -12,11 +12,12 @@ from typing import NamedTuple, Protocol
 from ...errors import DataError, FileError, PictureError
 from ...files import explain_os_errors
 from ..natural_order import natural_key
+from ..pictures.formats import HEAD_BYTES
 
 PICTURE_SUFFIXES = frozenset(
     (
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
-        *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".tga"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".tga", ".heic", ".heif", ".hif"),
     )
 )
 _OF_THE_SYSTEM = frozenset(("__macosx", "__pycache__", "thumbs.db", "desktop.ini", "@eadir"))
@@ -55,6 +56,9 @@ class FileTree(Protocol):
         Raises:
             FileError, CorruptDataError: it is not available; the sentence names it.
         """
+
+    def head(self, path: str) -> bytes:
+        """The first bytes of the file at `path`, enough to know what it is; errors as `read`."""
 
     def place(self, path: str) -> Path | None:
         """Where the file lies on the disk by itself; None in an archive."""
@@ -125,6 +129,11 @@ class FolderTree:
         place = self.place(path)
         with explain_os_errors(f"read {shown(str(place))}"):
             return place.read_bytes()
+
+    def head(self, path: str) -> bytes:
+        place = self.place(path)
+        with explain_os_errors(f"read {shown(str(place))}"), place.open("rb") as stream:
+            return stream.read(HEAD_BYTES)
 
     def stamp(self, path: str) -> str:
         status = self._status(path)
