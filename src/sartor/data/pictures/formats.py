@@ -36,15 +36,23 @@ class Advice(NamedTuple):
 
 _TO_PNG = "Convert it to PNG."
 _OTHERS: tuple[tuple[bytes, Advice], ...] = (
-    (b"%PDF", Advice("a PDF document", "Save its pages as PNG.")),
-    (b"version https://git-lfs", Advice("a pointer of Git LFS", "Fetch the file: git lfs pull")),
+    (b"%PDF", Advice("not a picture, but a PDF document", "Save its pages as PNG.")),
+    (
+        b"version https://git-lfs",
+        Advice("not a picture, but a pointer of Git LFS", "Fetch the file: git lfs pull"),
+    ),
     (b"\xff\x0a", Advice("a JPEG XL picture, which Pillow cannot read", _TO_PNG)),
     (b"\0\0\0\x0cJXL ", Advice("a JPEG XL picture, which Pillow cannot read", _TO_PNG)),
     (b"v/1\x01", Advice("an OpenEXR picture, which Pillow cannot read", "Convert it to TIFF.")),
-    (b"PK\3\4", Advice("a zip archive", "Unpack it first.")),
-    (b"\x1f\x8b", Advice("compressed by gzip", "Unpack it first.")),
-    (b"\x93NUMPY", Advice("a NumPy array", "Save all of them by numpy.savez(FILE, x=, y=).")),
-    (b"\x1aE\xdf\xa3", Advice("a video", "Save its frames as pictures.")),
+    (b"PK\3\4", Advice("not a picture, but a zip archive", "Unpack it first.")),
+    (b"\x1f\x8b", Advice("not a picture, but compressed by gzip", "Unpack it first.")),
+    (
+        b"\x93NUMPY",
+        Advice(
+            "not a picture, but a NumPy array", "Save all of them by numpy.savez(FILE, x=, y=)."
+        ),
+    ),
+    (b"\x1aE\xdf\xa3", Advice("not a picture, but a video", "Save its frames as pictures.")),
 )
 
 
@@ -82,17 +90,17 @@ def advice_on(content: bytes) -> Advice | None:
             "Install it, or convert the picture to JPEG.",
         )
     if head[128:132] == b"DICM":
-        return Advice("a DICOM file", "Convert its picture to PNG or TIFF.")
+        return Advice("not a picture, but a DICOM file", "Convert its picture to PNG or TIFF.")
     if head[4:8] == b"ftyp":
-        return Advice("a video", "Save its frames as pictures.")
+        return Advice("not a picture, but a video", "Save its frames as pictures.")
     for signature, advice in _OTHERS:
         if head.startswith(signature):
             return advice
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if b"<svg" in text:
-        return Advice("an SVG drawing", _TO_PNG)
+        return Advice("not a picture, but an SVG drawing", _TO_PNG)
     if text.startswith((b"<!doctype html", b"<html")):
-        return Advice("a web page", "Download the picture itself.")
+        return Advice("not a picture, but a web page", "Download the picture itself.")
     return None
 
 
