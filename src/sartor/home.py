@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .files import explain_os_errors
+from .files import explain_os_errors, remove_temporary
 
 Note = Callable[[str], None]
 """Takes one line that says what is going on."""
@@ -22,6 +22,11 @@ def cache_home() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("sartor"))
+
+
+def tidy_cache() -> None:
+    """Remove what processes that were killed while they wrote left in the cache."""
+    remove_temporary(cache_home())
 
 
 def wait_silently() -> None:

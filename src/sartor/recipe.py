@@ -194,6 +194,10 @@ class ResolvedRecipe(Recipe):
             memory_format=memory_format, amp_dtype=amp_dtype, threads=threads, engine=engine
         )
 
+    def to_run_here(self, changes: Mapping[str, str]) -> ResolvedRecipe:
+        """With another device, precision or engine, for a machine unlike the one that trained."""
+        return self._changed(**changes) if changes else self
+
     def with_epochs(self, epochs: int) -> ResolvedRecipe:
         """With another number of epochs, for a run that is trained longer.
 
@@ -272,7 +276,7 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
     """Settings that exclude each other: nothing that was asked for is silently ignored."""
     training, preprocess = recipe.training, recipe.preprocess
     for name in UNFIT_SETTINGS.get(recipe.data.format, ()):
-        if getattr(recipe.data, name) is not None:
+        if getattr(recipe.data, name) not in (None, ()):
             yield f"{name} means nothing for the format {recipe.data.format}"
     yield from vocabulary.parse(training.augment)[1]
     if training.nesterov and not (training.opt == "sgd" and training.momentum > 0):

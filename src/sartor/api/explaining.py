@@ -67,6 +67,8 @@ def explain(
     target: str | None = None,
     checkpoint: str = "best",
     invert: bool = False,
+    device: str | None = None,
+    trust: bool = False,
 ) -> list[Explanation]:
     """Which pixels support the predictions of a run.
 
@@ -76,12 +78,13 @@ def explain(
             `sartor.inspection.attribution.attribute` says what each does.
         target: the class to explain; by default the one that the network gives.
         invert: as for `predict`.
+        device, trust: as for `evaluate`.
 
     Raises:
         UsageError: no such method, class or image. PictureError: naming the files that cannot be
             read. MissingExtraError: captum is not installed.
     """
-    run = open_run(run)
+    run = open_run(run, device=device, trust=trust)
     several = (
         list(pictures)
         if isinstance(pictures, Sequence) and not isinstance(pictures, str)

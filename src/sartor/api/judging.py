@@ -30,22 +30,27 @@ def evaluate(
     checkpoint: str = "best",
     data: Dataset | None = None,
     model: nn.Module | None = None,
+    device: str | None = None,
+    trust: bool = False,
 ) -> Evaluation:
     """Judge a run's weights on one split; the predictions are saved in the run.
 
     Args:
         split: "test", "val" or "train".
         checkpoint: "best" by the validation split (where there is none, the last), or "last".
+        device: auto, cpu, cuda or mps; by default that of the training, if it is here.
+        trust: let the run's own Python file run, whoever wrote it.
 
     Raises:
         UsageError: an unknown split, or one without images. RunError: a broken run.
     """
-    return judge(predictions_of(open_run(run, data, model), split, checkpoint=checkpoint))
+    opened = open_run(run, data, model, device=device, trust=trust)
+    return judge(predictions_of(opened, split, checkpoint=checkpoint))
 
 
 def predictions_of(run: OpenedRun, split: str, *, checkpoint: str = "best") -> Predictions:
     """Predict every image of a split and save the logits in the run."""
-    recipe, dataset, parts = run.recipe, run.dataset(), run.split()
+    recipe, dataset, parts = run.recipe_here, run.dataset(), run.split()
     if split not in ("train", "val", "test"):
         raise UsageError(f'There is no split "{split}".', "Choose train, val or test.")
     indices = parts.part(split)

@@ -53,19 +53,22 @@ def predict(
     *,
     invert: bool = False,
     checkpoint: str = "best",
+    device: str | None = None,
+    trust: bool = False,
 ) -> list[Prediction]:
     """Classify pictures of any size and mode, prepared exactly as in training.
 
     Args:
         pictures: files, folders, patterns or pictures in memory; one or many.
         invert: for dark on light, where training had light on dark.
+        device, trust: as for `evaluate`.
 
     Raises:
         PictureError: naming every file that cannot be read. RunError: a broken run.
     """
     several = [pictures] if isinstance(pictures, str | Path | Image.Image) else list(pictures)
     predictions, faults = predict_readable(
-        open_run(run), several, invert=invert, checkpoint=checkpoint
+        open_run(run, device=device, trust=trust), several, invert=invert, checkpoint=checkpoint
     )
     if faults:
         raise PictureError("\n".join(fault.message for fault in faults), faults[0].hint)

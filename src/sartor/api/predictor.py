@@ -21,7 +21,7 @@ class Predictor(predictor.Predictor):
         Raises:
             RunError: a broken run, or one without a checkpoint.
         """
-        recipe = run.recipe
+        recipe = run.recipe_here
         kept = load_checkpoint(run.folder, checkpoint)
         untrained = run.untrained_network(len(kept.classes))
         network = with_weights(untrained, kept, run.path).eval()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,8 @@ def report(
     map: str = "pca",
     data: Dataset | None = None,
     model: nn.Module | None = None,
+    device: str | None = None,
+    trust: bool = False,
 ) -> Report:
     """Judge a run and write report.html, report.json and mistakes.csv.
 
@@ -89,13 +92,14 @@ def report(
         out: the page's file, if not in the run's folder; the other two are written beside it.
         checkpoint: "best" by the validation split (where there is none, the last), or "last".
         map: how the images are laid out in two dimensions: pca, tsne or umap (extra `maps`).
+        device, trust: as for `evaluate`.
 
     The temperature of the calibration is fitted on the validation split, whatever is judged.
 
     Raises:
         UsageError: an unknown split, or one without images. RunError: a broken run.
     """
-    opened = open_run(run, data, model)
+    opened = open_run(run, data, model, device=device, trust=trust)
     page = opened.folder.report_path if out is None else _checked_page(Path(out))
     parts = opened.split()
     chosen = _chosen_split(parts, split)
@@ -115,7 +119,8 @@ def report_of_training(run: OpenedRun) -> Report | None:
         return _write(run, parts, predictions, run.folder.report_path, "best")
     except Exception as error:
         reason = error.message if isinstance(error, SartorError) else _reason(error)
-        warn([f"The report could not be made: {reason} Try again: sartor report {run.path}"])
+        again = f"sartor resume {shlex.quote(str(run.path))}"
+        warn([f"The report could not be made: {reason} Try again: {again}"])
         return None
 
 

@@ -31,7 +31,13 @@ class Run(OpenedRun):
         """The same run with the verbs as methods."""
         if isinstance(opened, cls):
             return opened
-        return cls(opened.folder, dataset=opened.given_dataset, network=opened.given_network)
+        return cls(
+            opened.folder,
+            dataset=opened.given_dataset,
+            network=opened.given_network,
+            device=opened.device,
+            trust=opened.trust,
+        )
 
     def __repr__(self) -> str:
         status, rows = self.status["state"], self.history

@@ -12,6 +12,7 @@ from ..data.settings import DataSettings, SourceSettings
 SplitName = Literal["test", "val", "train"]
 JudgedSplitName = Literal["test", "val"]
 CheckpointName = Literal["best", "last"]
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 MapName = Literal["pca", "tsne", "umap"]
 MethodName = Literal["occlusion", "integrated-gradients", "grad-cam"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from . import tables
-from .arguments import CheckpointName, SplitName
+from .arguments import CheckpointName, DeviceName, SplitName
 from .output import note, print_json, progress_shown
 
 
@@ -23,6 +23,10 @@ class Evaluate:
     checkpoint: CheckpointName = "best"
     """Weights to use: best (best epoch on the validation split, or the last without one) or
     last."""
+    device: DeviceName | None = None
+    """Device to compute on; by default that of the training if it is here, else what is here."""
+    trust: bool = False
+    """Let the run's own Python file run, whoever wrote it."""
     mistakes: Path | None = None
     """Draw the worst mistakes with true and predicted class into this file (.png, .svg or .pdf)."""
     json: bool = False
@@ -34,7 +38,7 @@ def evaluate(given: Evaluate) -> int:
     from .. import api
     from ..evaluation.metrics import evaluate as judge
 
-    run = api.Run.open(given.run)
+    run = api.Run.open(given.run, device=given.device, trust=given.trust)
     with progress_shown(quiet=False) as progress:
         run.dataset(on_event=progress)
     predictions = api.predictions_of(run, given.split, checkpoint=given.checkpoint)

@@ -7,11 +7,11 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from importlib import import_module
 from typing import Any, NamedTuple
 
 from ..errors import SartorError, UsageError, unknown
+from .streams import forget, has_vanished, say
 
 
 class Verb(NamedTuple):
@@ -53,18 +53,17 @@ def run(arguments: Sequence[str]) -> int:
         _say_error(error)
         return error.exit_code
     except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
+        say("Stopped.")
         return 130
-    except BrokenPipeError:
-        # Whoever read our output has gone, as `head` does; that is no error of ours.
-        _forget_stdout()
-        return 0
     except Exception as error:
+        if isinstance(error, OSError):
+            forget(sys.stdout)
+            if has_vanished(error):
+                # Whoever read our output has gone, as `head` does; that is not an error of ours.
+                return 0
         if os.environ.get("SARTOR_DEBUG"):
             raise
-        if isinstance(error, OSError):
-            _forget_stdout()
-        print(f"sartor: {_unexpected(error)}", file=sys.stderr)
+        say(f"sartor: {_unexpected(error)}")
         return 1
 
 
@@ -102,12 +101,6 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
-def _forget_stdout() -> None:
-    """Let what is still buffered go nowhere."""
-    with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _help() -> str:
     verbs = "\n".join(f"  {name:<10}{verb.does}" for name, verb in VERBS.items())
     return f"""sartor {_version()}: labelled images in, a classifier you can trust out.
@@ -129,10 +122,9 @@ def _version() -> str:
 
 
 def _say_error(error: SartorError) -> None:
-    text = f"sartor: {error.message}"
-    print(text, file=sys.stderr)
+    say(f"sartor: {error.message}")
     if error.hint:
-        print(error.hint, file=sys.stderr)
+        say(error.hint)
 
 
 def _unexpected(error: Exception) -> str:
@@ -154,4 +146,4 @@ def _show_warning(message: Warning | str, category: type[Warning], *_rest: objec
     from ..errors import SartorWarning
 
     if issubclass(category, SartorWarning):
-        print(f"warning: {message}", file=sys.stderr)
+        say(f"warning: {message}")

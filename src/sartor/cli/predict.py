@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
 from ..errors import UsageError
 from . import tables
-from .arguments import CheckpointName, MethodName
+from .arguments import CheckpointName, DeviceName, MethodName
 from .output import check_count, note, print_json
+
+if TYPE_CHECKING:
+    from ..api import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +35,10 @@ class Predict:
     """How to find those pixels; grad-cam needs a network with convolutions."""
     checkpoint: CheckpointName = "best"
     """Weights to use: best or last epoch."""
+    device: DeviceName | None = None
+    """Device to compute on; by default that of the training if it is here, else what is here."""
+    trust: bool = False
+    """Let the run's own Python file run, whoever wrote it."""
     json: bool = False
     """Print the result as one line of JSON."""
 
@@ -42,13 +50,14 @@ def predict(given: Predict) -> int:
     if not given.pictures:
         raise UsageError("No picture is named.", "Name files, folders or a pattern such as 'in/*'.")
     check_count("--topk", given.topk)
+    run = api.Run.open(given.run, device=given.device, trust=given.trust)
     predictions, faults = api.predict_readable(
-        api.Run.open(given.run), given.pictures, invert=given.invert, checkpoint=given.checkpoint
+        run, given.pictures, invert=given.invert, checkpoint=given.checkpoint
     )
     for fault in faults:
         note(f"sartor: {fault.message} {fault.hint}")
     if given.explain and predictions:
-        _explain(given, [prediction.file for prediction in predictions])
+        _explain(given, run, [prediction.file for prediction in predictions])
     if given.json:
         print_json([prediction.to_json(given.topk) for prediction in predictions])
     elif predictions:
@@ -56,13 +65,13 @@ def predict(given: Predict) -> int:
     return 1 if faults else 0
 
 
-def _explain(given: Predict, files: list[str]) -> None:
+def _explain(given: Predict, run: Run, files: list[str]) -> None:
     from .. import api
     from ..reports.figures import save_figure
 
     assert given.explain
     explanations = api.explain(
-        given.run,
+        run,
         files,
         method=given.method,
         invert=given.invert,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tyro.conf import Positional
 
+from .arguments import DeviceName
 from .output import print_run, progress_shown
 
 
@@ -17,6 +18,10 @@ class Resume:
     """A run's folder, its name in runs/, or latest."""
     epochs: int | None = None
     """Train until the run has N epochs in total."""
+    device: DeviceName | None = None
+    """Device to compute on; by default that of the training if it is here, else what is here."""
+    trust: bool = False
+    """Let the run's own Python file run, whoever wrote it."""
     quiet: bool = False
     """Show no progress."""
     json: bool = False
@@ -28,5 +33,11 @@ def resume(given: Resume) -> int:
     from .. import api
 
     with progress_shown(given.quiet) as progress:
-        run = api.resume(given.run, epochs=given.epochs, on_event=progress)
+        run = api.resume(
+            given.run,
+            epochs=given.epochs,
+            device=given.device,
+            trust=given.trust,
+            on_event=progress,
+        )
     return print_run(run, given.json)

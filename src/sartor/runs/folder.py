@@ -18,7 +18,20 @@ from ..home import is_locked, locked
 FORMAT = 1
 _LAST, _PREVIOUS, _BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 _NEW, _LOCK = "new.safetensors", ".lock"
+_BEGUN = "beginning"
+_BEGINNINGS = (
+    "findings.json",
+    "excluded.txt",
+    "model.py",
+    "split.npz",
+    "environment.json",
+    "engine.json",
+    # Last, since it says that the others are ours.
+    "status.json",
+)
+"""What a fit writes before its recipe, which makes a run of the folder."""
 _LOCK_PATIENCE_SECONDS = 1.0
+REPORT_STATES = ("due", "made", "none")
 _HISTORY_COLUMNS = {
     "epoch",
     "step",
@@ -134,6 +147,16 @@ class RunFolder:
         """Say how the run stands: running, finished, stopped early, interrupted or failed."""
         files.write_json(self.path / "status.json", {"format": FORMAT, "state": state, **more})
 
+    def report_state(self) -> str:
+        """The report that training ends with: due, made or none; "" where the run does not say."""
+        state = self.status().get("report")
+        return state if state in REPORT_STATES else ""
+
+    def write_report_is_made(self) -> None:
+        """Say that the report which training ends with is there."""
+        status = self.status() | {"report": "made"}
+        self.write_status(**{key: value for key, value in status.items() if key != "format"})
+
     def status(self) -> dict[str, Any]:
         """`state` and what goes with it; a run that says running but holds no lock was killed.
 
@@ -179,30 +202,58 @@ class RunFolder:
         """Whether a process trains this run at the moment."""
         return is_locked(self.path / _LOCK)
 
+    def own_folder(self, name: str) -> Path:
+        """A folder within the run, to write into.
+
+        Raises:
+            RunError: it is a link to somewhere else.
+        """
+        folder = self.path / name
+        if folder.is_symlink():
+            raise RunError(
+                f"{folder} is a link to {folder.readlink()}; a run writes into no other folder.",
+                "Put the folder itself there, or use a copy of the run.",
+            )
+        return folder
+
     def save_checkpoint(self, content: bytes) -> None:
         """Keep the newest state; the one before it stays as `previous`."""
-        folder = files.make_folder(self.path / "checkpoints")
+        folder = files.make_folder(self.own_folder("checkpoints"))
         files.write_bytes(folder / _NEW, content)
         files.replace_keeping_previous(folder / _NEW, folder / _LAST, folder / _PREVIOUS)
 
     def save_best(self, content: bytes) -> None:
         """Keep the best epoch's weights."""
-        files.write_bytes(files.make_folder(self.path / "checkpoints") / _BEST, content)
+        files.write_bytes(files.make_folder(self.own_folder("checkpoints")) / _BEST, content)
 
     def refuse_unless_empty(self) -> None:
-        """Raise a RunError where something stands in the folder that a new run would overwrite."""
+        """Raise a RunError where something stands in the folder that a new run would overwrite.
+
+        What a fit leaves that is killed before its recipe is written counts as nothing.
+        """
         with files.explain_os_errors(f"read the folder {self.path}"):
-            occupied = any(entry.name != _LOCK for entry in self.path.iterdir())
-        if occupied:
+            entries = list(self.path.iterdir())
+        if not _is_abandoned(entries):
             raise RunError(
                 f"{self.path} exists and is not empty; runs are never overwritten.",
                 "Choose another --out, `sartor resume` the run in it, or delete the folder.",
             )
 
+    def begin(self) -> None:
+        """Make an empty run of the folder; only for who holds it, after `refuse_unless_empty`."""
+        files.remove_temporary(self.path)
+        for name in _BEGINNINGS:
+            files.remove(self.path / name)
+        self.write_status(_BEGUN)
+
     def settle(self) -> None:
-        """End what a killed process left half done; only for who holds the run."""
-        folder = self.path / "checkpoints"
-        files.remove_temporary(folder)
+        """End what a killed process left half done; only for who holds the run.
+
+        Raises:
+            RunError: its checkpoints are a link to somewhere else.
+        """
+        folder = self.own_folder("checkpoints")
+        files.remove_temporary(self.path)
         if (folder / _NEW).is_file() and not (folder / _LAST).is_file():
             files.replace_keeping_previous(folder / _NEW, folder / _LAST, folder / _PREVIOUS)
 
@@ -242,6 +293,16 @@ def create_run(out: Path | None, stem: str, runs: Path) -> RunFolder:
             files.make_folder(path)
         return RunFolder(path)
     raise AssertionError("numbers do not end")
+
+
+def _is_abandoned(entries: list[Path]) -> bool:
+    """Whether a folder is empty, or holds only what a fit writes before its recipe."""
+    names = {entry.name for entry in entries if not files.is_temporary(entry)} - {_LOCK}
+    if not names:
+        return all(entry.name.startswith((_LOCK, ".status.json.")) for entry in entries)
+    status = next((_read_json(entry) for entry in entries if entry.name == "status.json"), None)
+    begun = isinstance(status, dict) and status.get("state") in (_BEGUN, "running")
+    return begun and names <= set(_BEGINNINGS)
 
 
 def _read_json(path: Path) -> Any:

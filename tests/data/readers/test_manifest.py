@@ -157,13 +157,14 @@ class TestColumns:
         assert (listing.val.tolist(), listing.test.tolist()) == ([2], [3])
 
     def test_what_is_not_said_is_advised(self, write: Write) -> None:
-        listing = read(write(self.TABLE), label_column="note")
+        listing = read(write(self.TABLE), label_column="kind")
         assert listing.groups is None
         assert any("--group-column patient" in remark for remark in listing.remarks)
 
     def test_group_and_split_are_known_by_name(self, write: Write) -> None:
-        listing = read(write("path,group,label,split\np/1.png,a,x,train\np/2.png,,y,test\n"))
-        assert listing.groups == ("a", "p/2.png")
+        rows = "p/1.png,a,x,train\np/2.png,,y,test\np/3.png,b,y,train\n"
+        listing = read(write(f"path,group,label,split\n{rows}"))
+        assert listing.groups == ("a", "p/2.png", "b")
         assert any("1 row without a group" in remark for remark in listing.remarks)
         assert listing.val is None
         assert listing.test is not None
@@ -197,7 +198,7 @@ class TestColumns:
                 {"image_column": "kind", "label_column": "kind"},
                 "cannot be image_column and",
             ),
-            ({}, "unclear which column .* label: kind, patient, part, note"),
+            ({}, "unclear which column .* label: kind, patient, note"),
             (
                 {"label_column": "kind", "split_column": "note"},
                 "x, y, z, which is not a split",

@@ -148,7 +148,7 @@ class TestLabels:
         [
             (np.ones((6, 14), int), "14 columns: several labels for one picture"),
             (LABELS + 0.5, "not whole, such as 0.5"),
-            (np.full(6, np.nan), "not whole, such as nan"),
+            (np.full(6, np.nan), "says nothing .nan."),
             (LABELS[:5], "differ in length: x 6, y 5"),
             (np.zeros(6, int), "same label: 0"),
             (np.zeros((6, 2, 2), int), "there must be one label per image"),

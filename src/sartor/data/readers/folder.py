@@ -18,6 +18,7 @@ from .labels import (
     missing_classes,
     numbered,
     part_counts,
+    several_in_one,
     sorted_names,
     split_of,
 )
@@ -97,6 +98,7 @@ def list_layout(tree: FileTree, layout: Layout, *, name: str) -> Listing:
         _empty_splits(tree, layout),
         _empty_classes(tree, layout, set(classes)),
         *(missing_classes(labels, classes, splits) if layout.splits else ()),
+        several_in_one(classes),
         left_out(loose, "picture that lies in no class folder", "pictures in no class folder"),
         taken_by_content(tree),
         _no_pictures(set(tree.files).difference(pictures_in(tree))),

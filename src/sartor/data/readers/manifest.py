@@ -29,12 +29,14 @@ from .columns import (
     plain_name,
 )
 from .labels import split_of
+from .locate import Locator
+from .one_hot import with_one_label
 from .rows import Below, Described, Rows, common_folder, list_rows, read_rows
 from .tree import FileTree, FolderTree, inside, is_picture, shown
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".lst")
 
-_MAX_BYTES = 512 << 20
+MAX_LIST_BYTES = 512 << 20
 _DELIMITERS = {
     ",": "comma-separated list",
     "\t": "tab-separated list",
@@ -103,17 +105,23 @@ def list_manifests(
     """
     root = settings.image_root
     pictures = tree if root is None else FolderTree(Path(root))
+    locator = Locator(pictures)
     named = frozenset(getattr(settings, one) for one in COLUMN_SETTINGS) - {None}
     parts: list[Rows] = []
     remarks: list[str] = []
     shapes: list[str] = []
     for path, split in files.items():
         source = inside(tree, path)
-        if tree.size(path) > _MAX_BYTES:
-            raise CorruptDataError(f"{source} is larger than {_MAX_BYTES >> 20} MiB.", _NO_LIST)
+        if tree.size(path) > MAX_LIST_BYTES:
+            raise CorruptDataError(f"{source} is larger than {MAX_LIST_BYTES >> 20} MiB.", _NO_LIST)
         below = Below(pictures, "" if root is not None else path.rpartition("/")[0])
-        table = read_table(tree.read(path), source=source, holds=below.holds, named=named)
-        choice = choose_columns(table, settings, below.holds)
+        content, holds = tree.read(path), below.holds
+        table = read_table(content, source=source, holds=holds, named=named)
+        if not names_pictures(table, holds):
+            holds = locator.holds
+            table = read_table(content, source=source, holds=holds, named=named)
+        table = with_one_label(table, settings)
+        choice = choose_columns(table, settings, holds)
         rows, said = read_rows(table, choice)
         splits = [split] * len(rows.paths) if split else rows.splits
         parts.append(replace(rows, paths=[below.path(one) for one in rows.paths], splits=splits))
@@ -122,7 +130,12 @@ def list_manifests(
     shape = shapes[0] if len(shapes) == 1 else f"{len(shapes)} lists; the first: {shapes[0]}"
     source = inside(tree, next(iter(files))) if len(files) == 1 else tree.name
     facts = Described(name=name, source=source, shape=shape, remarks=tuple(remarks))
-    return list_rows(_together(parts), pictures, facts)
+    return list_rows(_together(parts), pictures, facts, locator)
+
+
+def names_pictures(table: Table, holds: Holds) -> bool:
+    """Whether any cell of the first rows names a picture that is there."""
+    return any(holds(cell.strip()) for row in table.rows[:_SAMPLE_ROWS] for cell in row)
 
 
 def read_table(
@@ -280,7 +293,14 @@ def _has_header(rows: list[tuple[str, ...]], holds: Holds, named: frozenset[str]
         return False
     if any(cell in named or plain_name(cell) in COLUMN_NAMES for cell in first):
         return True
-    return any(is_picture(cell) or holds(cell) for row in others for cell in row)
+    if any(is_picture(cell) for row in others for cell in row):
+        return True
+    # Without a suffix, a first picture that is missing is told from a header by its numbers.
+    return any(
+        holds(row[column]) and not (re.search(r"\d", cell) and re.search(r"\d", row[column]))
+        for row in others
+        for column, cell in enumerate(first)
+    )
 
 
 def _json_table(text: str, source: str) -> Table:

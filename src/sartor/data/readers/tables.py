@@ -30,8 +30,9 @@ from .columns import (
     plain_name,
 )
 from .labels import split_of, split_of_stem
+from .one_hot import with_one_label
 from .parquet import ParquetFile, PictureCells
-from .rows import Below, Described, Rows, list_rows, listing_of, read_rows
+from .rows import Below, Described, Rows, list_rows, listing_of, read_rows, refuse_without_label
 from .tree import FileTree, FolderTree, inside, some
 
 _SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})")
@@ -56,13 +57,20 @@ def list_parquet(
     chosen = replace(
         settings, image_column=columns.image, label_column=settings.label_column or columns.label
     )
+    table = with_one_label(table, chosen)
     choice = choose_columns(table, chosen, lambda _: False)
+    if choice.label is None and columns.in_cells:
+        raise refuse_without_label(source)
     rows, remarks = read_rows(table, choice)
     if any(splits):
         rows = replace(rows, splits=splits)
     places = [(file, row) for file in opened for row in range(file.count)]
     rows, places, unlabelled = _labelled(rows, places, bool(columns.classes))
-    classes = columns.classes if table.column_name(choice.label) == columns.label else ()
+    classes = (
+        columns.classes
+        if choice.label is not None and table.column_name(choice.label) == columns.label
+        else ()
+    )
     facts = Described(
         name=name,
         source=source,

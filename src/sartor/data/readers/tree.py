@@ -21,6 +21,13 @@ PICTURE_SUFFIXES = frozenset(
     )
 )
 _OF_THE_SYSTEM = frozenset(("__macosx", "__pycache__", "thumbs.db", "desktop.ini", "@eadir"))
+_OF_TOOLS = frozenset(
+    (
+        *(".git", ".svn", ".hg", ".dvc", ".ipynb_checkpoints", ".thumbnails", ".cache", ".trash"),
+        *(".venv", ".tox", ".idea", ".vscode", ".trashes", ".fseventsd", ".spotlight-v100"),
+    )
+)
+"""Hidden folders whose pictures nobody means."""
 _MAX_FILES = 5_000_000
 
 
@@ -174,6 +181,7 @@ class _Walked(NamedTuple):
 def _walk(root: Path) -> _Walked:
     found = _Walked([], [], {}, ())
     lost: list[str] = []
+    hidden: list[str] = []
     twice: list[str] = []
     seen: set[tuple[int, int]] = set()
     waiting = [""]
@@ -197,9 +205,11 @@ def _walk(root: Path) -> _Walked:
         if folder:
             found.folders.append(_spelled(folder))
         for entry in entries:
-            if is_hidden(entry.name):
-                continue
             path = f"{folder}/{entry.name}" if folder else entry.name
+            if is_hidden(entry.name):
+                if may_be_a_class(entry.name) and _holds_pictures(entry):
+                    hidden.append(_spelled(path))
+                continue
             kind = _kind(entry)
             if kind == "folder":
                 waiting.append(path)
@@ -211,6 +221,7 @@ def _walk(root: Path) -> _Walked:
     found.files.sort(key=natural_key)
     found.folders.sort(key=natural_key)
     remarks = (
+        hidden_folders(hidden),
         left_out(
             lost, "entry that is not a file, such as a broken link", "entries that are not files"
         ),
@@ -222,6 +233,23 @@ def _walk(root: Path) -> _Walked:
 def is_hidden(name: str) -> bool:
     """Whether a file or folder of this name is none of the user's data."""
     return name.startswith(".") or name.casefold() in _OF_THE_SYSTEM
+
+
+def may_be_a_class(name: str) -> bool:
+    """Whether a hidden folder of this name may be meant as a class: .NET, but not .git."""
+    return name.startswith(".") and not name.startswith("._") and name.casefold() not in _OF_TOOLS
+
+
+def hidden_folders(paths: Iterable[str]) -> str:
+    """A sentence on folders with pictures that are left out for their names, or nothing."""
+    listed = sorted_naturally(paths)
+    if not listed:
+        return ""
+    what = "1 folder" if len(listed) == 1 else f"{len(listed):,} folders"
+    return (
+        f"Left out {what} with pictures whose name begins with a dot: {some(listed)}. "
+        "Without the dot it would be read."
+    )
 
 
 def is_picture(path: str) -> bool:
@@ -285,6 +313,15 @@ def _spelled(path: str) -> str:
     except UnicodeEncodeError:
         return os.fsencode(path).decode("utf-8", "backslashreplace")
     return path
+
+
+def _holds_pictures(entry: os.DirEntry[str]) -> bool:
+    """Whether a picture lies directly in a folder."""
+    try:
+        with os.scandir(entry) as entries:
+            return any(is_picture(one.name) for one in entries)
+    except OSError:
+        return False
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
