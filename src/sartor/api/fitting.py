@@ -396,7 +396,13 @@ def _close(run: OpenedRun, recipe: ResolvedRecipe, progress: Progress) -> None:
 
 
 def _keep_exclusions(folder: RunFolder, recipe: ResolvedRecipe, dataset: Dataset) -> ResolvedRecipe:
-    """Write the excluded pictures into the run; the recipe that names this list."""
+    """Write the excluded pictures into the run; the recipe that names this list.
+
+    What the reader said of the source is written too, such as rows of a list that were left out.
+    """
+    if dataset.origin is not None:
+        listing = dataset.origin.listing
+        write_text(folder.source_path, "\n".join((listing.shape, *listing.remarks, "")))
     if not dataset.excluded:
         return recipe
     write_text(folder.excluded_path, exclusion_list(dataset.excluded))

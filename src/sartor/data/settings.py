@@ -58,6 +58,9 @@ class SourceSettings:
     train, val or test."""
     image_root: str | None = None
     """Folder that relative paths in a list start from. By default the folder of the list."""
+    max_unreadable: Annotated[float, Range(0, 1)] = 0.01
+    """Share of the pictures, or of the rows of a list, that may be unreadable: these are named and
+    left out, and the run lists them. More than that stops; 0 stops at the first."""
 
 
 @dataclass(frozen=True, kw_only=True)

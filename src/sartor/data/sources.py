@@ -85,8 +85,15 @@ def open_source(
         dataset = without(opened, entries)
     else:
         settings = preprocess or PreprocessSettings()
-        dataset = prepare(opened, settings, entries=entries, root=data.source, on_event=on_event)
-    if dataset.excluded and note:
+        dataset = prepare(
+            opened,
+            settings,
+            entries=entries,
+            root=data.source,
+            max_unreadable=data.max_unreadable,
+            on_event=on_event,
+        )
+    if data.exclude and dataset.excluded and note:
         note(f"{len(dataset.excluded):,} left out, as {data.exclude} says")
     return dataset
 
@@ -109,7 +116,9 @@ def as_asked(
     wanted = dataset.origin.filled_in(preprocess)
     if wanted == dataset.origin.settings and not entries:
         return dataset
-    return prepared_as(dataset.origin, wanted, entries, on_event)
+    return prepared_as(
+        dataset.origin, wanted, entries, on_event, max_unreadable=data.max_unreadable
+    )
 
 
 def find_source(data: SourceSettings, *, note: Note | None = None) -> Dataset | Listing:

@@ -87,6 +87,7 @@ def list_layout(tree: FileTree, layout: Layout, *, name: str) -> Listing:
         DataError: there is no picture for training.
     """
     placed = list(_placed(tree, layout))
+    pictures = set(pictures_in(tree))
     loose = [path for name, _, path in placed if not name]
     names = [path for name, _, path in placed if name]
     splits = [split for name, split, _ in placed if name]
@@ -101,7 +102,7 @@ def list_layout(tree: FileTree, layout: Layout, *, name: str) -> Listing:
         several_in_one(classes),
         left_out(loose, "picture that lies in no class folder", "pictures in no class folder"),
         taken_by_content(tree),
-        _no_pictures(set(tree.files).difference(pictures_in(tree))),
+        _no_pictures(path for path in tree.files if path not in pictures),
     ]
     return Listing(
         name=name,
