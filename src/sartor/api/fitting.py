@@ -301,12 +301,13 @@ def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink, promise:
         with (
             stop_requests() as request,
             hardware.tuned(job.settings, job.model),
-            assembly.batches_ahead(job) as job,
+            assembly.batches_ahead(job) as fed,
         ):
-            for event in _explained(train(job, progress, request.asked), progress):
-                sink(event)
+            for event in _explained(train(fed, progress, request.asked), progress):
                 if isinstance(event, Ended):
+                    assembly.check_unchanged(job)
                     reason = event.reason
+                sink(event)
     except BaseException as error:
         state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         with suppress(FileError):
