@@ -175,6 +175,10 @@ def at_any_place(data: SourceSettings) -> dict[str, str]:
 
 def _in_file(path: Path, data: SourceSettings, note: Note | None) -> Opened:
     """What a file holds, by its first bytes."""
+    if not path.is_file():
+        raise DataError(
+            f"{shown(str(path))} is a device or a pipe, not a file.", "Save the data as a file."
+        )
     with explain_os_errors(f"read {shown(str(path))}"), path.open("rb") as stream:
         head = stream.read(_FIRST_BYTES)
     if not head:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 HEAD_BYTES = 512
 """So many bytes are enough for everything here."""
+MAX_FILE_BYTES = 1 << 30
+"""A larger file is refused before it is read: 100 megapixels of 3 x 16 bits take 600 MB."""
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 from ...errors import DataError, FileError, PictureError
 from ...files import explain_os_errors
 from ..natural_order import natural_key
+from ..pictures.decode import no_memory_for, refuse_huge
 from ..pictures.formats import HEAD_BYTES
 
 PICTURE_SUFFIXES = frozenset(
@@ -84,8 +85,14 @@ class PictureFiles:
 
     def read(self, index: int) -> bytes:
         """See `PictureStore`."""
+        name = self.names[index]
         try:
-            return self.tree.read(self.names[index])
+            refuse_huge(name, self.tree.size(name))
+            return self.tree.read(name)
+        except MemoryError:
+            raise no_memory_for(name) from None
+        except PictureError:
+            raise
         except (DataError, FileError) as error:
             raise PictureError(error.message, error.hint) from error
 
