@@ -297,7 +297,10 @@ def _completed(
     asked = json.dumps([VERSION, key, given, left_out])
     path = _pictures_home() / "sizes" / f"{hashlib.sha256(asked.encode()).hexdigest()[:32]}.json"
     try:
-        size, channels, background, value_range = json.loads(path.read_bytes())
+        remembered = json.loads(path.read_bytes())
+        if remembered["sha256"] != _sha256_of(remembered["found"]):
+            raise ValueError("damaged")
+        size, channels, background, value_range = remembered["found"]
         return replace(
             settings,
             image_size=tuple(size),
@@ -305,10 +308,15 @@ def _completed(
             background=background,
             value_range=tuple(value_range),
         )
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, KeyError):
         pass
     pace = Pace("sizes", len(listing), sink)
     found = complete(listing, settings, excluded=excluded, looked_at=pace.at)
     make_folder(path.parent)
-    write_json(path, [getattr(found, name) for name in _FILLED_IN])
+    values = [getattr(found, name) for name in _FILLED_IN]
+    write_json(path, {"found": values, "sha256": _sha256_of(values)})
     return found
+
+
+def _sha256_of(values: object) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
