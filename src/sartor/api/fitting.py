@@ -308,12 +308,13 @@ def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink, promise:
         with (
             stop_requests() as request,
             hardware.tuned(job.settings, job.model),
-            assembly.batches_ahead(job) as job,
+            assembly.batches_ahead(job) as fed,
         ):
-            for event in _explained(train(job, progress, request.asked), progress):
-                sink(event)
+            for event in _explained(train(fed, progress, request.asked), progress):
                 if isinstance(event, Ended):
+                    assembly.check_unchanged(job)
                     reason = event.reason
+                sink(event)
     except BaseException as error:
         state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         with suppress(FileError):
@@ -403,7 +404,13 @@ def _close(run: OpenedRun, recipe: ResolvedRecipe, progress: Progress) -> None:
 
 
 def _keep_exclusions(folder: RunFolder, recipe: ResolvedRecipe, dataset: Dataset) -> ResolvedRecipe:
-    """Write the excluded pictures into the run; the recipe that names this list."""
+    """Write the excluded pictures into the run; the recipe that names this list.
+
+    What the reader said of the source is written too, such as rows of a list that were left out.
+    """
+    if dataset.origin is not None:
+        listing = dataset.origin.listing
+        write_text(folder.source_path, "\n".join((listing.shape, *listing.remarks, "")))
     if not dataset.excluded:
         return recipe
     write_text(folder.excluded_path, exclusion_list(dataset.excluded))

@@ -11,6 +11,7 @@ from ..settings import OneOf, Range
 
 DUPLICATES = ("auto", "together", "ignored")
 RESIZE_WAYS = ("letterbox", "crop", "stretch")
+BACKGROUNDS = ("auto", "white", "black")
 FORMATS = (
     *("auto", "folder", "split-folders", "manifest", "json", "parquet", "pixels", "npz", "npy"),
     *("idx", "webdataset"),
@@ -57,6 +58,9 @@ class SourceSettings:
     train, val or test."""
     image_root: str | None = None
     """Folder that relative paths in a list start from. By default the folder of the list."""
+    max_unreadable: Annotated[float, Range(0, 1)] = 0.01
+    """Share of the pictures, or of the rows of a list, that may be unreadable: these are named and
+    left out, and the run lists them. More than that stops; 0 stops at the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +113,13 @@ class PreprocessSettings:
     resize: Annotated[str, OneOf("way to resize", RESIZE_WAYS)] = "letterbox"
     """How to fit pictures of other sizes. letterbox: keep everything and pad; crop: fill and cut
     the rest; stretch."""
+    background: Annotated[str, OneOf("background", BACKGROUNDS)] = "auto"
+    """What lies behind transparent areas, and pads pictures that have some. auto: black where it
+    hides less of the outlines than white does, or where opaque images lie on black; else white."""
+    value_range: Annotated[tuple[float, ...], Range(-1e38, 1e38)] = ()
+    """Numbers that become black and white in pictures with more than 8 bits; 8-bit ones stay as
+    they are. By default 0 to 65535 for 16 bits; for wider numbers and floats the usual one of 0 to
+    1, -1 to 1, 0 to 255 or 0 to 65535 that holds them, else what was measured."""
     mean: Annotated[tuple[float, ...], Range(-1_000, 1_000)] = ()
     """Subtracted from each channel (pixels in 0..1). By default measured on the training split."""
     std: Annotated[tuple[float, ...], Range(0, open_low=True)] = ()
@@ -121,5 +132,6 @@ class ResolvedPreprocess(PreprocessSettings):
 
     image_size: tuple[int, int] = field()
     channels: int = field()
+    background: str = field()
     mean: tuple[float, ...] = field()
     std: tuple[float, ...] = field()

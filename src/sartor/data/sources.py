@@ -85,8 +85,15 @@ def open_source(
         dataset = without(opened, entries)
     else:
         settings = preprocess or PreprocessSettings()
-        dataset = prepare(opened, settings, entries=entries, root=data.source, on_event=on_event)
-    if dataset.excluded and note:
+        dataset = prepare(
+            opened,
+            settings,
+            entries=entries,
+            root=data.source,
+            max_unreadable=data.max_unreadable,
+            on_event=on_event,
+        )
+    if data.exclude and dataset.excluded and note:
         note(f"{len(dataset.excluded):,} left out, as {data.exclude} says")
     return dataset
 
@@ -109,7 +116,9 @@ def as_asked(
     wanted = dataset.origin.filled_in(preprocess)
     if wanted == dataset.origin.settings and not entries:
         return dataset
-    return prepared_as(dataset.origin, wanted, entries, on_event)
+    return prepared_as(
+        dataset.origin, wanted, entries, on_event, max_unreadable=data.max_unreadable
+    )
 
 
 def find_source(data: SourceSettings, *, note: Note | None = None) -> Dataset | Listing:
@@ -166,6 +175,10 @@ def at_any_place(data: SourceSettings) -> dict[str, str]:
 
 def _in_file(path: Path, data: SourceSettings, note: Note | None) -> Opened:
     """What a file holds, by its first bytes."""
+    if not path.is_file():
+        raise DataError(
+            f"{shown(str(path))} is a device or a pipe, not a file.", "Save the data as a file."
+        )
     with explain_os_errors(f"read {shown(str(path))}"), path.open("rb") as stream:
         head = stream.read(_FIRST_BYTES)
     if not head:

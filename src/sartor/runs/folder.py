@@ -85,6 +85,11 @@ class RunFolder:
         """What was left out of the data and why, where something was."""
         return self.path / "excluded.txt"
 
+    @property
+    def source_path(self) -> Path:
+        """How the source was read, and what was said of it, a sentence a line; for files only."""
+        return self.path / "source.txt"
+
     def predictions_path(self, split: str) -> Path:
         return self.path / "predictions" / f"{split}.npz"
 

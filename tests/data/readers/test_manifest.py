@@ -272,7 +272,7 @@ class TestPaths:
         ('p/1.png,"cat\np/2.png,dog\n', "cannot be read beyond line 1"),
         ("p/1.png,cat\np/2.png,dog\np/1.png,dog\n", r"p/1\.png twice, with the label cat and dog"),
         ("p/1.png,cat\np/2.png,cat\n", "Every picture of .* has the same label: cat"),
-        (b"path,label\np/1.png,caf\xe9\n", "not text in UTF-8: byte 23"),
+        (b"path,label\np/1.png,caf\x81\n", "not text in UTF-8: byte 23"),
         (b"p/1.png,a\0b\n", "holds zero bytes"),
         ('{"file_name": "p/1.png", "label": ["a", "b"]}\n', "labels .* are lists"),
         ('{"file_name": "p/1.png", "label": "a"\n', "Not JSON: line 1"),

@@ -25,6 +25,7 @@ from ...errors import CorruptDataError, DataError
 from ...files import atomic_write, explain_os_errors, make_folder
 from ...home import Note, cache_home
 from ..natural_order import natural_key
+from ..pictures.formats import HEAD_BYTES
 from .tree import (
     check_count,
     hidden_folders,
@@ -96,13 +97,19 @@ class ZipTree(_Members[zipfile.ZipInfo]):
         return self._members[path].file_size
 
     def read(self, path: str) -> bytes:
+        return self._read(path, -1)
+
+    def head(self, path: str) -> bytes:
+        return self._read(path, HEAD_BYTES)
+
+    def _read(self, path: str, count: int) -> bytes:
         member = self._members[path]
         with _explained(self.path, path):
             with self._lock:
                 stream = self._archive.open(member)
             try:
                 # Inflating needs no lock: the stream takes it for each piece that it reads.
-                return stream.read()
+                return stream.read(count)
             finally:
                 with self._lock:
                     stream.close()
@@ -127,7 +134,13 @@ class TarTree(_Members[tuple[int, int]]):
         return self._members[path][1]
 
     def read(self, path: str) -> bytes:
+        return self._read(*self._members[path])
+
+    def head(self, path: str) -> bytes:
         start, size = self._members[path]
+        return self._read(start, min(size, HEAD_BYTES))
+
+    def _read(self, start: int, size: int) -> bytes:
         with explain_os_errors(f"read {shown(self.name)}"), self.path.open("rb") as stream:
             stream.seek(start)
             content = stream.read(size)

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from ...errors import CorruptDataError
+from .text import text_of
 from .tree import FileTree, inside, is_picture, some
 
 _STEMS = ("classes", "class_names", "classnames", "labels", "label_names", "names", "categories")
@@ -44,9 +46,9 @@ def read_class_names(tree: FileTree, path: str) -> ClassNames | None:
     if tree.size(path) > _MOST_BYTES:
         return None
     try:
-        text = tree.read(path).decode("utf-8-sig")
+        text, _ = text_of(tree.read(path), path)
         found = _of_json(text) if path.lower().endswith(".json") else _of_lines(text)
-    except (ValueError, RecursionError):
+    except (CorruptDataError, ValueError, RecursionError):
         return None
     if found is None:
         return None

@@ -66,6 +66,8 @@ class Table:
     """Where each row stands, counted from 1."""
     structured: frozenset[str] = frozenset()
     """Columns with lists or tables in their cells."""
+    remarks: tuple[str, ...] = ()
+    """What was left out of the list, or is odd about it."""
 
     @property
     def width(self) -> int:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from ...errors import CorruptDataError, DataError
 from ..listing import Listing
 from ..settings import COLUMN_SETTINGS, SourceSettings
+from ..tolerance import flag_for, percent, tolerable
 from .columns import (
     COLUMN_NAMES,
     Holds,
@@ -32,7 +33,8 @@ from .labels import split_of
 from .locate import Locator
 from .one_hot import with_one_label
 from .rows import Below, Described, Rows, common_folder, list_rows, read_rows
-from .tree import FileTree, FolderTree, inside, is_picture, shown
+from .text import text_of
+from .tree import FileTree, FolderTree, inside, is_picture, shown, some
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".lst")
 
@@ -118,12 +120,13 @@ def list_manifests(
             raise CorruptDataError(f"{source} is larger than {MAX_LIST_BYTES >> 20} MiB.", _NO_LIST)
         below = Below(pictures, "" if root is not None else path.rpartition("/")[0])
         content, holds = tree.read(path), below.holds
-        if not _holds_paths(content, source, holds, named):
+        most = settings.max_unreadable
+        if not _holds_paths(content, source, holds, named, most):
             holds = locator.holds
-        table = read_table(content, source=source, holds=holds, named=named)
+        table = read_table(content, source=source, holds=holds, named=named, most=most)
         table = with_one_label(table, settings)
         choice = choose_columns(table, settings, holds)
-        rows, said = read_rows(table, choice)
+        rows, said = read_rows(table, choice, most=most)
         splits = [split] * len(rows.paths) if split else rows.splits
         parts.append(replace(rows, paths=[below.path(one) for one in rows.paths], splits=splits))
         remarks += said
@@ -135,21 +138,34 @@ def list_manifests(
         remarks.append(f"Left out {', '.join(lost)}: no column for the label.")
     shape = shapes[0] if len(shapes) == 1 else f"{len(shapes)} lists; the first: {shapes[0]}"
     source = inside(tree, next(iter(files))) if len(files) == 1 else tree.name
-    facts = Described(name=name, source=source, shape=shape, remarks=tuple(remarks))
+    facts = Described(
+        name=name,
+        source=source,
+        shape=shape,
+        remarks=tuple(remarks),
+        max_missing=settings.max_unreadable,
+    )
     return list_rows(_together(parts), pictures, facts, locator)
 
 
-def _holds_paths(content: bytes, source: str, holds: Holds, named: frozenset[str]) -> bool:
+def _holds_paths(
+    content: bytes, source: str, holds: Holds, named: frozenset[str], most: float
+) -> bool:
     """Whether a list can be read, and any cell of its first rows names a picture that is there."""
     try:
-        table = read_table(content, source=source, holds=holds, named=named)
+        table = read_table(content, source=source, holds=holds, named=named, most=most)
     except CorruptDataError:
         return False
     return any(holds(cell.strip()) for row in table.rows[:_SAMPLE_ROWS] for cell in row)
 
 
 def read_table(
-    content: bytes, *, source: str, holds: Holds, named: frozenset[str] = frozenset()
+    content: bytes,
+    *,
+    source: str,
+    holds: Holds,
+    named: frozenset[str] = frozenset(),
+    most: float = 0.0,
 ) -> Table:
     """The rows of a list.
 
@@ -158,15 +174,18 @@ def read_table(
         source: what errors call it.
         holds: whether there is a file at a path as the list writes it.
         named: columns that the user names, by which a header is known.
+        most: share of the rows that may not fit, and are left out.
 
     Raises:
         CorruptDataError: it is not text, or its rows do not fit together; the line is named.
         DataError: it has no rows.
     """
-    text = _text(content, source)
+    text, told = text_of(content, source)
+    if not text.strip():
+        raise DataError(f"{source} is empty.", _ASK_FOR_ROWS)
     if _JSON.match(text):
-        return _json_table(text, source)
-    written, rows = _right_reading(text, source, holds)
+        return _json_table(text, source, told, most)
+    written, rows, misfits = _right_reading(text, source, holds, most)
     header = _has_header([cells for _, cells in rows[:_SAMPLE_ROWS]], holds, named)
     if len(rows) == header:
         raise DataError(f"{source} has a header and no rows.", _ASK_FOR_ROWS)
@@ -176,43 +195,42 @@ def read_table(
         header=tuple(name.strip() for name in rows[0][1]) if header else None,
         rows=[cells for _, cells in rows[header:]],
         lines=[line for line, _ in rows[header:]],
+        remarks=tuple(filter(None, (told, _about_misfits(misfits, len(rows), source, most)))),
     )
 
 
-def _text(content: bytes, source: str) -> str:
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise CorruptDataError(
-            f"{source} is not text in UTF-8: byte {error.start + 1:,} does not fit.",
-            "Save it as UTF-8, or name another file.",
-        ) from None
-    if "\0" in text:
-        raise CorruptDataError(f"{source} is not text: it holds zero bytes.", "Name another file.")
-    if not text.strip():
-        raise DataError(f"{source} is empty.", _ASK_FOR_ROWS)
-    return text
+def _about_misfits(lines: Sequence[int], fitting: int, source: str, most: float) -> str:
+    """A remark on rows that were left out, since they do not fit."""
+    if not lines:
+        return ""
+    what = "1 row" if len(lines) == 1 else f"{len(lines):,} rows"
+    return (
+        f"Left out {what} of {source} unlike the others: line {some(lines)}, of "
+        f"{fitting + len(lines):,}; more than {percent(most)} would stop."
+    )
 
 
-def _right_reading(text: str, source: str, holds: Holds) -> tuple[str, list[Row]]:
-    """How the list is written, and its rows; at least one, all of the same width."""
-    readings: list[tuple[str, list[Row]]] = []
+def _right_reading(
+    text: str, source: str, holds: Holds, most: float
+) -> tuple[str, list[Row], list[int]]:
+    """How the list is written, its rows (at least one, all of the same width), and the lines of
+    those that are not."""
+    readings: list[tuple[str, list[Row], list[int]]] = []
     faults: list[CorruptDataError] = []
     for delimiter, written in _DELIMITERS.items():
         if _usual(text, delimiter):
             try:
-                readings.append((written, list(_delimited(text, delimiter, source))))
+                readings.append((written, *_delimited(text, delimiter, source, most)))
             except CorruptDataError as fault:
                 faults.append(fault)
     words, odd_line = _words(text)
     if not odd_line:
-        readings.append(("lines of path and label", words))
+        readings.append(("lines of path and label", words, []))
     elif not readings and not faults and (paths := _paths(text, holds)):
-        readings.append(("lines of paths", paths))
-    for written, rows in readings:
-        if any(holds(cell.strip()) for _, cells in rows[:_SAMPLE_ROWS] for cell in cells):
-            return written, rows
+        readings.append(("lines of paths", paths, []))
+    for reading in readings:
+        if any(holds(cell.strip()) for _, cells in reading[1][:_SAMPLE_ROWS] for cell in cells):
+            return reading
     if readings and (not faults or readings[0][1] is not words):
         return readings[0]
     if faults:
@@ -235,18 +253,24 @@ def _usual(text: str, delimiter: str) -> bool:
     return bool(widths) and widths[0] > 1 and 2 * widths.count(widths[0]) > len(widths)
 
 
-def _delimited(text: str, delimiter: str, source: str) -> Iterator[Row]:
-    width, line = 0, 1
+def _delimited(text: str, delimiter: str, source: str, most: float) -> tuple[list[Row], list[int]]:
+    """The rows that are as wide as the first, and the lines of the others."""
+    fitting: list[Row] = []
+    odd: list[Row] = []
+    line = 1
     try:
         for line, cells in _rows(text, delimiter):
-            width = width or len(cells)
-            if len(cells) != width:
-                raise CorruptDataError(
-                    f"Line {line:,} of {source} has {_columns(len(cells))} where the lines before "
-                    f"have {width}.",
-                    'Correct it; text that holds the delimiter stands in quotes: "a, b".',
-                )
-            yield line, cells
+            width = len(fitting[0][1]) if fitting else len(cells)
+            (fitting if len(cells) == width else odd).append((line, cells))
+        if odd and not tolerable(len(odd), len(fitting) + len(odd), most):
+            line, cells = odd[0]
+            raise CorruptDataError(
+                f"Line {line:,} of {source} has {_columns(len(cells))} where the lines before "
+                f"have {len(fitting[0][1])}.",
+                'Correct it; text that holds the delimiter stands in quotes: "a, b". Or go on '
+                f"without: {flag_for(len(odd), len(fitting) + len(odd))}",
+            )
+        return fitting, [line for line, _ in odd]
     except csv.Error as error:
         raise CorruptDataError(
             f"{source} cannot be read beyond line {line:,}: {error}.",
@@ -328,12 +352,19 @@ def _has_header(rows: list[tuple[str, ...]], holds: Holds, named: frozenset[str]
     )
 
 
-def _json_table(text: str, source: str) -> Table:
+def _json_table(text: str, source: str, told: str, most: float) -> Table:
     """Rows of one JSON object a line; a cell that is not there is empty."""
     documents: list[tuple[int, dict[str, Any]]] = []
+    faults: list[tuple[int, CorruptDataError]] = []
     for number, line in enumerate(_lines(text), 1):
         if line.strip():
-            documents.append((number, _json_object(line, f"line {number:,} of {source}")))
+            try:
+                documents.append((number, _json_object(line, f"line {number:,} of {source}")))
+            except CorruptDataError as fault:
+                faults.append((number, fault))
+    if faults and not tolerable(len(faults), len(documents) + len(faults), most):
+        raise faults[0][1]
+    misfits = [number for number, _ in faults]
     header = tuple(dict.fromkeys(key for _, document in documents for key in document))
     if not header:
         raise DataError(f"{source} has objects without keys.", _WRITE_OBJECT)
@@ -350,6 +381,7 @@ def _json_table(text: str, source: str) -> Table:
         rows=[tuple(_cell(document.get(key)) for key in header) for _, document in documents],
         lines=[number for number, _ in documents],
         structured=frozenset(structured),
+        remarks=tuple(filter(None, (told, _about_misfits(misfits, len(documents), source, most)))),
     )
 
 

@@ -12,11 +12,16 @@ import numpy as np
 
 from ...arrays import AnyArray
 from ...errors import CorruptDataError, DataError, SartorError
+from ...machine import available_memory
+from ..feed.mapped import mapped_file
 from ..settings import SourceSettings
 from .keyed_arrays import Arrays, dataset_of, kinds_of, parts_of
 from .tree import FileTree, inside, shown
 
 _ENDING = ".npy"
+_MEMORY_SHARE = 0.25
+"""Arrays of up to this share of the free memory are read: a file that is only mapped must not
+change while it is used."""
 
 
 def find_npy(paths: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -55,13 +60,16 @@ def load_npy(
 
 
 def _read(tree: FileTree, path: str) -> AnyArray:
-    """One array; mapped where it lies in a file of its own."""
+    """One array; mapped where it lies in a file of its own that would take much memory."""
     source, place = inside(tree, path), tree.place(path)
     try:
         if place is None:
             array: AnyArray = np.load(io.BytesIO(tree.read(path)), allow_pickle=False)
+        elif tree.size(path) < _MEMORY_SHARE * available_memory():
+            array = np.load(place, allow_pickle=False)
         else:
             array = np.load(place, mmap_mode="r", allow_pickle=False)
+            mapped_file(array)  # as it is now
     except (SartorError, MemoryError):
         raise
     except Exception as error:  # NumPy leaves with half a dozen kinds on damaged bytes

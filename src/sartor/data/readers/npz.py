@@ -20,7 +20,8 @@ import numpy as np
 
 from ...arrays import AnyArray
 from ...errors import CorruptDataError, DataError, SartorError
-from ...machine import total_memory
+from ...machine import available_memory, total_memory
+from ..feed.mapped import mapped_file
 from ..settings import SourceSettings
 from .keyed_arrays import Arrays, dataset_of, found_key, parts_of
 from .tree import FileTree, inside, shown
@@ -29,6 +30,9 @@ _CLASS_NAME_WORDS = ("class_names", "classes", "label_names")
 _FETCH_AGAIN = "Fetch the file again from where it came from."
 _CHUNK_BYTES = 64 << 20
 _MAPPED_FROM_BYTES = 64 << 20
+_MEMORY_SHARE = 0.25
+"""Arrays of up to this share of the free memory are read: a file that is only mapped must not
+change while it is used."""
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 """Before each member of a zip file, and before its name and what else is noted there."""
 
@@ -110,7 +114,7 @@ def _mapped(
     """A large array of bytes as it lies in the file; None where it is small or lies otherwise."""
     if path is None or member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
         return None
-    if member.file_size < _MAPPED_FROM_BYTES:
+    if member.file_size < max(_MAPPED_FROM_BYTES, _MEMORY_SHARE * available_memory()):
         return None
     header = _header(archive, member, what)
     if header.dtype != np.uint8 or header.fortran_order:
@@ -122,7 +126,9 @@ def _mapped(
         file.seek(member.header_offset + _LOCAL_HEADER.size - 4)
         name_length, extra_length = struct.unpack("<HH", file.read(4))
     start = member.header_offset + _LOCAL_HEADER.size + name_length + extra_length
-    return np.memmap(path, np.uint8, "r", start + header.length, header.shape)
+    array = np.memmap(path, np.uint8, "r", start + header.length, header.shape)
+    mapped_file(array)  # as it is now
+    return array
 
 
 class _Header(NamedTuple):

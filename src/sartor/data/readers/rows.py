@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ...errors import DataError
 from ..listing import Listing, PictureStore
+from ..tolerance import flag_for, percent, tolerable
 from .columns import Choice, Table
 from .labels import (
     SPLIT_WORDS,
@@ -54,17 +55,20 @@ class Below(NamedTuple):
         return any(map(self.tree.holds, spellings(self.path(written))))
 
 
-def read_rows(table: Table, choice: Choice) -> tuple[Rows, list[str]]:
+def read_rows(table: Table, choice: Choice, *, most: float = 0.0) -> tuple[Rows, list[str]]:
     """What the rows say under that choice, and remarks.
+
+    Args:
+        most: share of the rows that may be without path or label, and are left out.
 
     Raises:
         DataError: a row without path or label, or an unknown split; the lines are named.
     """
-    _refuse_empty(table, choice.image, "path")
+    table = _without_empty(table, choice.image, "path", most)
     if choice.label is not None:
-        _refuse_empty(table, choice.label, "label")
+        table = _without_empty(table, choice.label, "label", most)
     paths = [row[choice.image].strip() for row in table.rows]
-    groups, remarks = None, list(choice.remarks)
+    groups, remarks = None, [*table.remarks, *choice.remarks]
     if choice.group is not None:
         groups = [row[choice.group].strip() for row in table.rows]
         alone = groups.count("")
@@ -91,6 +95,8 @@ class Described:
     remarks: tuple[str, ...] = ()
     class_names: Sequence[str] = ()
     """Where the labels are numbers of classes with these names."""
+    max_missing: float = 0.0
+    """Share of the pictures that may be missing, and are left out."""
 
 
 def list_rows(
@@ -105,9 +111,9 @@ def list_rows(
         DataError: files that are missing, named all at once; rows that contradict each other.
     """
     source = described.source
-    paths, moved = _existing(rows.paths, tree, source, locator or Locator(tree))
-    rows = replace(rows, paths=paths)
-    described = replace(described, remarks=(*described.remarks, moved))
+    found, moved = _existing(rows.paths, tree, source, locator or Locator(tree))
+    rows, missing = _without_missing(rows, found, tree, described)
+    described = replace(described, remarks=(*described.remarks, moved, missing))
     if not any(rows.splits):
         rows = replace(rows, splits=_splits_of_folders(rows.paths))
     if not rows.labels:
@@ -181,15 +187,29 @@ def spellings(path: str) -> Iterable[str]:
         yield "/".join(part for part in path.split("\\") if part not in ("", "."))
 
 
-def _refuse_empty(table: Table, column: int, what: str) -> None:
-    empty = [
-        line for line, row in zip(table.lines, table.rows, strict=True) if not row[column].strip()
-    ]
-    if empty:
-        raise DataError(
-            f"{_rows(len(empty))} of {table.source} without a {what}: line {some(empty)}.",
-            "Fill them in, or take them out.",
-        )
+def _without_empty(table: Table, column: int, what: str, most: float) -> Table:
+    """The table without rows that say nothing in a column.
+
+    Raises:
+        DataError: there are too many of them.
+    """
+    filled = [at for at, row in enumerate(table.rows) if row[column].strip()]
+    count = len(table.rows)
+    empty = count - len(filled)
+    if not empty:
+        return table
+    lines = some([table.lines[at] for at in sorted(set(range(count)).difference(filled))])
+    sentence = f"{_rows(empty)} of {table.source} without a {what}: line {lines}"
+    if not tolerable(empty, count, most):
+        other = f", or go on without: {flag_for(empty, count)}" if filled else ""
+        raise DataError(f"{sentence}.", f"Fill them in, or take them out{other}.")
+    remark = f"Left out {sentence}; more than {percent(most)} would stop."
+    return replace(
+        table,
+        rows=[table.rows[at] for at in filled],
+        lines=[table.lines[at] for at in filled],
+        remarks=(*table.remarks, remark),
+    )
 
 
 def _split_cells(
@@ -218,14 +238,14 @@ def _split_cells(
 
 def _existing(
     paths: Sequence[str], tree: FileTree, source: str, locator: Locator
-) -> tuple[list[str], str]:
-    """The paths in the tree's own spelling, and a remark on those that are spelled otherwise.
+) -> tuple[list[str | None], str]:
+    """The paths in the tree's own spelling, None for those that do not exist; and a remark on
+    those that are spelled otherwise.
 
     Raises:
-        DataError: some do not exist, or may be several.
+        DataError: some may be several.
     """
-    found: list[str] = []
-    missing: list[str] = []
+    found: list[str | None] = []
     moved: list[tuple[str, str]] = []
     exact = [next((one for one in spellings(path) if tree.holds(one)), None) for path in paths]
     # Where some pictures are where their paths say, the others are not to be had from elsewhere.
@@ -235,14 +255,10 @@ def _existing(
             candidates = locator.find(path, same_folder=same_folder)
             if len(candidates) > 1:
                 raise unclear(path, candidates, source)
-            if not candidates:
-                missing.append(path)
-                continue
-            spelling = candidates[0]
-            moved.append((path, spelling))
+            if candidates:
+                spelling = candidates[0]
+                moved.append((path, spelling))
         found.append(spelling)
-    if missing:
-        raise _missing(missing, len(paths), tree, source)
     if not moved:
         return found, ""
     written, there = moved[0]
@@ -250,6 +266,39 @@ def _existing(
     return (
         found,
         f"{which} spelled otherwise on the disk, such as {some([written])}: {some([there])}.",
+    )
+
+
+def _without_missing(
+    rows: Rows, found: Sequence[str | None], tree: FileTree, described: Described
+) -> tuple[Rows, str]:
+    """The rows whose pictures exist, and a remark on the others.
+
+    Raises:
+        DataError: too many do not exist.
+    """
+    kept = [at for at, path in enumerate(found) if path is not None]
+    missing = [rows.paths[at] for at, path in enumerate(found) if path is None]
+    if missing and not tolerable(len(missing), len(found), described.max_missing):
+        raise _missing(missing, len(found), tree, described.source)
+    rows = replace(
+        rows, paths=[path or written for path, written in zip(found, rows.paths, strict=True)]
+    )
+    if not missing:
+        return rows, ""
+    return _picked(rows, kept), (
+        f"Left out {_rows(len(missing))} of {described.source} whose picture is missing: "
+        f"{some(dict.fromkeys(missing))}; more than {percent(described.max_missing)} would stop."
+    )
+
+
+def _picked(rows: Rows, kept: Sequence[int]) -> Rows:
+    """Some of the rows."""
+    return Rows(
+        paths=[rows.paths[at] for at in kept],
+        labels=[rows.labels[at] for at in kept] if rows.labels else [],
+        splits=[rows.splits[at] for at in kept],
+        groups=None if rows.groups is None else [rows.groups[at] for at in kept],
     )
 
 
@@ -261,6 +310,8 @@ def _missing(missing: Sequence[str], count: int, tree: FileTree, source: str) ->
             "Web addresses are not fetched here: download the pictures into a folder, and name it "
             "by --image-root."
         )
+    if len(missing) < count:
+        where += f" Or go on without them: {flag_for(len(missing), count)}"
     return DataError(
         f"Missing are {how_many} {count:,} files that {source} names: "
         f"{some(dict.fromkeys(missing))}.",

@@ -12,11 +12,13 @@ from typing import NamedTuple, Protocol
 from ...errors import DataError, FileError, PictureError
 from ...files import explain_os_errors
 from ..natural_order import natural_key
+from ..pictures.decode import no_memory_for, refuse_huge
+from ..pictures.formats import HEAD_BYTES
 
 PICTURE_SUFFIXES = frozenset(
     (
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
-        *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".tga"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".tga", ".heic", ".heif", ".hif"),
     )
 )
 _OF_THE_SYSTEM = frozenset(("__macosx", "__pycache__", "thumbs.db", "desktop.ini", "@eadir"))
@@ -63,6 +65,9 @@ class FileTree(Protocol):
             FileError, CorruptDataError: it is not available; the sentence names it.
         """
 
+    def head(self, path: str) -> bytes:
+        """The first bytes of the file at `path`, enough to know what it is; errors as `read`."""
+
     def place(self, path: str) -> Path | None:
         """Where the file lies on the disk by itself; None in an archive."""
 
@@ -80,8 +85,14 @@ class PictureFiles:
 
     def read(self, index: int) -> bytes:
         """See `PictureStore`."""
+        name = self.names[index]
         try:
-            return self.tree.read(self.names[index])
+            refuse_huge(name, self.tree.size(name))
+            return self.tree.read(name)
+        except MemoryError:
+            raise no_memory_for(name) from None
+        except PictureError:
+            raise
         except (DataError, FileError) as error:
             raise PictureError(error.message, error.hint) from error
 
@@ -132,6 +143,11 @@ class FolderTree:
         place = self.place(path)
         with explain_os_errors(f"read {shown(str(place))}"):
             return place.read_bytes()
+
+    def head(self, path: str) -> bytes:
+        place = self.place(path)
+        with explain_os_errors(f"read {shown(str(place))}"), place.open("rb") as stream:
+            return stream.read(HEAD_BYTES)
 
     def stamp(self, path: str) -> str:
         status = self._status(path)

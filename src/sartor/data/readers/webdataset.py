@@ -82,6 +82,10 @@ class Shards:
         tree, member = self._at(path)
         return tree.read(member)
 
+    def head(self, path: str) -> bytes:
+        tree, member = self._at(path)
+        return tree.head(member)
+
     def stamp(self, path: str) -> str:
         tree, member = self._at(path)
         return tree.stamp(member)
