@@ -23,7 +23,7 @@ from .data.dataset import Dataset
 from .data.description import channel_statistics
 from .data.feed.ahead import chosen_workers, prepared_ahead
 from .data.feed.batches import Batch, Batches, Feed
-from .data.feed.mapped import ReadAhead, read_ahead
+from .data.feed.mapped import MappedFile, ReadAhead, mapped_file, read_ahead
 from .data.named.names import ink_of
 from .data.pictures.background import background_of_images
 from .data.pictures.preprocess import Preprocess
@@ -159,6 +159,7 @@ class Material:
     """int64 (N,)."""
     preprocess: Preprocess
     read_ahead: ReadAhead | None = None
+    mapped_file: MappedFile | None = None
 
     def feed(self, indices: Int64Array, settings: ResolvedTraining) -> Feed:
         """Batches of the images with these indices."""
@@ -169,6 +170,7 @@ class Material:
             normalize=self.preprocess.normalizer(settings.device),
             memory_format=hardware.torch_memory_format(settings.memory_format),
             read_ahead=self.read_ahead,
+            mapped_file=self.mapped_file,
         )
 
 
@@ -225,6 +227,17 @@ def make_job(recipe: ResolvedRecipe, material: Material, model: nn.Module) -> Jo
         classes=material.dataset.classes,
     )
     return replace(job, engine_update=update_for(job))
+
+
+def check_unchanged(job: Job) -> None:
+    """Raise where the file that images are mapped from is not what it was at the beginning.
+
+    Raises:
+        DataError: it was changed.
+    """
+    assert isinstance(job.batches, Batches), "made by make_job"
+    if job.batches.feed.mapped_file is not None:
+        job.batches.feed.mapped_file.check()
 
 
 def first_batch(job: Job) -> Batch:
@@ -335,6 +348,7 @@ def _material(
         labels=_as_tensor(dataset.labels).to(device),
         preprocess=Preprocess.from_settings(recipe.preprocess),
         read_ahead=read_ahead(images) if device == "cpu" else None,
+        mapped_file=mapped_file(images) if device == "cpu" else None,
     )
 
 

@@ -276,7 +276,7 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
     """Settings that exclude each other: nothing that was asked for is silently ignored."""
     training, preprocess = recipe.training, recipe.preprocess
     for name in UNFIT_SETTINGS.get(recipe.data.format, ()):
-        if getattr(recipe.data, name) is not None:
+        if getattr(recipe.data, name) not in (None, ()):
             yield f"{name} means nothing for the format {recipe.data.format}"
     yield from vocabulary.parse(training.augment)[1]
     if training.nesterov and not (training.opt == "sgd" and training.momentum > 0):

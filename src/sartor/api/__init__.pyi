@@ -55,6 +55,15 @@ from .mapping import (
 )
 from .notes import Sink as Sink
 from .opened import load_checkpoint as load_checkpoint
+from .other_data import (
+    data_at as data_at,
+)
+from .other_data import (
+    is_own as is_own,
+)
+from .other_data import (
+    predictions_on as predictions_on,
+)
 from .predicting import (
     Picture as Picture,
 )

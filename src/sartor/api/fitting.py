@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -32,6 +33,7 @@ from ..models.custom import is_custom, reason_of, source_of
 from ..recipe import Recipe, ResolvedRecipe, load_recipe
 from ..runs.environment import describe_environment
 from ..runs.folder import RunFolder, create_run
+from ..runs.seals import seals_of
 from ..runs.sinks import Recorder
 from ..runs.store import RUNS
 from ..runs.trust import mark_as_ours
@@ -43,6 +45,7 @@ from .default_recipe import default_recipe
 from .looking import dataset_for
 from .notes import Sink, note, warn
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
+from .other_data import run_with
 from .splitting import imbalanced, split_of, split_warnings, without_stale_split
 from .tuning import Tuning, tune
 
@@ -115,7 +118,7 @@ def resume(
     run: str | Path | OpenedRun,
     *,
     epochs: int | None = None,
-    data: Dataset | None = None,
+    data: Dataset | str | Path | None = None,
     model: nn.Module | None = None,
     report: bool | None = None,
     device: str | None = None,
@@ -124,8 +127,9 @@ def resume(
 ) -> OpenedRun:
     """Continue a run where it stopped, or train a finished one for more epochs.
 
-    On the processor the weights end bit for bit as if it had never stopped. `data` and `model` are
-    needed only by runs that were given these as Python objects.
+    On the processor the weights end bit for bit as if it had never stopped. `data` says where
+    the data lies now, if it moved. Runs that were given data or a model as Python objects need
+    these again.
 
     Args:
         report: write the report of the validation split at the end; by default as `fit` was told,
@@ -136,7 +140,8 @@ def resume(
     Raises:
         RunError: no such run, broken, in use, or from another version. Others as `fit`.
     """
-    before = open_run(run, data, model, device=device, trust=trust)
+    opened = open_run(run, None, model, device=device, trust=trust)
+    before = run_with(opened, data, on_event=on_event)
     tidy_cache()
     with before.folder.locked():
         before.folder.settle()
@@ -273,6 +278,8 @@ def _continue(
     if checkpoint:
         with_weights(job.model, checkpoint, run.path)
         _load_optimizer(job, checkpoint, run.path)
+    # First, for a run whose recipe has more epochs than its weights is not finished.
+    run.folder.write_status("running", report=promise)
     _keep_recipe(run, recipe)
     write_json_lines(run.folder.history_path, progress.history)
     progress.seconds += time.perf_counter() - ready
@@ -303,12 +310,13 @@ def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink, promise:
         with (
             stop_requests() as request,
             hardware.tuned(job.settings, job.model),
-            assembly.batches_ahead(job) as job,
+            assembly.batches_ahead(job) as fed,
         ):
-            for event in _explained(train(job, progress, request.asked), progress):
-                sink(event)
+            for event in _explained(train(fed, progress, request.asked), progress):
                 if isinstance(event, Ended):
+                    assembly.check_unchanged(job)
                     reason = event.reason
+                sink(event)
     except BaseException as error:
         state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         with suppress(FileError):
@@ -319,7 +327,7 @@ def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink, promise:
         raise Interrupted(
             request.signal_number,
             f"Stopped after step {progress.step}, in epoch {progress.epoch + 1}; all is saved.",
-            f"Go on with: sartor resume {folder.path}",
+            f"Go on with: sartor resume {shlex.quote(str(folder.path))}",
         )
 
 
@@ -398,7 +406,13 @@ def _close(run: OpenedRun, recipe: ResolvedRecipe, progress: Progress) -> None:
 
 
 def _keep_exclusions(folder: RunFolder, recipe: ResolvedRecipe, dataset: Dataset) -> ResolvedRecipe:
-    """Write the excluded pictures into the run; the recipe that names this list."""
+    """Write the excluded pictures into the run; the recipe that names this list.
+
+    What the reader said of the source is written too, such as rows of a list that were left out.
+    """
+    if dataset.origin is not None:
+        listing = dataset.origin.listing
+        write_text(folder.source_path, "\n".join((listing.shape, *listing.remarks, "")))
     if not dataset.excluded:
         return recipe
     write_text(folder.excluded_path, exclusion_list(dataset.excluded))
@@ -477,7 +491,7 @@ def _checkpoint_or_none(folder: RunFolder) -> Checkpoint | None:
 
 
 def _sink(folder: RunFolder, on_event: Sink | None) -> Sink:
-    recorder = Recorder(folder)
+    recorder = Recorder(folder, seals_of(folder))
 
     def both(event: Event) -> None:
         recorder(event)

@@ -27,7 +27,8 @@ _POSITIONAL = get_args(Positional[str])[1]
 GROUPS: Mapping[str, tuple[str, str]] = {
     "data": (
         "Reading the data",
-        "format image_column label_column group_column split_column image_root",
+        "format image_column label_column group_column split_column split_words image_root "
+        "max_unreadable",
     ),
     "split": (
         "Splitting the data",

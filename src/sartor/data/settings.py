@@ -13,13 +13,20 @@ DUPLICATES = ("auto", "together", "ignored")
 RESIZE_WAYS = ("letterbox", "crop", "stretch")
 INK_WAYS = ("auto", "off", "mass", "box")
 BACKGROUNDS = ("auto", "white", "black")
-FORMATS = ("auto", "folder", "split-folders", "manifest", "parquet", "npz", "idx")
+FORMATS = (
+    *("auto", "folder", "split-folders", "manifest", "json", "parquet", "pixels", "npz", "npy"),
+    *("idx", "webdataset"),
+)
 COLUMN_SETTINGS = ("image_column", "label_column", "group_column", "split_column")
 UNFIT_SETTINGS: Mapping[str, tuple[str, ...]] = {
-    "folder": (*COLUMN_SETTINGS, "image_root"),
-    "split-folders": (*COLUMN_SETTINGS, "image_root"),
-    "idx": (*COLUMN_SETTINGS, "image_root"),
-    "npz": ("split_column", "image_root"),
+    "folder": (*COLUMN_SETTINGS, "split_words", "image_root"),
+    "split-folders": (*COLUMN_SETTINGS, "split_words", "image_root"),
+    "idx": (*COLUMN_SETTINGS, "split_words", "image_root"),
+    "webdataset": (*COLUMN_SETTINGS, "split_words", "image_root"),
+    "json": (*COLUMN_SETTINGS, "split_words", "image_root"),
+    "pixels": ("image_root",),
+    "npy": ("split_column", "split_words", "image_root"),
+    "npz": ("split_column", "split_words", "image_root"),
 }
 """Settings that mean nothing in a format."""
 
@@ -34,7 +41,9 @@ class SourceSettings:
     format: Annotated[str, OneOf("format", FORMATS)] = "auto"
     """How to read the source. auto: find out; folder: ROOT/CLASS/*; split-folders:
     ROOT/train/CLASS/*, also val and test; manifest: a list (CSV, TSV, JSONL, or lines of path and
-    label); parquet, npz, idx. The content of an archive is read the same way."""
+    label); json: FiftyOne's labels.json, COCO; pixels: a table with the pixels in its cells;
+    parquet, npz, npy, idx; webdataset: tar files with .cls. The content of an archive is read the
+    same way."""
     image_column: str | None = None
     """Column with the pictures: paths, or bytes in parquet; by name, or by number from 1 in a list
     without a header; in .npz a key. By default it is found."""
@@ -44,9 +53,15 @@ class SourceSettings:
     """Column that says what belongs together (patient, session, author), or key in .npz. By default
     "group", if there is one."""
     split_column: str | None = None
-    """Column that says train, val or test. By default "split", if there is one with these words."""
+    """Column that says train, val or test. By default the one that holds these words."""
+    split_words: tuple[str, ...] = ()
+    """What other words in that column mean, each as WORD=PART, such as dev=val eval=test; a part is
+    train, val or test."""
     image_root: str | None = None
     """Folder that relative paths in a list start from. By default the folder of the list."""
+    max_unreadable: Annotated[float, Range(0, 1)] = 0.01
+    """Share of the pictures, or of the rows of a list, that may be unreadable: these are named and
+    left out, and the run lists them. More than that stops; 0 stops at the first."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -363,12 +363,17 @@ class TestCache:
         ids=["one byte short", "short", "flipped", "flipped header", "empty", "gone"],
     )
     @pytest.mark.parametrize("file", ["images.npy", "facts.npz", "seal.json"])
+    @pytest.mark.parametrize("time", ["another time", "the same time"])
     def test_damage_is_found_and_mended(
-        self, folder: Path, harm: Callable[[Path], Any], file: str
+        self, folder: Path, harm: Callable[[Path], Any], file: str, time: str
     ) -> None:
         before = found_in(folder)
         images, rows = np.array(before.images), before.facts.rows
-        harm(before.folder / file)
+        path = before.folder / file
+        stamp = path.stat()
+        harm(path)
+        if time == "the same time" and path.exists():
+            os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
         after = found_in(folder)
         assert np.array_equal(after.images, images)
         assert (after.facts.rows == rows).all()
@@ -376,13 +381,22 @@ class TestCache:
         found_in(folder, events)
         assert decoded_in(events) == 0
 
-    def test_only_what_is_damaged_is_made_anew(self, folder: Path) -> None:
+    @pytest.mark.parametrize("place", range(128, 128 + 12 * 192, 83))
+    def test_only_what_is_damaged_is_made_anew(self, folder: Path, place: int) -> None:
         path = found_in(folder).folder / "images.npy"
-        path.write_bytes(flipped(path.read_bytes(), 128 + 5 * 192))
+        stamp = path.stat()
+        path.write_bytes(flipped(path.read_bytes(), place))
+        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
         events: list[Event] = []
         found_in(folder, events)
         assert decoded_in(events) == 1
         assert any("damaged" in event.text for event in events if isinstance(event, Note))
+
+    def test_a_damaged_size_is_measured_again(self, folder: Path, home: Path) -> None:
+        before = found_in(folder)
+        (path,) = (home / "pictures" / "sizes").glob("*.json")
+        path.write_text(path.read_text().replace("8", "9"))
+        assert found_in(folder).settings == before.settings
 
     def test_too_little_room_is_said_before_anything_is_decoded(
         self, folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch

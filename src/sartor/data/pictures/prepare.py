@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
+import warnings
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +15,7 @@ import numpy as np
 from PIL import features
 
 from ...arrays import Int64Array, UInt8Array
-from ...errors import DataError, PictureError
+from ...errors import DataError, PictureError, SartorWarning
 from ...events import Event, Note
 from ...files import atomic_write, make_folder, write_json, write_text
 from ...home import cache_home
@@ -22,6 +24,7 @@ from ..dataset import Dataset
 from ..listing import Listing
 from ..origin import Origin, geometry_of
 from ..settings import PreprocessSettings
+from ..tolerance import flag_for, percent, tolerable
 from .cache import PictureCache
 from .decoding import Pace, Sink, filled
 from .exclude import exclusion_list, kept_indices, match, renumbered
@@ -61,18 +64,25 @@ class Prepared:
         """Size, channels and way of resizing of the images."""
         return Preprocess.from_settings(self.settings)
 
-    def dataset(self, excluded: Mapping[int, str] | None = None) -> Dataset:
-        """The pictures that are not excluded.
+    def dataset(
+        self, excluded: Mapping[int, str] | None = None, *, max_unreadable: float = 0.0
+    ) -> Dataset:
+        """The pictures that are not excluded, and can be read.
 
         Args:
             excluded: reasons by the index of the picture in the listing.
+            max_unreadable: share of the others that may be unreadable, and are left out.
 
         Raises:
-            DataError: pictures that are not excluded cannot be read; the sentence names them.
+            DataError: more of them cannot be read; the sentence names them.
         """
-        listing, left_out = self.listing, dict(sorted((excluded or {}).items()))
+        listing, asked = self.listing, excluded or {}
         names = listing.pictures.names
-        self._refuse_faults(left_out)
+        unread = self.unreadable(asked)
+        if unread and not tolerable(len(unread), len(names) - len(asked), max_unreadable):
+            self._refuse(unread, asked)
+        reasons = {index: why.removeprefix(names[index]).strip() for index, why in unread.items()}
+        left_out = dict(sorted({**asked, **reasons}.items()))
         kept = kept_indices(len(listing), left_out)
         if not len(kept):
             raise DataError("Every picture is excluded.", "Shorten the list of --exclude.")
@@ -90,23 +100,23 @@ class Prepared:
             origin=Origin(listing=listing, settings=geometry_of(self.settings), excluded=left_out),
         )
 
-    def _refuse_faults(self, excluded: Mapping[int, str]) -> None:
-        """Name every unreadable picture that is not excluded, and list them with those that are."""
-        unread = {i: why for i, why in self.facts.faults.items() if i not in excluded}
-        if not unread:
-            return
+    def unreadable(self, excluded: Container[int]) -> dict[int, str]:
+        """Why pictures cannot be read that are not excluded, by their index."""
+        return {i: why for i, why in self.facts.faults.items() if i not in excluded}
+
+    def _refuse(self, unread: Mapping[int, str], excluded: Mapping[int, str]) -> None:
+        """Name every unreadable picture, and list them with those that are excluded."""
         names = self.listing.pictures.names
         path = self.folder / "unreadable.txt"
         reasons = {names[i]: why.removeprefix(names[i]) for i, why in unread.items()}
         before = {names[index]: why for index, why in excluded.items()}
         write_text(path, exclusion_list(before | reasons))
-        shown = [f"\n  {why}" for why in list(unread.values())[:_FAULTS_SHOWN]]
-        more = len(unread) - len(shown)
-        if more:
-            shown.append(f"\n  and {more:,} more")
+        ways = [f"--exclude {shlex.quote(str(path))}"]
+        if len(unread) < len(names) - len(excluded):
+            ways.insert(0, flag_for(len(unread), len(names) - len(excluded)))
         raise DataError(
-            f"{len(unread):,} of {len(names):,} pictures cannot be read:{''.join(shown)}",
-            f"Replace them, or go on without what is listed: --exclude {path}",
+            f"{len(unread):,} of {len(names):,} pictures cannot be read:{_lines(unread)}",
+            f"Replace them, or go on without what is listed: {', or '.join(ways)}",
         )
 
     def _rows(self, kept: Int64Array) -> UInt8Array:
@@ -131,12 +141,39 @@ class Prepared:
         return np.asarray(np.load(path, mmap_mode="r"))
 
 
+def _lines(faults: Mapping[int, str]) -> str:
+    """A line for each of the first faults, and one for the others."""
+    shown = [f"\n  {why}" for why in list(faults.values())[:_FAULTS_SHOWN]]
+    if len(faults) > len(shown):
+        shown.append(f"\n  and {len(faults) - len(shown):,} more")
+    return "".join(shown)
+
+
+def _dataset(
+    found: Prepared, excluded: Mapping[int, str], max_unreadable: float, on_event: Sink | None
+) -> Dataset:
+    """The dataset; what is left out since it cannot be read is said."""
+    dataset = found.dataset(excluded, max_unreadable=max_unreadable)
+    unread = found.unreadable(excluded)
+    if unread:
+        sentence = (
+            f"{len(unread):,} of {len(found.listing):,} pictures cannot be read and are left out "
+            f"(more than {percent(max_unreadable)} would stop):{_lines(unread)}"
+        )
+        if on_event is None:
+            warnings.warn(sentence, SartorWarning, stacklevel=3)
+        else:
+            on_event(Note(sentence))
+    return dataset
+
+
 def prepare(
     listing: Listing,
     settings: PreprocessSettings,
     *,
     entries: Mapping[str, str] | None = None,
     root: str = "",
+    max_unreadable: float = 0.0,
     on_event: Sink | None = None,
 ) -> Dataset:
     """The dataset of all pictures, at the size and with the channels that the settings say.
@@ -144,13 +181,14 @@ def prepare(
     Args:
         entries: names to leave out, each with its reason.
         root: folder in which the names of the pictures lie, where there is one.
+        max_unreadable: share of the pictures that may be unreadable, and are left out.
 
     Raises:
         DataError: pictures cannot be read; the sentence names them.
     """
     excluded = match(entries or {}, listing.pictures.names, root=root, known={})
     found = prepared(listing, settings, excluded=excluded, on_event=on_event)
-    return found.dataset(excluded)
+    return _dataset(found, excluded, max_unreadable, on_event)
 
 
 def prepared_as(
@@ -158,6 +196,8 @@ def prepared_as(
     settings: PreprocessSettings,
     entries: Mapping[str, str] | None = None,
     on_event: Sink | None = None,
+    *,
+    max_unreadable: float = 0.0,
 ) -> Dataset:
     """The pictures of a dataset at another size, without those that `entries` name as well.
 
@@ -168,7 +208,7 @@ def prepared_as(
     known = {names[index]: why for index, why in origin.excluded.items()}
     excluded = {**origin.excluded, **match(entries or {}, names, known=known)}
     found = prepared(origin.listing, settings, excluded=excluded, on_event=on_event)
-    return found.dataset(excluded)
+    return _dataset(found, excluded, max_unreadable, on_event)
 
 
 def prepared(
@@ -259,7 +299,10 @@ def _completed(
     asked = json.dumps([VERSION, key, given, left_out])
     path = _pictures_home() / "sizes" / f"{hashlib.sha256(asked.encode()).hexdigest()[:32]}.json"
     try:
-        size, channels, background, value_range = json.loads(path.read_bytes())
+        remembered = json.loads(path.read_bytes())
+        if remembered["sha256"] != _sha256_of(remembered["found"]):
+            raise ValueError("damaged")
+        size, channels, background, value_range = remembered["found"]
         return replace(
             settings,
             image_size=tuple(size),
@@ -267,10 +310,15 @@ def _completed(
             background=background,
             value_range=tuple(value_range),
         )
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, KeyError):
         pass
     pace = Pace("sizes", len(listing), sink)
     found = complete(listing, settings, excluded=excluded, looked_at=pace.at)
     make_folder(path.parent)
-    write_json(path, [getattr(found, name) for name in _FILLED_IN])
+    values = [getattr(found, name) for name in _FILLED_IN]
+    write_json(path, {"found": values, "sha256": _sha256_of(values)})
     return found
+
+
+def _sha256_of(values: object) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()

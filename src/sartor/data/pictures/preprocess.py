@@ -27,12 +27,14 @@ from .decode import (
     upright,
 )
 from .flattening import LEVELS, ValueRange, flattened, has_transparency
+from .formats import HEAD_BYTES, format_of
 from .ink import ink_picture
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+_BY_EXTRA = (".heic", ".heif", ".hif")
 _INK_PIXELS = 1200
 """A side that a picture of ink is reduced to at most while it is decoded."""
 _SPARE = 1.9
@@ -249,7 +251,7 @@ def read_picture(path: Path, preprocess: Preprocess | None = None) -> Image.Imag
 
 
 def find_pictures(arguments: Iterable[str]) -> list[Path]:
-    """Files named directly, by folder (pictures directly in it) or by pattern, in natural order.
+    """Files named directly, by folder (with all folders below) or by pattern, in natural order.
 
     Raises:
         PictureError: an argument that leads to no picture.
@@ -279,12 +281,30 @@ def _letterboxed(picture: Image.Image, size: tuple[int, int], padding: int) -> I
     return canvas
 
 
+def _folders(root: Path) -> Iterator[Path]:
+    """A folder and all below it, in natural order, without hidden ones."""
+    yield root
+    below = [e for e in root.iterdir() if e.is_dir() and not e.name.startswith(".")]
+    for folder in sorted(below, key=natural_key):
+        # A link may lead in a circle.
+        if not folder.is_symlink():
+            yield from _folders(folder)
+
+
+def _is_picture(path: Path) -> bool:
+    """Whether its name says so, or its first bytes do."""
+    if path.suffix.lower() in (*Image.registered_extensions(), *_BY_EXTRA):
+        return True
+    with path.open("rb") as stream:
+        return bool(format_of(stream.read(HEAD_BYTES)))
+
+
 def _matching(argument: str) -> Iterator[Path]:
     path = Path(argument)
     if path.is_dir():
-        known = Image.registered_extensions()
-        entries = [e for e in path.iterdir() if e.is_file() and not e.name.startswith(".")]
-        yield from sorted((e for e in entries if e.suffix.lower() in known), key=natural_key)
+        for folder in _folders(path):
+            entries = [e for e in folder.iterdir() if e.is_file() and not e.name.startswith(".")]
+            yield from sorted(filter(_is_picture, entries), key=natural_key)
     elif path.exists() or not glob.has_magic(argument):
         yield path
     else:
