@@ -12,7 +12,7 @@ import time
 
 from sartor.cli import output
 from sartor.cli.main import run
-from sartor.cli.progress import PlainProgress
+from sartor.console.progress import PlainProgress
 from sartor.events import Event, StepDone
 
 

@@ -70,7 +70,7 @@ from .api import (
 from .api import (
     trace as trace,
 )
-from .cli.progress import PlainProgress as PlainProgress
+from .console.progress import PlainProgress as PlainProgress
 from .data.dataset import (
     Dataset as Dataset,
 )

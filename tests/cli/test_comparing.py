@@ -15,7 +15,7 @@ import pytest
 
 import sartor
 from sartor.cli import output
-from sartor.cli.progress import PlainProgress
+from sartor.console.progress import PlainProgress
 from sartor.events import EpochDone, Event
 
 Paths = tuple[Path, Path, Path]

@@ -23,7 +23,7 @@ from sartor import api
 from sartor.cli import tables
 from sartor.cli.help import GROUPS
 from sartor.cli.main import VERBS
-from sartor.cli.progress import PlainProgress, duration, epoch_line, step_figures
+from sartor.console.progress import PlainProgress, duration, epoch_line, step_figures
 from sartor.data.named import catalogue, names
 from sartor.evaluation.metrics import evaluate_sums
 from sartor.events import StepDone

@@ -15,6 +15,7 @@ from torch import nn
 from .. import assembly
 from ..arrays import UInt8Array
 from ..assembly import Assembly, Material, assemble
+from ..console.watching import shown
 from ..data.dataset import Dataset
 from ..data.pictures.exclude import exclusion_list
 from ..data.splits.split import Split
@@ -51,21 +52,22 @@ from .tuning import Tuning, tune
 
 
 def fit(
-    data: str | Path | Dataset | None = None,
+    data: Any = None,
     *,
     model: str | nn.Module | None = None,
     recipe: str | Path | Recipe | None = None,
     out: str | Path | None = None,
     check: bool = True,
     report: bool = True,
+    progress: bool | None = None,
     on_event: Sink | None = None,
     **settings: Any,
 ) -> OpenedRun:
     """Train a classifier and keep the results in a run's folder.
 
     Args:
-        data: a named set, the path of your own (see `load`) or a `Dataset`; by default the
-            recipe's.
+        data: a named set, the path of your own (see `load`), a `Dataset`, (images, labels), a torch
+            or Hugging Face dataset, or a DataFrame; by default the recipe's.
         model: a registered name, "path/file.py:Name", or any network (B, C, H, W) -> (B, classes).
         recipe: a shipped recipe's name, a TOML file or a `Recipe` to start from; by default
             "pictures" for colour or larger images, "digits" for gray ones of at most 12 pixels,
@@ -73,6 +75,8 @@ def fit(
         out: the run's folder; by default the next free runs/NAME.
         check: run the fast checks of the data before the first step.
         report: write report.html and report.json, which evaluate the validation split, at the end.
+        progress: show how training goes, on stderr or below the cell of a notebook; by default in
+            a terminal and in a notebook, unless `on_event` is given.
         on_event: called with every event of the training.
         settings: anything that `sartor fit --help-all` lists, such as epochs=5, lr=0.01, seed=1.
 
@@ -81,6 +85,20 @@ def fit(
         DataError, ModelError, TrainingError, FileError: as their sentences say.
     """
     tidy_cache()
+    with shown(progress, on_event) as sink:
+        return _fit(data, model, recipe, out, check, report, sink, settings)
+
+
+def _fit(
+    data: Any,
+    model: str | nn.Module | None,
+    recipe: str | Path | Recipe | None,
+    out: str | Path | None,
+    check: bool,
+    report: bool,
+    on_event: Sink | None,
+    settings: Mapping[str, Any],
+) -> OpenedRun:
     dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, on_event)
     ready = time.perf_counter()
     assembled = _assembled(wanted, dataset, model)
@@ -118,11 +136,12 @@ def resume(
     run: str | Path | OpenedRun,
     *,
     epochs: int | None = None,
-    data: Dataset | str | Path | None = None,
+    data: Any = None,
     model: nn.Module | None = None,
     report: bool | None = None,
     device: str | None = None,
     trust: bool = False,
+    progress: bool | None = None,
     on_event: Sink | None = None,
 ) -> OpenedRun:
     """Continue a run where it stopped, or train a finished one for more epochs.
@@ -136,12 +155,19 @@ def resume(
             and for more epochs always. A finished run whose report is still due gets it.
         device: auto, cpu, cuda or mps; by default the device that it was on, if it is here.
         trust: let the run's own Python file run, whoever wrote it.
+        progress: as for `fit`.
 
     Raises:
         RunError: no such run, broken, in use, or from another version. Others as `fit`.
     """
-    opened = open_run(run, None, model, device=device, trust=trust)
-    before = run_with(opened, data, on_event=on_event)
+    with shown(progress, on_event) as sink:
+        opened = open_run(run, None, model, device=device, trust=trust)
+        return _resume(run_with(opened, data, on_event=sink), epochs, report, sink)
+
+
+def _resume(
+    before: OpenedRun, epochs: int | None, report: bool | None, on_event: Sink | None
+) -> OpenedRun:
     tidy_cache()
     with before.folder.locked():
         before.folder.settle()
@@ -434,13 +460,13 @@ def _write_beginnings(
         except FileError as error:
             warn([f"The run will ask for --trust, for it could not be marked: {error.message}"])
     write_bytes(folder.split_path, material.split.to_bytes())
-    write_json(folder.input_ranges_path, familiarity.ranges_of(_some_training_images(material)))
     write_json(folder.path / "environment.json", describe_environment())
     if tuning:
         write_json(folder.engine_path, tuning.document)
     folder.write_status("running", report=promise)
-    # Last, since it makes the folder a run.
+    # This makes the folder a run; what follows it can do without.
     write_text(folder.recipe_path, recipe.to_toml())
+    write_json(folder.input_ranges_path, familiarity.ranges_of(_some_training_images(material)))
 
 
 def _some_training_images(material: Material) -> UInt8Array:

@@ -9,8 +9,9 @@ from torch import nn
 
 from .. import assembly
 from ..data.dataset import Dataset, refuse_strange_parts
+from ..data.objects import dataset_of
 from ..data.pictures.preprocess import Preprocess
-from ..data.settings import SourceSettings
+from ..data.settings import COLUMN_SETTINGS, SourceSettings
 from ..data.sources import as_asked, at_any_place, open_source
 from ..errors import DataError, UsageError
 from ..models.summary import Summary, summarize
@@ -19,17 +20,21 @@ from .notes import Sink, noting
 from .opened import OpenedRun
 
 
-def load(source: str | Path, *, on_event: Sink | None = None, **settings: Any) -> Dataset:
+def load(source: Any, *, on_event: Sink | None = None, **settings: Any) -> Dataset:
     """A named set, fetched if it is not on disk yet, or a source of your own, such as a folder.
 
     Args:
         source: a named set, or the path of a folder of pictures, a list of them, .parquet, .npz,
-            IDX files, .zip or .tar.
+            IDX files, .zip or .tar; or what `fit` takes besides: (images, labels), a torch or
+            Hugging Face dataset, or a DataFrame.
         settings: of the data and of its preparation, such as label_column="kind", image_size=64.
 
     Raises:
         UsageError: an unknown name. DataError: it cannot be had, or cannot be read.
     """
+    if not isinstance(source, str | Path):
+        recipe = Recipe().with_settings(settings)
+        return dataset_of(source, recipe.data, recipe.preprocess, on_event=on_event)
     recipe = Recipe().with_settings({**settings, "source": str(source)})
     return open_source(recipe.data, recipe.preprocess, note=noting(on_event), on_event=on_event)
 
@@ -61,7 +66,7 @@ def summary(
 
 
 def dataset_for(
-    data: str | Path | Dataset | None,
+    data: Any,
     recipe: Recipe,
     on_event: Sink | None,
     *,
@@ -69,9 +74,12 @@ def dataset_for(
 ) -> tuple[Dataset, Recipe]:
     """The dataset, and the recipe that says where it can be had again.
 
-    `resize_given` says that the recipe's way of resizing was asked for; otherwise that of a dataset
-    which was prepared from pictures stays.
+    `data` is what `fit` takes. `resize_given` says that the recipe's way of resizing was asked for;
+    otherwise that of a dataset which was prepared from pictures stays.
     """
+    if data is not None and not isinstance(data, str | Path | Dataset):
+        data = dataset_of(data, recipe.data, recipe.preprocess, on_event=on_event)
+        recipe = recipe.with_settings(dict.fromkeys(COLUMN_SETTINGS))
     if isinstance(data, Dataset):
         data.fingerprint_now()
         _refuse_reading(recipe)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .. import assembly
 from ..arrays import Int64Array
 from ..data.dataset import Dataset
+from ..data.objects import dataset_of
 from ..data.settings import DataSettings, SourceSettings
 from ..data.sources import open_source
 from ..data.splits.split import Split
@@ -49,11 +51,12 @@ def data_at(run: OpenedRun, path: str | Path, *, on_event: Sink | None = None) -
     return open_source(plain, preprocess, note=note, on_event=on_event)
 
 
-def run_with(
-    run: str | Path | OpenedRun, data: Dataset | str | Path | None, *, on_event: Sink | None = None
-) -> OpenedRun:
+def run_with(run: str | Path | OpenedRun, data: Any, *, on_event: Sink | None = None) -> OpenedRun:
     """The run with its own data, where this is a path to it; it is compared when it is used."""
     opened = open_run(run)
+    if data is not None and not isinstance(data, Dataset | str | Path):
+        recipe = opened.recipe
+        data = dataset_of(data, recipe.data, recipe.preprocess, on_event=on_event)
     if data is None or isinstance(data, Dataset):
         return open_run(opened, data)
     return open_run(opened, data_at(opened, data, on_event=on_event))

@@ -134,6 +134,7 @@ def fit_seeds(
         try:
             run = fit(
                 data,
+                progress=False,
                 model=model,
                 recipe=recipe,
                 out=folder,

@@ -8,11 +8,11 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from ..console.progress import PlainProgress
 from .arguments import (
     JudgedSplitName,
 )
 from .output import note, print_json
-from .progress import PlainProgress
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from tyro.conf import OmitArgPrefixes, Positional, Suppress
 
+from ..console.streams import Unfailing
 from ..data.settings import PreprocessSettings
 from ..errors import ModelError, UsageError
 from ..models.settings import ModelSettings
@@ -18,7 +19,6 @@ from . import tables
 from .arguments import DataFlags
 from .output import note, print_json, print_run, progress_shown
 from .parsing import base_recipe, changed_settings, refuse_flags_of_timm, settings_named
-from .streams import Unfailing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +105,7 @@ def fit(given: Fit) -> int:
     with progress_shown(given.quiet) as progress:
         run = api.fit(
             given.target,
+            progress=False,
             recipe=recipe,
             model=model,
             out=given.out,

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from ..console.streams import forget, has_vanished, say
 from ..errors import FileError, SartorError, UsageError, unknown
-from .streams import forget, has_vanished, say
 
 
 class Verb(NamedTuple):

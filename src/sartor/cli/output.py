@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ..console.progress import PlainProgress, progress_for_stderr
+from ..console.streams import say
 from ..errors import UsageError
 from . import tables
-from .progress import PlainProgress, progress_for_stderr
-from .streams import say
 
 if TYPE_CHECKING:
     from ..api import Run

@@ -38,6 +38,7 @@ def resume(given: Resume) -> int:
     with progress_shown(given.quiet) as progress:
         run = api.resume(
             given.run,
+            progress=False,
             epochs=given.epochs,
             data=given.data,
             device=given.device,

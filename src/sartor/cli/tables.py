@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..console.progress import duration, epoch_line
 from ..reports.text import text_histogram
-from .progress import duration, epoch_line
 
 if TYPE_CHECKING:
     from ..api import Prediction, Report

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import KeysView, Mapping, Set
+from collections.abc import KeysView, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 
-from ..arrays import AnyArray
+from ..arrays import AnyArray, UInt8Array
 from ..errors import DataError
 
 
@@ -47,3 +47,86 @@ def refuse_without_order(values: Any, what: str) -> None:
             f"`{what}` is a set, which has no order.",
             "Give a list; sorted(NAMES) makes one in alphabetical order.",
         )
+
+
+def bytes_of(images: Any) -> UInt8Array:
+    """Pixels as bytes: uint8 as they are, floats in 0..1 times 255, whole numbers in 0..255.
+
+    Raises:
+        DataError: other numbers, such as normalized ones.
+    """
+    array = as_array(images)
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * np.uint8(255)
+    if array.dtype.kind not in "iuf" or not array.size:
+        raise DataError(
+            f"Images of {array.dtype} are no pixels.", "Give bytes 0 to 255, or floats 0 to 1."
+        )
+    low, high = float(array.min()), float(array.max())
+    if array.dtype.kind == "f" and low >= 0 and high <= 1:
+        return np.asarray((array * 255).round().astype(np.uint8))
+    if low >= 0 and high <= 255 and (array == array.astype(np.uint8)).all() and high > 16:
+        return array.astype(np.uint8)
+    hint = (
+        "Give them as they were before Normalize or StandardScaler: sartor normalizes itself."
+        if low < 0
+        else "Scale them to bytes first: (images / images.max() * 255).astype('uint8')"
+    )
+    raise DataError(
+        f"The pixels go from {low:g} to {high:g}, which are neither bytes nor floats in 0..1.", hint
+    )
+
+
+def one_per_image(labels: Any) -> Sequence[Any]:
+    """Labels as a sequence of single values; the places of the ones, where one of each row is 1.
+
+    Raises:
+        DataError: several a row.
+    """
+    if not is_array(labels) and not hasattr(labels, "to_numpy"):
+        return list(labels)
+    array = as_array(labels)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim == 2 and np.isin(array, (0, 1)).all() and (array.sum(1) == 1).all():
+        return list(array.argmax(1).tolist())
+    if array.ndim != 1:
+        raise DataError(
+            f"The labels have the shape {array.shape}, not one per image.",
+            "Give a number or a name for each image.",
+        )
+    return list(array.tolist())
+
+
+def whole_number(label: Any) -> int:
+    """A label as a number.
+
+    Raises:
+        DataError: it is none, or a fraction.
+    """
+    value = label.item() if hasattr(label, "item") else label
+    if isinstance(value, bool | int) or (isinstance(value, float) and value.is_integer()):
+        return int(value)
+    raise DataError(
+        f"The label {label!r} is no whole number.", "Give numbers, or a name for each image."
+    )
+
+
+def is_array(value: Any) -> bool:
+    """Whether it is an array of NumPy, a tensor, or what turns into one."""
+    if isinstance(value, np.generic):
+        return False
+    return isinstance(value, np.ndarray) or (
+        hasattr(value, "__array__") and hasattr(value, "shape")
+    )
+
+
+def as_array(value: Any) -> AnyArray:
+    """An array, a tensor, or a list of such of one shape, as an array."""
+    if isinstance(value, list | tuple):
+        return np.stack([as_array(one) for one in value])
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+    return np.asarray(value)
