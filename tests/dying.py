@@ -78,12 +78,13 @@ def die_once_everywhere(data: Dataset, folder: Path) -> Any:
         if not killed(lambda touch=touch, out=out: die_at(touch, out) or fit(data, out)):
             return
         state = RunFolder(out).status()["state"] if out.exists() else "nothing"
+        was_run = (out / "recipe.toml").exists()
         try:
             result = outcome(sartor.resume(out, report=False))
         except sartor.SartorError as error:
             # Nothing to resume, and nothing in the way of the same command.
             result = {"error": str(error), "again": fit(data, out)}
-        yield {"touch": touch, "was_run": (out / "recipe.toml").exists(), "was": state} | result
+        yield {"touch": touch, "was_run": was_run, "was": state} | result
 
 
 def die_often(data: Dataset, out: Path) -> dict[str, Any]:

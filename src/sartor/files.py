@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -198,14 +199,30 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 def each_json_line(path: Path) -> Iterator[dict[str, Any]]:
     """As `read_json_lines`, one after the other, for files that are larger than memory."""
     try:
-        with path.open("rb") as stream:
+        with _open_regular(path) as stream:
             for line in stream:
                 row = json.loads(line)
                 if not isinstance(row, dict):
                     return
                 yield row
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return
+
+
+def read_regular(path: Path) -> bytes:
+    """The content of a file; a pipe or a device, which may never end, is refused as not there.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with _open_regular(path) as stream:
+        return stream.read()
+
+
+def _open_regular(path: Path) -> io.BufferedReader:
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path.open("rb")
 
 
 def replace_keeping_previous(new: Path, current: Path, previous: Path) -> None:
@@ -225,7 +242,7 @@ def sha256_of(content: bytes | memoryview) -> str:
 def sha256_of_file(path: Path) -> str | None:
     """SHA-256 of a file's content as 64 hexadecimal digits; None where it cannot be read."""
     try:
-        with path.open("rb") as stream:
+        with _open_regular(path) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError:
         return None

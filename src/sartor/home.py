@@ -90,7 +90,8 @@ def is_locked(path: Path) -> bool:
     """Whether another process holds a lock file at the moment."""
     from filelock import FileLock, Timeout
 
-    if not path.exists():
+    # Opening a lock creates it, through a link even elsewhere.
+    if path.is_symlink() or not path.is_file():
         return False
     lock = FileLock(path)
     try:

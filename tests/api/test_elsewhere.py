@@ -14,6 +14,8 @@ from sartor import device
 from sartor.data.pictures.preprocess import as_picture
 from sartor.errors import UsageError
 from sartor.recipe import ResolvedRecipe
+from sartor.runs.folder import RunFolder
+from sartor.runs.seals import seals_of
 from sartor.training.state import Checkpoint
 
 
@@ -29,6 +31,10 @@ def as_trained_with(run: Path, **settings: Any) -> Path:
     """The run as a machine would have left it that trained with these settings."""
     recipe = ResolvedRecipe.from_toml((run / "recipe.toml").read_text())
     (run / "recipe.toml").write_text(recipe.with_settings(settings).to_toml())
+    sealed = seals_of(RunFolder(run))
+    for path in (run / "checkpoints").iterdir():
+        kept = Checkpoint.from_bytes(path.read_bytes(), path.name)
+        path.write_bytes(kept.to_bytes(sealed))
     return run
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -166,6 +168,37 @@ class TestFolders:
         found = here.read()
         assert found.classes == ("cat", "dog")
         assert "folder is its class" in found.said
+
+    def test_folders_that_are_splits_beside_a_list(self, here: Here) -> None:
+        here.pictures("train_images/1.jpg", "train_images/2.jpg", "test_images/3.jpg")
+        here.text("train.csv", "image_id,label|1.jpg,0|2.jpg,1")
+        here.text("sample_submission.csv", "image_id,label|3.jpg,4")
+        here.json("label_num_to_disease_map.json", {"0": "healthy", "1": "rust"})
+        found = here.read()
+        assert found.by_name == {"train_images/1.jpg": "healthy", "train_images/2.jpg": "rust"}
+
+    def test_folders_that_are_splits_and_nothing_else(self, here: Here) -> None:
+        here.pictures("train_images/1", "test_images/2")
+        assert "but no class folders in there" in here.refused()
+
+    def test_a_list_for_testing_without_labels(self, here: Here) -> None:
+        here.pictures("1.jpg", "2.jpg", "3.jpg")
+        here.text("train.csv", "file,label|1.jpg,a|2.jpg,b")
+        here.text("test.csv", "file|3.jpg")
+        found = here.read()
+        assert found.labels == ["a", "b"]
+        assert "Left out test.csv: no column for the label" in found.said
+
+    def test_lists_of_splits_without_labels_as_food_101_has_them(self, here: Here) -> None:
+        here.pictures(
+            "images/pie/1.jpg", "images/pie/2.jpg", "images/cake/3.jpg", "images/cake/4.jpg"
+        )
+        here.text("train.txt", "pie/1|cake/3")
+        here.text("test.txt", "pie/2|cake/4")
+        found = here.read(format="manifest")
+        assert sorted(zip(found.labels, found.parts, strict=True)) == [
+            *(("cake", "e"), ("cake", "t"), ("pie", "e"), ("pie", "t")),
+        ]
 
     def test_numbered_folders_with_names_beside(self, here: Here) -> None:
         here.pictures("1/a", "2/a", "10/a")
@@ -405,6 +438,43 @@ class TestTablesOfPixels:
     def test_what_makes_no_square(self, here: Here) -> None:
         here.text("t.csv", f"label,pixels|0,{self.PACKED} 1|1,{self.PACKED} 1")
         assert "17 pixels, which make no square" in here.refused("t.csv")
+
+
+class TestParquet:
+    @pytest.mark.parametrize(
+        ("columns", "named"),
+        [
+            ({"image": BYTES.reshape(6, 16).tolist()}, "column image"),
+            ({"image": BYTES.tolist()}, "column image"),
+            (
+                {"pixels": [" ".join(map(str, row)) for row in BYTES.reshape(6, 16)]},
+                "column pixels",
+            ),
+            (
+                {f"pixel{k}": BYTES[:, k // 4, k % 4] for k in range(16)},
+                "columns pixel0, pixel1, pixel2",
+            ),
+        ],
+    )
+    def test_pixels_as_numbers(self, here: Here, columns: dict[str, Any], named: str) -> None:
+        """They are not read; the hint has the lines that make an .npz of them."""
+        pq.write_table(pa.table(columns | {"label": LABELS}), here.root / "a.parquet")
+        refused = here.refused("a.parquet")
+        assert f"The {named}" in refused
+        assert "numbers of pixels, which are not read from parquet" in refused
+        lines = refused[refused.index("t = pyarrow") :]
+        for word, value in (
+            ("FILE", str(here.root / "a.parquet")),
+            ("set.npz", str(here.root / "set.npz")),
+            ("HEIGHT, WIDTH", "4, 4"),
+            ("LABEL", "label"),
+        ):
+            lines = lines.replace(word, value)
+        exec(lines, {"pyarrow": pa, "numpy": np})
+        found = here.read("set.npz")
+        assert isinstance(found.data, Dataset)
+        assert (found.data.images[:, 0] == BYTES).all()
+        assert found.data.labels.tolist() == LABELS.tolist()
 
 
 class TestArrays:

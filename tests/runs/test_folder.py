@@ -40,6 +40,29 @@ class TestCreateRun:
             thread.join()
         assert len(set(made)) == 16
 
+    @pytest.mark.parametrize(
+        ("stem", "name"),
+        [
+            ("../../esc", "esc-1"),
+            ("/etc/x", "etc-x-1"),
+            ("a/../../b", "a-..-..-b-1"),
+            ("C:\\x", "C--x-1"),
+            ("..", "run-1"),
+            ("", "run-1"),
+            ("a*[b]?", "a--b---1"),
+            ("\x1b[31mred\n", "31mred--1"),
+            ("\u202eevil", "evil-1"),
+            ("x" * 300, "x" * 60 + "-1"),
+            ("my data", "my data-1"),
+            ("Bücher", "Bücher-1"),
+        ],
+    )
+    def test_no_name_leads_out_of_the_folder(self, stem: str, name: str, tmp_path: Path) -> None:
+        runs = tmp_path / "a" / "b" / "runs"
+        assert create_run(None, stem, runs).path == runs / name
+        assert [path.name for path in runs.iterdir()] == [name]
+        assert create_run(None, stem, runs).name == f"{name[:-2]}-2"
+
     def test_out_is_exactly_that_folder(self, tmp_path: Path) -> None:
         out = tmp_path / "a" / "b" / "c"
         assert create_run(out, "x", tmp_path).path == out
@@ -128,6 +151,14 @@ class TestLock:
                 pass
         looking.join()
 
+    def test_looking_at_a_lock_that_is_a_link_creates_and_empties_nothing(
+        self, tmp_path: Path
+    ) -> None:
+        (tmp_path / "mine").write_text("precious")
+        (tmp_path / ".lock").symlink_to(tmp_path / "mine")
+        assert not RunFolder(tmp_path).is_locked()
+        assert (tmp_path / "mine").read_text() == "precious"
+
     def test_where_no_lock_can_be(self, tmp_path: Path) -> None:
         assert not RunFolder(tmp_path / "gone").is_locked()
         (tmp_path / "file").touch()
@@ -156,7 +187,7 @@ class Kept:
     def __init__(self, content: bytes) -> None:
         self.content = content
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self, _sealed: object = None) -> bytes:
         return self.content
 
 
@@ -173,7 +204,7 @@ class TestCheckpoints:
 
     def test_the_best_is_on_disk_before_the_last_knows_of_it(self, tmp_path: Path) -> None:
         class Dies(Kept):
-            def to_bytes(self) -> bytes:
+            def to_bytes(self, _sealed: object = None) -> bytes:
                 raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):

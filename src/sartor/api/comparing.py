@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from ..evaluation.predictions import Predictions
 from ..evaluation.seed_statistics import SeedStatistics, statistics_over_seeds
 from ..recipe import Recipe
 from ..runs.folder import RunFolder
+from ..runs.seals import differences
 from ..runs.store import find_run
 from ..runs.weights_file import stored_weights_sha256
 from .notes import Sink, note, warn
@@ -185,6 +187,7 @@ def compare(
 def _folder(run: str | Path | OpenedRun) -> RunFolder:
     folder = find_run(run) if isinstance(run, str | Path) else run.folder
     folder.status()
+    warn(differences(folder).sentences(folder.recipe_path))
     return folder
 
 
@@ -222,7 +225,7 @@ def _predictions(
     if saved.split != split:
         raise RunError(
             f"{path} holds predictions on {saved.split}, not on {split}.",
-            f"Make them again: sartor evaluate {folder.path} --split {split}",
+            f"Make them again: sartor evaluate {shlex.quote(str(folder.path))} --split {split}",
         )
     checkpoints = folder.checkpoints("best")
     if not checkpoints:
@@ -294,6 +297,6 @@ def _html_row(run: Standing) -> str:
         html.escape(run.name),
         f"{run.accuracy:.2%}",
         f"{low:.2%} to {high:.2%}",
-        f"{run.loss:.4f}",
+        f"{run.loss:.4f} {html.escape(run.loss_kind)}",
     )
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -12,7 +13,8 @@ import torch
 from torch import nn
 
 from .. import assembly
-from ..assembly import Assembly, assemble
+from ..arrays import UInt8Array
+from ..assembly import Assembly, Material, assemble
 from ..data.dataset import Dataset
 from ..data.pictures.exclude import exclusion_list
 from ..data.splits.split import Split
@@ -20,6 +22,7 @@ from ..errors import FileError, Interrupted, RunError, SartorError, TrainingErro
 from ..events import Ended, Event, Started
 from ..files import write_bytes, write_json, write_json_lines, write_text
 from ..home import tidy_cache
+from ..inference import familiarity
 from ..inspection.probes.overfit import OverfitResult
 from ..inspection.probes.overfit import overfit_batch as learn_by_heart
 from ..inspection.probes.preflight import check_model, count_parameters
@@ -30,17 +33,19 @@ from ..models.custom import is_custom, reason_of, source_of
 from ..recipe import Recipe, ResolvedRecipe, load_recipe
 from ..runs.environment import describe_environment
 from ..runs.folder import RunFolder, create_run
+from ..runs.seals import seals_of
 from ..runs.sinks import Recorder
 from ..runs.store import RUNS
 from ..runs.trust import mark_as_ours
 from ..training.engines import hardware
 from ..training.loop import Job, train
-from ..training.objective import untrained_loss
+from ..training.objective import chance_level
 from ..training.state import Checkpoint, Progress
 from .default_recipe import default_recipe
 from .looking import dataset_for
 from .notes import Sink, note, warn
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
+from .other_data import run_with
 from .splitting import imbalanced, split_of, split_warnings, without_stale_split
 from .tuning import Tuning, tune
 
@@ -96,7 +101,7 @@ def fit(
             _check_data(folder, assembled.recipe, dataset, material.split, on_event)
         resolved = _keep_exclusions(folder, assembled.recipe, dataset)
         promise = "due" if report else "none"
-        _write_beginnings(folder, resolved, material.split, tuning, promise)
+        _write_beginnings(folder, resolved, material, tuning, promise)
         sink = _sink(folder, on_event)
         progress = Progress(seconds=time.perf_counter() - ready)
         sink(_started(folder, assembled, progress, loss, tuning))
@@ -113,7 +118,7 @@ def resume(
     run: str | Path | OpenedRun,
     *,
     epochs: int | None = None,
-    data: Dataset | None = None,
+    data: Dataset | str | Path | None = None,
     model: nn.Module | None = None,
     report: bool | None = None,
     device: str | None = None,
@@ -122,8 +127,9 @@ def resume(
 ) -> OpenedRun:
     """Continue a run where it stopped, or train a finished one for more epochs.
 
-    On the processor the weights end bit for bit as if it had never stopped. `data` and `model` are
-    needed only by runs that were given these as Python objects.
+    On the processor the weights end bit for bit as if it had never stopped. `data` says where
+    the data lies now, if it moved. Runs that were given data or a model as Python objects need
+    these again.
 
     Args:
         report: write the report of the validation split at the end; by default as `fit` was told,
@@ -134,7 +140,8 @@ def resume(
     Raises:
         RunError: no such run, broken, in use, or from another version. Others as `fit`.
     """
-    before = open_run(run, data, model, device=device, trust=trust)
+    opened = open_run(run, None, model, device=device, trust=trust)
+    before = run_with(opened, data, on_event=on_event)
     tidy_cache()
     with before.folder.locked():
         before.folder.settle()
@@ -271,6 +278,8 @@ def _continue(
     if checkpoint:
         with_weights(job.model, checkpoint, run.path)
         _load_optimizer(job, checkpoint, run.path)
+    # First, for a run whose recipe has more epochs than its weights is not finished.
+    run.folder.write_status("running", report=promise)
     _keep_recipe(run, recipe)
     write_json_lines(run.folder.history_path, progress.history)
     progress.seconds += time.perf_counter() - ready
@@ -318,7 +327,7 @@ def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink, promise:
         raise Interrupted(
             request.signal_number,
             f"Stopped after step {progress.step}, in epoch {progress.epoch + 1}; all is saved.",
-            f"Go on with: sartor resume {folder.path}",
+            f"Go on with: sartor resume {shlex.quote(str(folder.path))}",
         )
 
 
@@ -413,7 +422,7 @@ def _keep_exclusions(folder: RunFolder, recipe: ResolvedRecipe, dataset: Dataset
 def _write_beginnings(
     folder: RunFolder,
     recipe: ResolvedRecipe,
-    split: Split,
+    material: Material,
     tuning: Tuning | None,
     promise: str,
 ) -> None:
@@ -424,13 +433,22 @@ def _write_beginnings(
             mark_as_ours(folder, recipe.to_tables()["model"])
         except FileError as error:
             warn([f"The run will ask for --trust, for it could not be marked: {error.message}"])
-    write_bytes(folder.split_path, split.to_bytes())
+    write_bytes(folder.split_path, material.split.to_bytes())
+    write_json(folder.input_ranges_path, familiarity.ranges_of(_some_training_images(material)))
     write_json(folder.path / "environment.json", describe_environment())
     if tuning:
         write_json(folder.engine_path, tuning.document)
     folder.write_status("running", report=promise)
     # Last, since it makes the folder a run.
     write_text(folder.recipe_path, recipe.to_toml())
+
+
+def _some_training_images(material: Material) -> UInt8Array:
+    """Evenly chosen, uint8 (N, C, H, W)."""
+    train = material.split.train
+    chosen = torch.from_numpy(train[:: len(train) // familiarity.MOST_IMAGES + 1])
+    images: UInt8Array = material.images[chosen.to(material.images.device)].cpu().numpy()
+    return images
 
 
 def _started(
@@ -459,7 +477,7 @@ def _started(
         amp_dtype=training.amp_dtype,
         step=progress.step,
         untrained_loss=loss,
-        expected_loss=untrained_loss(training.loss, job.num_classes),
+        expected_loss=chance_level(training.loss, job.num_classes),
         imbalanced=imbalanced(material.dataset, split),
         engine=tuning.line if tuning else "",
     )
@@ -473,7 +491,7 @@ def _checkpoint_or_none(folder: RunFolder) -> Checkpoint | None:
 
 
 def _sink(folder: RunFolder, on_event: Sink | None) -> Sink:
-    recorder = Recorder(folder)
+    recorder = Recorder(folder, seals_of(folder))
 
     def both(event: Event) -> None:
         recorder(event)

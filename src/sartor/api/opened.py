@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -18,6 +19,7 @@ from ..files import sha256_of_file
 from ..models.custom import is_custom
 from ..recipe import ResolvedRecipe
 from ..runs.folder import RunFolder
+from ..runs.seals import Differences, differences
 from ..runs.store import find_run
 from ..runs.trust import is_ours
 from ..training.engines.hardware import changes_to_run_here
@@ -47,6 +49,7 @@ class OpenedRun:
         self.trust = trust
         """Whether the user vouches for what is in the folder, Python code included."""
         self._said: set[str] = set()
+        self._compared = False
 
     @classmethod
     def open(
@@ -56,7 +59,8 @@ class OpenedRun:
 
         Args:
             device: auto, cpu, cuda or mps; by default that of the training, if it is here.
-            trust: let the run's own Python file run, whoever wrote it.
+            trust: let the run's own Python file run, whoever wrote it, and take its recipe as it
+                is, even if it was changed since.
 
         Raises:
             RunError: there is none, or it is broken or from another version.
@@ -97,6 +101,29 @@ class OpenedRun:
             )
         return recipe.to_run_here(changes)
 
+    @property
+    def differences(self) -> Differences:
+        """What was changed in the run's files since they were written."""
+        return differences(self.folder)
+
+    def refuse_changes(self) -> None:
+        """Name what was changed in the run's files, once.
+
+        Raises:
+            RunError: the recipe was, and nobody vouches for it.
+        """
+        if self._compared:
+            return
+        found = self.differences
+        if found.recipe and not self.trust:
+            raise RunError(
+                found.recipe_sentence(self.folder.recipe_path),
+                "Put it back, or use the changed one with --trust (in Python: trust=True).",
+            )
+        self._compared = True
+        for sentence in found.sentences(self.folder.recipe_path):
+            self.say_once(sentence)
+
     def say_once(self, text: str) -> None:
         """Warn of something about the run, the first time only."""
         if text not in self._said:
@@ -130,6 +157,7 @@ class OpenedRun:
             DataError: it is not the same any more, or was a Python object that is not at hand.
         """
         recipe = self.recipe
+        self.refuse_changes()
         if self.given_dataset is None:
             self.given_dataset = _reopened(recipe, self.folder, on_event)
         elif self.given_dataset.origin is not None:
@@ -190,6 +218,7 @@ class OpenedRun:
     def untrained_network(self, num_classes: int) -> nn.Module:
         """The network as its recipe builds it, on its device, without the trained weights."""
         recipe = self.recipe_here
+        self.refuse_changes()
         if self.given_network is not None:
             # The user's own object stays as training left it.
             network = copy.deepcopy(self.given_network)
@@ -288,7 +317,8 @@ def load_checkpoint(folder: RunFolder, which: str) -> Checkpoint:
     if faults:
         raise CheckpointError(" ".join(faults), "No older checkpoint is whole: train again.")
     raise RunError(
-        f"{folder.path} has no checkpoint yet.", f"Train it: sartor resume {folder.path}"
+        f"{folder.path} has no checkpoint yet.",
+        f"Train it: sartor resume {shlex.quote(str(folder.path))}",
     )
 
 
@@ -320,5 +350,5 @@ def _reopened(recipe: ResolvedRecipe, folder: RunFolder, on_event: Sink | None) 
     except UsageError as error:
         raise DataError(
             f"The run's data {recipe.data.source} is not at hand.",
-            "Give it again with data=..., or put it back where it was.",
+            "Say where it is now with --data PATH (in Python data=...), or put it back.",
         ) from error

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from ..errors import SartorError, UsageError, unknown
+from ..errors import FileError, SartorError, UsageError, unknown
 from .streams import forget, has_vanished, say
 
 
@@ -81,6 +81,7 @@ def _run_verb(name: str, arguments: list[str]) -> int:
     if name not in VERBS:
         sentence = unknown("command", name, VERBS)
         raise UsageError(sentence[0].upper() + sentence[1:], "`sartor --help` lists all.")
+    _refuse_deleted_folder()
     from .parsing import parse
 
     module = import_module(f"sartor.cli.{name}")
@@ -88,6 +89,21 @@ def _run_verb(name: str, arguments: list[str]) -> int:
     # A recipe that is named among the words gives the other flags their defaults.
     default = module.defaults(arguments) if name == "fit" else None
     return verb(parse(name, getattr(module, VERBS[name].arguments), arguments, default))
+
+
+def _refuse_deleted_folder() -> None:
+    """Libraries end in errors of their own where the working folder is gone.
+
+    Raises:
+        FileError: it is.
+    """
+    try:
+        os.getcwd()  # noqa: PTH109
+    except OSError as error:
+        raise FileError(
+            "The folder that you are in does not exist any more.",
+            "Change to another folder first, such as: cd ~",
+        ) from error
 
 
 def _prepare_streams() -> None:

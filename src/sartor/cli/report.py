@@ -27,10 +27,12 @@ class Report:
     out: Path | None = None
     """File of the page (.html), if not in the run's folder. The other files are written next to
     it."""
+    data: Path | None = None
+    """The run's data, where it moved."""
     device: DeviceName | None = None
     """Device to compute on; by default that of the training if it is here, else what is here."""
     trust: bool = False
-    """Let the run's own Python file run, whoever wrote it."""
+    """Use the run's own Python file, whoever wrote it, and a recipe that was changed by hand."""
     map: MapName = "pca"
     """How to lay out the images by what the network sees: pca, tsne or umap. umap needs the extra
     maps."""
@@ -48,6 +50,7 @@ def report(given: Report) -> int:
         out=given.out,
         checkpoint=given.checkpoint,
         map=given.map,
+        data=given.data,
         device=given.device,
         trust=given.trust,
     )

@@ -24,7 +24,7 @@ class Summary:
     model_kwargs: Mapping[str, Setting] = field(default_factory=dict)
     """The network's own settings, such as hidden=512,512 dropout=0.2."""
     trust: bool = False
-    """Let the run's own Python file run, whoever wrote it."""
+    """Use the run's own Python file, whoever wrote it, and a recipe that was changed by hand."""
     json: bool = False
     """Print the result as one line of JSON."""
 

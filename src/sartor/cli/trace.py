@@ -56,7 +56,7 @@ class Trace:
     device: DeviceName | None = None
     """Device to compute on; by default that of the training if it is here, else what is here."""
     trust: bool = False
-    """Let the run's own Python file run, whoever wrote it."""
+    """Use the run's own Python file, whoever wrote it, and a recipe that was changed by hand."""
     out: Path | None = None
     """Write a page (.html) to step through, forward and back, with pictures."""
     json: bool = False

@@ -32,6 +32,9 @@ _BEGINNINGS = (
 """What a fit writes before its recipe, which makes a run of the folder."""
 _LOCK_PATIENCE_SECONDS = 1.0
 REPORT_STATES = ("due", "made", "none")
+_LARGEST = 1e15
+_SPECIAL = frozenset('/\\:*?[]"<>|')
+_LONGEST_NAME = 60
 _HISTORY_COLUMNS = {
     "epoch",
     "step",
@@ -93,7 +96,7 @@ class RunFolder:
     def history(self) -> list[dict[str, Any]]:
         """One row per epoch, as far as the file can be read."""
         rows = files.read_json_lines(self.history_path)
-        return list(itertools.takewhile(_HISTORY_COLUMNS.issubset, rows))
+        return list(itertools.takewhile(_is_row, rows))
 
     @property
     def findings_path(self) -> Path:
@@ -109,6 +112,15 @@ class RunFolder:
         """Versions and machine, as far as they can be read."""
         found = _read_json(self.path / "environment.json")
         return found if isinstance(found, dict) else {}
+
+    @property
+    def input_ranges_path(self) -> Path:
+        """What is usual among the training images, in a few figures."""
+        return self.path / "input_ranges.json"
+
+    def input_ranges(self) -> Any:
+        """What `input_ranges_path` holds; None where it cannot be read."""
+        return _read_json(self.input_ranges_path)
 
     @property
     def engine_path(self) -> Path:
@@ -127,7 +139,7 @@ class RunFolder:
             RunError: there is none: this is not a run, or it was killed while being created.
         """
         try:
-            return self.recipe_path.read_text("utf-8")
+            return files.read_regular(self.recipe_path).decode()
         except (OSError, UnicodeDecodeError) as error:
             raise RunError(
                 f"{self.path} is not a complete run: its recipe.toml cannot be read.",
@@ -142,7 +154,7 @@ class RunFolder:
             RunError: it is not there or cannot be read.
         """
         try:
-            return path.read_bytes()
+            return files.read_regular(path)
         except OSError as error:
             raise RunError(
                 f"{what} is missing from the run {self.path}.", "Train again from its recipe.toml."
@@ -168,10 +180,7 @@ class RunFolder:
         Raises:
             RunError: the folder was made by a newer sartor.
         """
-        try:
-            status = json.loads((self.path / "status.json").read_bytes())
-        except (OSError, ValueError):
-            return {"state": "broken"}
+        status = _read_json(self.path / "status.json")
         if not isinstance(status, dict) or "format" not in status:
             return {"state": "broken"}
         if status["format"] != FORMAT:
@@ -182,7 +191,9 @@ class RunFolder:
             )
         if status.get("state") == "running" and not self.is_locked():
             status["state"] = "killed"
-        return {"state": "broken"} | status
+        if not isinstance(status.get("state"), str):
+            status["state"] = "broken"
+        return status
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -283,6 +294,7 @@ def create_run(out: Path | None, stem: str, runs: Path) -> RunFolder:
         folder.refuse_unless_empty()
         return folder
     files.make_folder(runs)
+    stem = _as_folder_name(stem)
     taken = (
         int(p.name.removeprefix(f"{stem}-"))
         for p in runs.glob(f"{stem}-*")
@@ -300,6 +312,25 @@ def create_run(out: Path | None, stem: str, runs: Path) -> RunFolder:
     raise AssertionError("numbers do not end")
 
 
+def _as_folder_name(stem: str) -> str:
+    """A name that stays within its folder and is no pattern, whatever a data set is called."""
+    plain = "".join(one if one.isprintable() and one not in _SPECIAL else "-" for one in stem)
+    return plain.lstrip(".- ")[:_LONGEST_NAME].rstrip() or "run"
+
+
+def _is_row(row: dict[str, Any]) -> bool:
+    """Whether a row of the history has its columns, and numbers in them; validation may lack.
+
+    JSON as Python reads it has NaN, which means that a figure could not be computed.
+    """
+    return row.keys() >= _HISTORY_COLUMNS and all(
+        isinstance(row[name], float)
+        or (type(row[name]) is int and abs(row[name]) < _LARGEST)
+        or (row[name] is None and name.startswith("val_"))
+        for name in _HISTORY_COLUMNS
+    )
+
+
 def _is_abandoned(entries: list[Path]) -> bool:
     """Whether a folder is empty, or holds only what a fit writes before its recipe."""
     names = {entry.name for entry in entries if not files.is_temporary(entry)} - {_LOCK}
@@ -313,8 +344,9 @@ def _is_abandoned(entries: list[Path]) -> bool:
 def _read_json(path: Path) -> Any:
     """The document in a file; None where it cannot be read."""
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return json.loads(files.read_regular(path))
+    # Thousands of brackets within each other are more than the parser can count.
+    except (OSError, ValueError, RecursionError):
         return None
 
 
@@ -322,5 +354,6 @@ def read_tables(text: str) -> dict[str, Any]:
     """TOML as far as it can be parsed; nothing of it where it cannot."""
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
+        # Mostly TOMLDecodeError; a number of 5,000 digits or 1,000 brackets fail differently.
         return {}

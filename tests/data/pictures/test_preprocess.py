@@ -551,7 +551,7 @@ class TestFinding:
         return [path.name for path in find_pictures([str(one) for one in arguments])]
 
     def test_in_a_folder_in_natural_order(self, folder: Path) -> None:
-        assert self.names(folder) == ["img1.jpg", "img2.PNG", "img10.png"]
+        assert self.names(folder) == ["img1.jpg", "img2.PNG", "img10.png", "img3.png"]
 
     def test_by_pattern_in_natural_order(self, folder: Path) -> None:
         assert self.names(folder / "img*") == ["img1.jpg", "img2.PNG", "img10.png"]
@@ -567,7 +567,15 @@ class TestFinding:
         assert self.names(folder / "img2.PNG", folder / "img1.jpg") == ["img2.PNG", "img1.jpg"]
 
     def test_nothing_is_named_twice(self, folder: Path) -> None:
-        assert self.names(folder / "img2.PNG", folder) == ["img2.PNG", "img1.jpg", "img10.png"]
+        found = self.names(folder / "img2.PNG", folder)
+        assert found == ["img2.PNG", "img1.jpg", "img10.png", "img3.png"]
+
+    def test_a_folder_with_class_folders(self, tmp_path: Path) -> None:
+        for name in ("dog/10.png", "dog/2.png", "cat/a/1.png", ".hidden/3.png"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        (tmp_path / "cat" / "again").symlink_to(tmp_path)
+        assert self.names(tmp_path) == ["1.png", "2.png", "10.png"]
 
     def test_a_file_whose_name_looks_like_a_pattern(self, folder: Path) -> None:
         (folder / "odd[1]*.png").touch()

@@ -264,7 +264,7 @@ class TestPaths:
         (" \n\n", "is empty"),
         ("path,label\n", "has a header and no rows"),
         ("# nothing\n", "Line 1 .* has no path and label"),
-        ("p/1.png\np/2.png\n", r"Line 1 .* has no path and label: p/1\.png"),
+        ("p/1.png\np/2.png\n", r"has no column for the label"),
         ("p/1.png cat\np/2.png\n", r"Line 2 .* has no path and label: p/2\.png"),
         ("p/1.png,cat\np/2.png,dog,x\np/3.png,cat\n", "Line 2 .* has 3 columns where .* have 2"),
         ("path,label\np/1.png,cat\np/2.png,\n", "1 row .* without a label: line 3"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import warnings
 from collections.abc import Container, Mapping
 from contextlib import suppress
@@ -113,7 +114,7 @@ class Prepared:
         ways = []
         with suppress(FileError):
             write_text(path, exclusion_list(before | reasons))
-            ways.append(f"--exclude {path}")
+            ways.append(f"--exclude {shlex.quote(str(path))}")
         if len(unread) < len(names) - len(excluded):
             ways.insert(0, flag_for(len(unread), len(names) - len(excluded)))
         raise DataError(
@@ -286,7 +287,8 @@ def _geometry_name(geometry: Preprocess) -> str:
     key = hashlib.sha256(json.dumps([VERSION, decoders]).encode()).hexdigest()[:8]
     size = "x".join(map(str, geometry.input_shape))
     colour = "-".join((geometry.background, *(f"{value:g}" for value in geometry.value_range)))
-    return f"{size}-{geometry.resize}-{colour}-{key}"
+    ink = "" if geometry.ink == "off" else f"-ink-{geometry.ink}"
+    return f"{size}-{geometry.resize}-{colour}{ink}-{key}"
 
 
 def _plain(name: str) -> str:

@@ -35,6 +35,8 @@ ALMOST_SPLIT_WORDS = frozenset(
 _WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})", re.ASCII)
 _WHOLE_FLOAT = re.compile(r"(-?(?:0|[1-9]\d{0,14}))\.0+", re.ASCII)
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
+_OF_A_SPLIT = re.compile(r"[-_ ]?(images?|imgs?|pictures|photos|data|set|samples)$")
+"""What may follow a split's name: train_images, testset."""
 _BETWEEN_LABELS = re.compile(r"[,;|+/&]|\band\b|(?<=\S)[ _-](?=\S)")
 _MAX_LABEL_LENGTH = 1_000
 _MOST_FRACTIONS = 20
@@ -43,7 +45,8 @@ _FEW = 10
 
 def split_of(word: str) -> str | None:
     """The split that a folder, a file or a cell of this name means; None where it means none."""
-    return SPLIT_WORDS.get(word.strip().casefold())
+    plain = word.strip().casefold()
+    return SPLIT_WORDS.get(plain) or SPLIT_WORDS.get(_OF_A_SPLIT.sub("", plain))
 
 
 def split_of_stem(stem: str) -> str | None:

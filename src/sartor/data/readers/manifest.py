@@ -54,7 +54,9 @@ _CORRECT = "Correct that line, or take it out."
 _SPLIT_LIST = re.compile(
     r"(?P<split>[a-z]+)([-_.](labels?|list|files|images|annotations|set|split))?"
 )
-_NO_LISTS = re.compile(r"read.?me|licen[cs]e|copying|requirements|classes|class_names|label_names")
+_NO_LISTS = re.compile(
+    r"read.?me|licen[cs]e|copying|requirements|classes|class_names|label_names|(sample.?)?submission"
+)
 
 _JSON = re.compile(r'\s*\{\s*("|\}|$)')
 
@@ -119,10 +121,9 @@ def list_manifests(
         below = Below(pictures, "" if root is not None else path.rpartition("/")[0])
         content, holds = tree.read(path), below.holds
         most = settings.max_unreadable
-        table = read_table(content, source=source, holds=holds, named=named, most=most)
-        if not names_pictures(table, holds):
+        if not _holds_paths(content, source, holds, named, most):
             holds = locator.holds
-            table = read_table(content, source=source, holds=holds, named=named, most=most)
+        table = read_table(content, source=source, holds=holds, named=named, most=most)
         table = with_one_label(table, settings)
         choice = choose_columns(table, settings, holds)
         rows, said = read_rows(table, choice, most=most)
@@ -130,6 +131,11 @@ def list_manifests(
         parts.append(replace(rows, paths=[below.path(one) for one in rows.paths], splits=splits))
         remarks += said
         shapes.append(described(table, choice))
+    if any(part.labels for part in parts) and not all(part.labels for part in parts):
+        # Lists of what is to be answered in a competition; the others say what is what.
+        lost = [path for path, part in zip(files, parts, strict=True) if not part.labels]
+        parts = [part for part in parts if part.labels]
+        remarks.append(f"Left out {', '.join(lost)}: no column for the label.")
     shape = shapes[0] if len(shapes) == 1 else f"{len(shapes)} lists; the first: {shapes[0]}"
     source = inside(tree, next(iter(files))) if len(files) == 1 else tree.name
     facts = Described(
@@ -142,8 +148,14 @@ def list_manifests(
     return list_rows(_together(parts), pictures, facts, locator)
 
 
-def names_pictures(table: Table, holds: Holds) -> bool:
-    """Whether any cell of the first rows names a picture that is there."""
+def _holds_paths(
+    content: bytes, source: str, holds: Holds, named: frozenset[str], most: float
+) -> bool:
+    """Whether a list can be read, and any cell of its first rows names a picture that is there."""
+    try:
+        table = read_table(content, source=source, holds=holds, named=named, most=most)
+    except CorruptDataError:
+        return False
     return any(holds(cell.strip()) for row in table.rows[:_SAMPLE_ROWS] for cell in row)
 
 
@@ -214,6 +226,8 @@ def _right_reading(
     words, odd_line = _words(text)
     if not odd_line:
         readings.append(("lines of path and label", words, []))
+    elif not readings and not faults and (paths := _paths(text, holds)):
+        readings.append(("lines of paths", paths, []))
     for reading in readings:
         if any(holds(cell.strip()) for _, cells in reading[1][:_SAMPLE_ROWS] for cell in cells):
             return reading
@@ -293,6 +307,19 @@ def _words(text: str) -> tuple[list[Row], int]:
         rows.append((number, (path, label)))
     # Only comments, no rows.
     return rows, 0 if rows else 1
+
+
+def _paths(text: str, holds: Holds) -> list[Row]:
+    """The path in each line, where all of the first lines have nothing but a picture's path."""
+    rows: list[Row] = [
+        (number, (line.strip(),))
+        for number, line in enumerate(_lines(text), 1)
+        if line.strip() and not _is_comment(line)
+    ]
+    first = [cells[0] for _, cells in rows[:_SAMPLE_ROWS]]
+    if len(first) > 1 and plain_name(first[0]) in COLUMN_NAMES:
+        first = first[1:]
+    return rows if all(is_picture(path) or holds(path) for path in first) else []
 
 
 def _lines(text: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from shlex import quote
 from typing import NamedTuple
 
 from ...errors import UsageError
@@ -110,8 +111,9 @@ def _seems_to_divide(name: str, cells: Sequence[str], words: Mapping[str, str]) 
 
 def _advice(name: str, cells: Sequence[str], words: Mapping[str, str]) -> str:
     odd = unknown_words(cells, words)
-    mapping = " ".join(f"{word or 'WORD'}=PART" for word in odd[:3])
+    mapping = " ".join(f"{quote(word or 'WORD')}=PART" for word in odd[:3])
     return (
         f"The column {name} says other words than train, val, test: not used. If {some(odd, 3)} "
-        f"mean splits: --split-column {name} --split-words {mapping}, where a PART is one of them."
+        f"mean splits: --split-column {quote(name)} --split-words {mapping}, where a PART is one "
+        "of them."
     )
