@@ -156,9 +156,10 @@ def read_content(path: Path) -> bytes:
     """
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            what = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or a pipe"
-            raise PictureError(f"{path} is {what}, not a file.", "Save the picture as a file.")
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise PictureError(
+                f"{path} is a device or a pipe, not a file.", "Save the picture as a file."
+            )
         refuse_huge(str(path), status.st_size)
         return path.read_bytes()
     except MemoryError:
