@@ -151,8 +151,8 @@ def several_in_one(classes: Sequence[str]) -> str:
         parts = [part.strip() for part in _BETWEEN_LABELS.split(name)]
         if len(parts) > 1 and all(part.casefold() in plain for part in parts):
             return (
-                f"The class {some([name])} looks like {' and '.join(parts)} at once: here each "
-                "picture belongs to one class, so leave such pictures out, or decide."
+                f"The class {some([name])} looks like {' and '.join(parts)} at once; here each "
+                "picture belongs to one class."
             )
     return ""
 
