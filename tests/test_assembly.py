@@ -70,7 +70,7 @@ class TestResolving:
         # stopping. And who prepares batches, which changes no bit: each start decides anew.
         reading = {"format", "image_column", "label_column", "group_column", "split_column"}
         data = {*reading, "split_words", "image_root", "exclude", "limit_per_class"}
-        assert open_ones == {*data, "augment", "clip_grad", "patience", "workers"}
+        assert open_ones == {*data, "value_range", "augment", "clip_grad", "patience", "workers"}
         assert recipe.preprocess.image_size == (9, 9)
         assert recipe.preprocess.channels == 1
         assert recipe.training.batch_size == 20
