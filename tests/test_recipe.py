@@ -371,6 +371,7 @@ class TestResolved:
         "image_size": (8, 8),
         "channels": 1,
         "background": "white",
+        "ink": "off",
         "mean": (0.5,),
         "std": (0.25,),
         "device": "cpu",
@@ -389,8 +390,8 @@ class TestResolved:
         assert recipe.to_toml() == wish.to_toml()
         assert ResolvedRecipe.from_toml(recipe.to_toml()) == recipe
 
-    # Without a background a resolved recipe is from before there was one: it was black.
-    @pytest.mark.parametrize("name", sorted(CHOICES.keys() - {"background"}))
+    # Without a background or a way with ink a resolved recipe is from before there was one.
+    @pytest.mark.parametrize("name", sorted(CHOICES.keys() - {"background", "ink"}))
     def test_refuses_each_choice_that_is_open(self, name: str) -> None:
         text = Recipe().with_settings({**self.CHOICES, name: None}).to_toml()
         with pytest.raises(RecipeError, match=f"the recipe is not resolved; undecided: {name}"):
@@ -403,6 +404,7 @@ class TestResolved:
             ("batch_size", "all"),
             ("amp_dtype", "auto"),
             ("background", "auto"),
+            ("ink", "auto"),
         ],
     )
     def test_refuses_words_that_stand_for_a_choice(self, name: str, value: str) -> None:

@@ -24,6 +24,7 @@ from .data.description import channel_statistics
 from .data.feed.ahead import chosen_workers, prepared_ahead
 from .data.feed.batches import Batch, Batches, Feed
 from .data.feed.mapped import MappedFile, ReadAhead, mapped_file, read_ahead
+from .data.named.names import ink_of
 from .data.pictures.background import background_of_images
 from .data.pictures.preprocess import Preprocess
 from .data.splits.split import Split, chosen_duplicates
@@ -299,6 +300,7 @@ def _with_input(recipe: Recipe, dataset: Dataset, split: Split, model_file: Path
             "background": _background(preprocess.background, dataset, split),
             "value_range": preprocess.value_range
             or (dataset.origin.settings.value_range if dataset.origin else ()),
+            "ink": _chosen_ink(recipe, dataset),
             "model_kwargs": kwargs,
             "device": device,
         }
@@ -312,6 +314,15 @@ def _background(asked: str, dataset: Dataset, split: Split) -> str:
     if dataset.origin is not None:
         return dataset.origin.settings.background
     return background_of_images(dataset.images, split.train)
+
+
+def _chosen_ink(recipe: Recipe, dataset: Dataset) -> str:
+    """How ink is prepared: as asked, as the pictures were, or as the named set was made."""
+    if recipe.preprocess.ink != "auto":
+        return recipe.preprocess.ink
+    if dataset.origin is not None:
+        return Preprocess.from_settings(dataset.origin.settings).ink
+    return ink_of(recipe.data.source, dataset.shape)
 
 
 def _resized_images(recipe: Recipe, dataset: Dataset) -> UInt8Array:

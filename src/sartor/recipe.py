@@ -257,14 +257,14 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
 def _as_meant_then(tables: Mapping[str, Any]) -> Mapping[str, Any]:
     """The tables of a recipe that was resolved before there was a setting, with what it was then.
 
-    Black was behind all transparent areas.
+    Black was behind all transparent areas, and ink was not looked for.
     """
     data, preprocess = tables.get("data"), tables.get("preprocess", {})
     if not (isinstance(data, Mapping) and isinstance(preprocess, Mapping)):
         return tables
-    if not data.get("fingerprint") or "background" in preprocess:
+    if not data.get("fingerprint"):
         return tables
-    return {**tables, "preprocess": {**preprocess, "background": "black"}}
+    return {**tables, "preprocess": {"background": "black", "ink": "off", **preprocess}}
 
 
 def _on_one_line(array: re.Match[str]) -> str:

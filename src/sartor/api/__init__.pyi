@@ -1,3 +1,6 @@
+from .calibrating import (
+    saved_temperature as saved_temperature,
+)
 from .checking import check as check
 from .comparing import (
     Comparison as Comparison,
@@ -25,6 +28,9 @@ from .fitting import (
 )
 from .fitting import (
     overfit_batch as overfit_batch,
+)
+from .judging import (
+    choices_of as choices_of,
 )
 from .judging import (
     evaluate as evaluate,
@@ -63,6 +69,12 @@ from .predicting import (
 )
 from .predicting import (
     Prediction as Prediction,
+)
+from .predicting import (
+    inputs as inputs,
+)
+from .predicting import (
+    inputs_figure as inputs_figure,
 )
 from .predicting import (
     predict as predict,

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from .. import assembly
-from ..assembly import Assembly, assemble
+from ..arrays import UInt8Array
+from ..assembly import Assembly, Material, assemble
 from ..data.dataset import Dataset
 from ..data.pictures.exclude import exclusion_list
 from ..data.splits.split import Split
@@ -21,6 +22,7 @@ from ..errors import FileError, Interrupted, RunError, SartorError, TrainingErro
 from ..events import Ended, Event, Started
 from ..files import write_bytes, write_json, write_json_lines, write_text
 from ..home import tidy_cache
+from ..inference import familiarity
 from ..inspection.probes.overfit import OverfitResult
 from ..inspection.probes.overfit import overfit_batch as learn_by_heart
 from ..inspection.probes.preflight import check_model, count_parameters
@@ -37,7 +39,7 @@ from ..runs.store import RUNS
 from ..runs.trust import mark_as_ours
 from ..training.engines import hardware
 from ..training.loop import Job, train
-from ..training.objective import untrained_loss
+from ..training.objective import chance_level
 from ..training.state import Checkpoint, Progress
 from .default_recipe import default_recipe
 from .looking import dataset_for
@@ -99,7 +101,7 @@ def fit(
             _check_data(folder, assembled.recipe, dataset, material.split, on_event)
         resolved = _keep_exclusions(folder, assembled.recipe, dataset)
         promise = "due" if report else "none"
-        _write_beginnings(folder, resolved, material.split, tuning, promise)
+        _write_beginnings(folder, resolved, material, tuning, promise)
         sink = _sink(folder, on_event)
         progress = Progress(seconds=time.perf_counter() - ready)
         sink(_started(folder, assembled, progress, loss, tuning))
@@ -420,7 +422,7 @@ def _keep_exclusions(folder: RunFolder, recipe: ResolvedRecipe, dataset: Dataset
 def _write_beginnings(
     folder: RunFolder,
     recipe: ResolvedRecipe,
-    split: Split,
+    material: Material,
     tuning: Tuning | None,
     promise: str,
 ) -> None:
@@ -431,13 +433,22 @@ def _write_beginnings(
             mark_as_ours(folder, recipe.to_tables()["model"])
         except FileError as error:
             warn([f"The run will ask for --trust, for it could not be marked: {error.message}"])
-    write_bytes(folder.split_path, split.to_bytes())
+    write_bytes(folder.split_path, material.split.to_bytes())
+    write_json(folder.input_ranges_path, familiarity.ranges_of(_some_training_images(material)))
     write_json(folder.path / "environment.json", describe_environment())
     if tuning:
         write_json(folder.engine_path, tuning.document)
     folder.write_status("running", report=promise)
     # Last, since it makes the folder a run.
     write_text(folder.recipe_path, recipe.to_toml())
+
+
+def _some_training_images(material: Material) -> UInt8Array:
+    """Evenly chosen, uint8 (N, C, H, W)."""
+    train = material.split.train
+    chosen = torch.from_numpy(train[:: len(train) // familiarity.MOST_IMAGES + 1])
+    images: UInt8Array = material.images[chosen.to(material.images.device)].cpu().numpy()
+    return images
 
 
 def _started(
@@ -466,7 +477,7 @@ def _started(
         amp_dtype=training.amp_dtype,
         step=progress.step,
         untrained_loss=loss,
-        expected_loss=untrained_loss(training.loss, job.num_classes),
+        expected_loss=chance_level(training.loss, job.num_classes),
         imbalanced=imbalanced(material.dataset, split),
         engine=tuning.line if tuning else "",
     )

@@ -56,7 +56,15 @@ def evaluate(
         if not is_own(opened, found):
             return judge(predictions_on(opened, found, split, checkpoint=checkpoint))
         opened = open_run(opened, found)
-    return judge(predictions_of(opened, split, checkpoint=checkpoint))
+    predictions = predictions_of(opened, split, checkpoint=checkpoint)
+    return judge(predictions, choices_of(opened, split, checkpoint))
+
+
+def choices_of(run: OpenedRun, split: str, checkpoint: str) -> int:
+    """Epochs from which the weights were chosen by the images of `split`; 1 where none was."""
+    if split != "val" or checkpoint != "best":
+        return 1
+    return max(1, sum(row["val_accuracy"] is not None for row in run.history))
 
 
 def predictions_of(run: OpenedRun, split: str, *, checkpoint: str = "best") -> Predictions:
@@ -109,10 +117,12 @@ def mistakes_figure(
         raise UsageError(
             f"There is no mistake on the {predictions.split} split.", "Leave --mistakes out."
         )
-    worst = wrong[np.argsort(-predictions.example_losses()[wrong], kind="stable")][:count]
+    losses = np.nan_to_num(predictions.example_losses()[wrong], nan=np.inf)
+    worst = wrong[np.argsort(-losses, kind="stable")][:count]
     classes = predictions.classes
     captions = [
-        f"true: {classes[predictions.labels[row]]}\npredicted: {classes[predicted[row]]}"
+        f"true: {classes[predictions.labels[row]]}\n"
+        f"predicted: {predictions.class_name(int(predicted[row]))}"
         for row in worst
     ]
     dataset = data or run.dataset()

@@ -73,6 +73,7 @@ def dataset_for(
     which was prepared from pictures stays.
     """
     if isinstance(data, Dataset):
+        data.fingerprint_now()
         _refuse_reading(recipe)
         refuse_strange_parts(data)
         recipe = recipe.with_settings({"source": data.name, "split_hash": ""})

@@ -166,7 +166,7 @@ class OpenedRun:
             self.given_dataset = as_asked(
                 self.given_dataset, data, recipe.preprocess, on_event=on_event
             )
-        if self.given_dataset.fingerprint != recipe.data.fingerprint:
+        if self.given_dataset.fingerprint_now() != recipe.data.fingerprint:
             raise DataError(
                 f"The data {recipe.data.source} is not what {self.path} was trained on"
                 f"{self._other_classes(self.given_dataset)}.",

@@ -36,7 +36,7 @@ GROUPS: Mapping[str, tuple[str, str]] = {
     ),
     "preprocess": (
         "Preparing images",
-        "image_size channels resize background value_range mean std",
+        "image_size channels resize background value_range ink mean std",
     ),
     "model": ("Network", "model model_kwargs"),
     "training": (

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ..arrays import Int64Array, UInt8Array
+from ..arrays import AnyArray, Int64Array, UInt8Array
 from ..errors import DataError
+from .given import plain_array, refuse_without_order
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,6 +73,8 @@ class Dataset:
     def __post_init__(self) -> None:
         images = _checked_images(self.images)
         labels = _checked_labels(self.labels, len(images))
+        for column in ("classes", "groups", "files"):
+            refuse_without_order(getattr(self, column), column)
         names = self.classes
         if names is None or not len(names):
             # Labels 10, 20, 30 are three classes, not 31.
@@ -138,11 +141,27 @@ class Dataset:
             digest.update(repr(self.groups).encode())
         return digest.hexdigest()
 
+    def fingerprint_now(self) -> str:
+        """The fingerprint, computed again where the program could have changed the arrays."""
+        if _may_have_changed(self.images) or _may_have_changed(self.labels):
+            self.__dict__.pop("fingerprint", None)
+        return self.fingerprint
+
     def torch(self) -> TorchDataset[tuple[Tensor, int]]:
         """The same samples for a `DataLoader`: float image (C, H, W) in 0..1, and label."""
         from .torch_dataset import TorchImages
 
         return TorchImages(self)
+
+
+def _may_have_changed(array: AnyArray) -> bool:
+    """Whether anybody could have written to an array, or to the one that it is a part of."""
+    owner: object = array
+    while isinstance(owner, np.ndarray):
+        if owner.flags.writeable:
+            return True
+        owner = owner.base
+    return False
 
 
 class Divided(Protocol):
@@ -193,7 +212,7 @@ def refuse_strange_parts(data: Divided) -> None:
 
 def _checked_images(images: Any) -> UInt8Array:
     try:
-        images = np.asarray(images)
+        images = plain_array(images, "images")
     except ValueError as error:
         raise DataError("The images differ in shape.", "Bring them to one size first.") from error
     if images.dtype != np.uint8:
@@ -224,7 +243,7 @@ def _checked_images(images: Any) -> UInt8Array:
 
 
 def _checked_labels(labels: Any, count: int) -> Int64Array:
-    labels = np.asarray(labels)
+    labels = plain_array(labels, "labels")
     if labels.shape != (count,):
         raise DataError(
             f"{count:,} images need as many labels, in one dimension, not {labels.shape}.",
@@ -265,7 +284,7 @@ def _checked_classes(classes: Sequence[str], labels: Int64Array) -> tuple[str, .
 
 
 def _checked_indices(part: str, indices: Any, count: int) -> Int64Array:
-    indices = np.asarray(indices)
+    indices = plain_array(indices, f"indices in `{part}`")
     indices = indices.astype(np.int64) if indices.size == 0 else indices
     whole = indices.ndim == 1 and np.issubdtype(indices.dtype, np.integer)
     if not whole or (len(indices) and (indices.min() < 0 or indices.max() >= count)):

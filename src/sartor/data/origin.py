@@ -29,6 +29,7 @@ class Origin:
                 image_size=(size[0], size[-1]),
                 channels=settings.channels or self.settings.channels,
                 background=self.settings.background if behind == "auto" else behind,
+                ink=self.settings.ink if settings.ink == "auto" else settings.ink,
                 value_range=settings.value_range or self.settings.value_range,
             )
         )

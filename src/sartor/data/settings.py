@@ -11,6 +11,7 @@ from ..settings import OneOf, Range
 
 DUPLICATES = ("auto", "together", "ignored")
 RESIZE_WAYS = ("letterbox", "crop", "stretch")
+INK_WAYS = ("auto", "off", "mass", "box")
 BACKGROUNDS = ("auto", "white", "black")
 FORMATS = (
     *("auto", "folder", "split-folders", "manifest", "json", "parquet", "pixels", "npz", "npy"),
@@ -120,6 +121,11 @@ class PreprocessSettings:
     """Numbers that become black and white in pictures with more than 8 bits; 8-bit ones stay as
     they are. By default 0 to 65535 for 16 bits; for wider numbers and floats the usual one of 0 to
     1, -1 to 1, 0 to 255 or 0 to 65535 that holds them, else what was measured."""
+    ink: Annotated[str, OneOf("way to prepare ink", INK_WAYS)] = "auto"
+    """How to prepare pictures of writing: what is ink is found, cut out, made light on dark, and
+    drawn as broad as with a pen. mass: its longer side takes 20/28 of the picture, its centre of
+    mass the middle, as in MNIST; box: it takes the whole height, as in digits; off; auto: as the
+    named set was made, off for other data."""
     mean: Annotated[tuple[float, ...], Range(-1_000, 1_000)] = ()
     """Subtracted from each channel (pixels in 0..1). By default measured on the training split."""
     std: Annotated[tuple[float, ...], Range(0, open_low=True)] = ()
@@ -133,5 +139,6 @@ class ResolvedPreprocess(PreprocessSettings):
     image_size: tuple[int, int] = field()
     channels: int = field()
     background: str = field()
+    ink: str = field()
     mean: tuple[float, ...] = field()
     std: tuple[float, ...] = field()

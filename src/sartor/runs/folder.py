@@ -114,6 +114,15 @@ class RunFolder:
         return found if isinstance(found, dict) else {}
 
     @property
+    def input_ranges_path(self) -> Path:
+        """What is usual among the training images, in a few figures."""
+        return self.path / "input_ranges.json"
+
+    def input_ranges(self) -> Any:
+        """What `input_ranges_path` holds; None where it cannot be read."""
+        return _read_json(self.input_ranges_path)
+
+    @property
     def engine_path(self) -> Path:
         """What was measured before the first step, and which engine was chosen."""
         return self.path / "engine.json"

@@ -413,8 +413,44 @@ class TestCache:
     ) -> None:
         (tmp_path / "file").touch()
         monkeypatch.setenv("SARTOR_HOME", str(tmp_path / "file"))
-        with pytest.raises(FileError, match="create the folder"):
+        with pytest.raises(FileError, match="create the folder") as error:
             found_in(folder)
+        assert "SARTOR_HOME names the folder to use" in error.value.hint
+
+    def test_a_home_that_can_only_be_read_will_do_for_what_is_prepared(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = found_in(folder)
+        for_good = sartor.load(folder).fingerprint
+
+        def refused(path: Path, *_: Any, **__: Any) -> Any:
+            raise FileError(f"Cannot write {path}: read-only file system.", "Choose another.")
+
+        monkeypatch.setattr("sartor.files.make_folder", refused)
+        monkeypatch.setattr("sartor.files.atomic_write", refused)
+        monkeypatch.setattr("sartor.data.pictures.cache.locked", refused)
+        assert np.array_equal(found_in(folder).images, before.images)
+        assert sartor.load(folder).fingerprint == for_good
+        write(folder / "class-0/another.png", seed=77)
+        with pytest.raises(FileError, match="read-only") as error:
+            found_in(folder)
+        assert "SARTOR_HOME" in error.value.hint
+
+    def test_damage_is_named_where_the_list_of_it_cannot_be_written(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (folder / "class-0/2.png").write_bytes(b"nothing")
+        with pytest.raises(DataError, match="--exclude"):
+            sartor.load(folder)
+
+        def refused(path: Path, *_: Any) -> Any:
+            raise FileError(f"Cannot write {path}: read-only file system.", "Choose another.")
+
+        monkeypatch.setattr("sartor.data.pictures.prepare.write_text", refused)
+        with pytest.raises(DataError, match=r"2\.png is not a picture") as error:
+            sartor.load(folder)
+        assert "--exclude" not in error.value.hint
+        assert "--max-unreadable" in error.value.hint
 
     def test_free_room_is_that_of_the_disk(self, tmp_path: Path) -> None:
         assert free_bytes(tmp_path) > 0

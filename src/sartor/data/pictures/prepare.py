@@ -8,6 +8,7 @@ import re
 import shlex
 import warnings
 from collections.abc import Container, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,10 +16,10 @@ import numpy as np
 from PIL import features
 
 from ...arrays import Int64Array, UInt8Array
-from ...errors import DataError, PictureError, SartorWarning
+from ...errors import DataError, FileError, PictureError, SartorWarning
 from ...events import Event, Note
 from ...files import atomic_write, make_folder, write_json, write_text
-from ...home import cache_home
+from ...home import cache_home, explain_cache_errors
 from ...machine import total_memory
 from ..dataset import Dataset
 from ..listing import Listing
@@ -110,13 +111,16 @@ class Prepared:
         path = self.folder / "unreadable.txt"
         reasons = {names[i]: why.removeprefix(names[i]) for i, why in unread.items()}
         before = {names[index]: why for index, why in excluded.items()}
-        write_text(path, exclusion_list(before | reasons))
-        ways = [f"--exclude {shlex.quote(str(path))}"]
+        ways = []
+        with suppress(FileError):
+            write_text(path, exclusion_list(before | reasons))
+            ways.append(f"--exclude {shlex.quote(str(path))}")
         if len(unread) < len(names) - len(excluded):
             ways.insert(0, flag_for(len(unread), len(names) - len(excluded)))
         raise DataError(
             f"{len(unread):,} of {len(names):,} pictures cannot be read:{_lines(unread)}",
-            f"Replace them, or go on without what is listed: {', or '.join(ways)}",
+            f"Replace them{', or go on without what is listed: ' if ways else '.'}"
+            f"{', or '.join(ways)}",
         )
 
     def _rows(self, kept: Int64Array) -> UInt8Array:
@@ -239,8 +243,13 @@ def prepared(
     )
     facts = cache.sealed_facts()
     if facts is None or facts.faults:
-        with cache.locked(lambda text: sink(Note(text))):
-            facts = filled(cache, listing, geometry, sink)
+        try:
+            with explain_cache_errors(), cache.locked(lambda text: sink(Note(text))):
+                facts = filled(cache, listing, geometry, sink)
+        except FileError:
+            # Whole, but for what could not be read then: a cache that is only read will do.
+            if facts is None:
+                raise
     return Prepared(
         listing=listing,
         settings=settings,
@@ -278,7 +287,8 @@ def _geometry_name(geometry: Preprocess) -> str:
     key = hashlib.sha256(json.dumps([VERSION, decoders]).encode()).hexdigest()[:8]
     size = "x".join(map(str, geometry.input_shape))
     colour = "-".join((geometry.background, *(f"{value:g}" for value in geometry.value_range)))
-    return f"{size}-{geometry.resize}-{colour}-{key}"
+    ink = "" if geometry.ink == "off" else f"-ink-{geometry.ink}"
+    return f"{size}-{geometry.resize}-{colour}{ink}-{key}"
 
 
 def _plain(name: str) -> str:
@@ -313,9 +323,11 @@ def _completed(
         pass
     pace = Pace("sizes", len(listing), sink)
     found = complete(listing, settings, excluded=excluded, looked_at=pace.at)
-    make_folder(path.parent)
     values = [getattr(found, name) for name in _FILLED_IN]
-    write_json(path, {"found": values, "sha256": _sha256_of(values)})
+    # Where the cache can only be read, they are found again each time.
+    with suppress(FileError):
+        make_folder(path.parent)
+        write_json(path, {"found": values, "sha256": _sha256_of(values)})
     return found
 
 

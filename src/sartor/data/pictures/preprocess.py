@@ -28,12 +28,15 @@ from .decode import (
 )
 from .flattening import LEVELS, ValueRange, flattened, has_transparency
 from .formats import HEAD_BYTES, format_of
+from .ink import ink_picture
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 _BY_EXTRA = (".heic", ".heif", ".hif")
+_INK_PIXELS = 1200
+"""A side that a picture of ink is reduced to at most while it is decoded."""
 _SPARE = 1.9
 """A JPEG is decoded at no less than so many times the size that is wanted of it. What comes of it
 differs from a full decoding as little as Lanczos does from bicubic; and 500 pixels, the usual side
@@ -65,11 +68,13 @@ class Preprocess:
     """What lies behind transparent areas: white or black."""
     value_range: tuple[float, ...] = ()
     """Numbers that become black and white in pictures of more than 8 bits; () for what is usual."""
+    ink: str = "off"
+    """How ink on paper is prepared: mass or box, see `ink.py`; or off."""
 
     @classmethod
     def from_settings(cls, settings: PreprocessSettings) -> Preprocess:
         """From settings in which size and channels are filled in; no mean is 0, no std is 1, and
-        an open background is white.
+        an open background is white, and ink is left alone where nothing is said.
 
         Raises:
             RecipeError: mean or std have neither one number nor one a channel.
@@ -94,6 +99,7 @@ class Preprocess:
             std=std,
             background="white" if settings.background == "auto" else settings.background,
             value_range=settings.value_range,
+            ink="off" if settings.ink == "auto" else settings.ink,
         )
 
     @property
@@ -106,8 +112,24 @@ class Preprocess:
 
         `invert` turns dark-on-light into light-on-dark, before any padding is added. What was
         transparent has the colour of the background in the end, and pictures that have such areas
-        are padded with it, others with black.
+        are padded with it, others with black. Where ink is prepared it is found on dark and on
+        light; a picture without any is resized as others are.
         """
+        inked = self._inked(picture) if self.ink != "off" else None
+        return self._fitted(picture, invert=invert) if inked is None else inked
+
+    def _inked(self, picture: Image.Image) -> UInt8Array | None:
+        """The ink of a picture as uint8 (C, H, W); None where there is none."""
+        # On a transparent picture it shows against white or against black.
+        for behind in (255, 0) if has_transparency(picture) else (255,):
+            flat = flattened(picture, background=behind, value_range=self._range_for(picture))
+            found = ink_picture(flat, self.height, self.width, self.ink)
+            if found is not None:
+                return np.repeat(found[None], self.channels, axis=0)
+        return None
+
+    def _fitted(self, picture: Image.Image, *, invert: bool = False) -> UInt8Array:
+        """The whole picture at the input's size."""
         behind = LEVELS[self.background]
         padding = behind if has_transparency(picture) else 0
         flat = flattened(
@@ -154,18 +176,31 @@ class Preprocess:
 
     def enough(self, width: int, height: int) -> tuple[int, int]:
         """The (width, height) that a picture of this size may be reduced to while it is decoded."""
+        if self.ink != "off":
+            # What was written may be a small part of it.
+            return min(width, _INK_PIXELS), min(height, _INK_PIXELS)
         across, down = self.width / width, self.height / height
         if self.resize != "stretch":
             across = down = min(across, down) if self.resize == "letterbox" else max(across, down)
         return math.ceil(_SPARE * width * across), math.ceil(_SPARE * height * down)
 
     def images(self, images: UInt8Array) -> UInt8Array:
-        """A dataset's images (N, C, H, W), brought to the input's size and channels; uint8."""
+        """A dataset's images (N, C, H, W), brought to the input's size and channels; uint8.
+
+        Their ink was prepared when the set was made.
+        """
+        return self._all(images, self._fitted)
+
+    def pictures(self, images: UInt8Array) -> UInt8Array:
+        """The same of images (N, C, H, W) that no set prepared, where they have another size."""
+        return self._all(images, self.picture)
+
+    def _all(self, images: UInt8Array, prepare: Callable[[Image.Image], UInt8Array]) -> UInt8Array:
         if images.shape[1:] == self.input_shape:
             return images
         prepared = np.empty((len(images), *self.input_shape), np.uint8)
         for index, image in enumerate(images):
-            prepared[index] = self.picture(as_picture(image))
+            prepared[index] = prepare(as_picture(image))
         return prepared
 
     def normalizer(self, device: torch.device | str) -> Callable[[Tensor], Tensor]:

@@ -23,7 +23,7 @@ from typing import BinaryIO, Generic, TypeVar
 
 from ...errors import CorruptDataError, DataError
 from ...files import atomic_write, explain_os_errors, make_folder
-from ...home import Note, cache_home
+from ...home import Note, cache_home, explain_cache_errors
 from ..natural_order import natural_key
 from ..pictures.formats import HEAD_BYTES
 from .tree import (
@@ -168,12 +168,14 @@ def open_tar(path: Path, *, note: Note | None = None) -> TarTree:
         return TarTree(path)
     place = hashlib.sha256(str(path.absolute()).encode(errors="surrogateescape")).hexdigest()[:16]
     version = hashlib.sha256(f"{status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:16]
-    folder = make_folder(cache_home() / "unpacked")
+    with explain_cache_errors():
+        folder = make_folder(cache_home() / "unpacked")
     unpacked = folder / f"{place}-{version}.tar"
     if not unpacked.is_file():
         if note:
             note(f"{path} is compressed as a whole: unpacking it once into {folder}")
-        _inflate(path, status.st_size, opener, unpacked)
+        with explain_cache_errors():
+            _inflate(path, status.st_size, opener, unpacked)
         for older in folder.glob(f"{place}-*.tar"):
             if older != unpacked:
                 with suppress(OSError):
