@@ -42,6 +42,13 @@ class TestNames:
         assert finding.figures["classes"] == ["cat", "Cat "]
         assert finding.severity == "warning"
 
+    def test_a_class_that_is_two_classes(self, found: Found) -> None:
+        dataset = dataset_of([300, 300, 300], classes=("cat", "dog", "cat, dog"))
+        finding = found(subject_of(dataset), "classes")["several in one"]
+        assert "looks like cat and dog at once" in finding.summary
+        plain = found(subject_of(dataset_of([300, 300, 300])), "classes")
+        assert "several in one" not in plain
+
 
 class TestSizes:
     def test_a_balanced_set_has_no_finding(self, found: Found, digits: Dataset) -> None:

@@ -37,7 +37,7 @@ _WHOLE_FLOAT = re.compile(r"(-?(?:0|[1-9]\d{0,14}))\.0+", re.ASCII)
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
 _OF_A_SPLIT = re.compile(r"[-_ ]?(images?|imgs?|pictures|photos|data|set|samples)$")
 """What may follow a split's name: train_images, testset."""
-_BETWEEN_LABELS = re.compile(r"[,;|+/&]|\band\b|(?<=\S)[ _-](?=\S)")
+_BETWEEN_LABELS = re.compile(r"\s*[,;|+/&]\s*|\s+and\s+|[ _-]")
 _MAX_LABEL_LENGTH = 1_000
 _MOST_FRACTIONS = 20
 _FEW = 10
@@ -151,8 +151,8 @@ def several_in_one(classes: Sequence[str]) -> str:
         parts = [part.strip() for part in _BETWEEN_LABELS.split(name)]
         if len(parts) > 1 and all(part.casefold() in plain for part in parts):
             return (
-                f"The class {some([name])} looks like {' and '.join(parts)} at once: here each "
-                "picture belongs to one class, so leave such pictures out, or decide."
+                f"The class {some([name])} looks like {' and '.join(parts)} at once; here each "
+                "picture belongs to one class."
             )
     return ""
 

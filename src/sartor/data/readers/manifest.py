@@ -121,9 +121,10 @@ def list_manifests(
         below = Below(pictures, "" if root is not None else path.rpartition("/")[0])
         content, holds = tree.read(path), below.holds
         most = settings.max_unreadable
-        if not _holds_paths(content, source, holds, named, most):
+        table = _with_paths(content, source, holds, named, most)
+        if table is None:
             holds = locator.holds
-        table = read_table(content, source=source, holds=holds, named=named, most=most)
+            table = read_table(content, source=source, holds=holds, named=named, most=most)
         table = with_one_label(table, settings)
         choice = choose_columns(table, settings, holds)
         rows, said = read_rows(table, choice, most=most)
@@ -148,15 +149,16 @@ def list_manifests(
     return list_rows(_together(parts), pictures, facts, locator)
 
 
-def _holds_paths(
+def _with_paths(
     content: bytes, source: str, holds: Holds, named: frozenset[str], most: float
-) -> bool:
-    """Whether a list can be read, and any cell of its first rows names a picture that is there."""
+) -> Table | None:
+    """The rows of a list; None where it cannot be read, or no first row names what is there."""
     try:
         table = read_table(content, source=source, holds=holds, named=named, most=most)
     except CorruptDataError:
-        return False
-    return any(holds(cell.strip()) for row in table.rows[:_SAMPLE_ROWS] for cell in row)
+        return None
+    found = any(holds(cell.strip()) for row in table.rows[:_SAMPLE_ROWS] for cell in row)
+    return table if found else None
 
 
 def read_table(

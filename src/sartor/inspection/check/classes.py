@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ...data.readers.labels import several_in_one
 from ...data.splits.split import PARTS
 from ...evaluation.intervals import wilson
 from .finding import Finding
@@ -39,9 +40,23 @@ def find(subject: Subject) -> Iterator[Finding]:
             remedy=subject.indivisible.hint,
         )
     yield from _similar_names(subject.dataset.classes)
+    yield from _several_in_one(subject.dataset.classes)
     yield from _missing(subject, counts)
     yield from _imbalance(subject.dataset.classes, counts)
     yield from _small_test(subject.dataset.classes, counts[PARTS.index("test")])
+
+
+def _several_in_one(classes: Sequence[str]) -> Iterator[Finding]:
+    """A class such as "cat,dog" beside cat and dog: one picture with two labels, most likely."""
+    summary = several_in_one(classes)
+    if summary:
+        yield Finding(
+            check="classes",
+            kind="several in one",
+            severity="warning",
+            summary=summary,
+            remedy="Give each picture one label; leave out those that show both.",
+        )
 
 
 def counts_by_part(subject: Subject) -> npt.NDArray[np.int64]:
