@@ -273,11 +273,24 @@ class TestAgain:
         monkeypatch.chdir(tmp_path)
         run = sartor.fit("digits", out="my run", sched="cosine", report=False, **SMALL)
         for epochs in (2, 4):
-            sartor.resume(run, epochs=epochs, report=epochs == 4)
+            with pytest.warns(sartor.SartorWarning, match="the learning rate goes up"):
+                sartor.resume(run, epochs=epochs, report=epochs == 4)
         document = json.loads((run.path / "report.json").read_text())
-        commands = document["again"]["commands"]
-        assert commands[1:] == [f"sartor resume again --epochs {count}" for count in (2, 4)]
-        assert self.weights_after(commands, command, tmp_path) == run.weights_sha256
+        (line,) = document["again"]["commands"]
+        assert self.weights_after([line], command, tmp_path) == run.weights_sha256
+        steps = [row["step"] for row in run.history]
+        assert document["training"]["extensions"] == [
+            {"step": steps[0], "epochs": 1},
+            {"step": steps[1], "epochs": 2},
+        ]
+        page = " ".join((run.path / "report.html").read_text().split())
+        assert f"Until step {steps[1]}, 2 epochs were planned; then the run was extended." in page
+
+    def test_of_a_run_that_has_not_ended(self, tmp_path: Path) -> None:
+        run = sartor.fit("digits", out=tmp_path / "run", report=False, **SMALL)
+        assert api.repeating.commands_to_repeat(run)[1] == ""
+        run.folder.write_status("interrupted")
+        assert "trains it to its end" in api.repeating.commands_to_repeat(run)[1]
 
     def test_of_a_network_in_a_file_that_has_changed(
         self, command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -13,9 +13,8 @@ from tyro.conf import OmitArgPrefixes, Positional, Suppress
 from ..data.settings import PreprocessSettings
 from ..errors import ModelError, UsageError
 from ..models.settings import ModelSettings
-from ..training.settings import TrainingSettings
 from . import tables
-from .arguments import DataFlags
+from .arguments import DataFlags, TrainingFlags
 from .output import note, print_json, print_run, progress_shown
 from .parsing import base_recipe, changed_settings, refuse_flags_of_timm, settings_named
 
@@ -54,7 +53,7 @@ class Fit:
     data: OmitArgPrefixes[DataFlags] = field(default_factory=DataFlags)
     preprocess: OmitArgPrefixes[PreprocessSettings] = field(default_factory=PreprocessSettings)
     model: OmitArgPrefixes[ModelSettings] = field(default_factory=ModelSettings)
-    training: OmitArgPrefixes[TrainingSettings] = field(default_factory=TrainingSettings)
+    training: OmitArgPrefixes[TrainingFlags] = field(default_factory=TrainingFlags)
     named: Suppress[tuple[str, ...]] = ()
     """Settings whose flags stand on the command line, if only with the value of the recipe."""
 
@@ -76,7 +75,7 @@ def defaults(words: list[str]) -> Fit:
         data=flags,
         preprocess=recipe.preprocess,
         model=recipe.model,
-        training=recipe.training,
+        training=TrainingFlags(**vars(recipe.training)),
         named=tuple(settings_named(words)),
     )
 

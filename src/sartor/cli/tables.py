@@ -102,13 +102,14 @@ def print_run(description: dict[str, Any], summary: RunSummary, recipe: str | No
         print(f"train accuracy {summary.train_accuracy:.2%}")
     if description["engine"]:
         print(f"{description['engine'].get('line', '')}")
-    history = description["history"]
+    history, training = description["history"], description["recipe"]["training"]
+    for extension in training.get("extensions", ()):
+        print(f"planned: {extension}, then extended")
     if history:
         print()
     balanced = any(map(_hides_small_classes, history))
     for row in history:
-        epochs = description["recipe"]["training"]["epochs"]
-        print(epoch_line(row, epochs, balanced=balanced))
+        print(epoch_line(row, training["epochs"], balanced=balanced))
     if recipe is None:
         print(f"\nrecipe: {description['run']}/recipe.toml")
     else:

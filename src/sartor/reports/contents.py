@@ -14,7 +14,8 @@ Version 1. Keys are only added within a version; null stands for what is not kno
                     files}], findings [{check, severity, summary, count, files, remedy}] or null
     network         model, input_shape, output_shape, parameters, trainable_parameters,
                     parameter_bytes, rows [{name, kind, output_shape, parameter_shapes, parameters}]
-    training        epochs, seconds, history (rows as in history.jsonl)
+    training        epochs, seconds, history (rows as in history.jsonl), extensions [{step,
+                    epochs}]: when it was given more epochs, and how many were planned until then
     evaluation      as `sartor evaluate --json`, and loss_interval, macro_f1, balanced_accuracy with
                     theirs, and in per_class f1_interval and precision_interval
     confusions      [{true, predicted, count, share, images}], the most frequent first
@@ -52,6 +53,7 @@ from ..evaluation.intervals import wilson
 from ..evaluation.judgement import Judgement, ScoredPredictions
 from ..evaluation.predictions import Predictions
 from ..models.summary import Summary
+from ..training.schedule import parsed_extensions
 
 if TYPE_CHECKING:
     from .drawable import Embedding
@@ -267,10 +269,12 @@ def _network(summary: Summary) -> Document:
 
 def _training(evidence: Evidence) -> Document:
     history = [{key: _finite(value) for key, value in row.items()} for row in evidence.history]
+    extensions = evidence.recipe.get("training", {}).get("extensions", ())
     return {
         "epochs": len(history),
         "seconds": history[-1]["seconds"] if history else None,
         "history": history,
+        "extensions": [one._asdict() for one in parsed_extensions(tuple(extensions))],
     }
 
 
