@@ -141,7 +141,7 @@ class TestSeeds:
         assert document["seeds"] == [4, 5, 6]
         for seed, result in zip(document["seeds"], document["runs"], strict=True):
             assert result == sartor.Run.open(tmp_path / "x" / f"seed-{seed}").result()
-            assert f"seed {seed}: val accuracy {result['val_accuracy']:.2%}" in answer.err
+            assert f"seed {seed}: val accuracy {result['best']['val_accuracy']:.2%}" in answer.err
         names = ["val_accuracy", "val_loss", "train_accuracy", "train_loss"]
         assert list(document["summary"]) == names
         for name in names:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -13,9 +15,10 @@ from .. import assembly
 from ..data.dataset import Dataset
 from ..data.sources import as_asked, open_source
 from ..data.splits.split import Split
-from ..errors import CheckpointError, DataError, RunError, UsageError
+from ..errors import CheckpointError, DataError, RunError, SartorWarning, UsageError
 from ..recipe import ResolvedRecipe
 from ..runs.folder import RunFolder
+from ..runs.history import best_row
 from ..runs.store import find_run
 from ..training.state import Checkpoint
 from .notes import Sink, warn
@@ -59,6 +62,11 @@ class OpenedRun:
     def history(self) -> list[dict[str, Any]]:
         """One row an epoch."""
         return self.folder.history()
+
+    @property
+    def best_row(self) -> Mapping[str, Any] | None:
+        """The row of the best epoch; None without a validation split."""
+        return best_row(self.history, self.recipe.training.monitor)
 
     @property
     def status(self) -> dict[str, Any]:
@@ -153,10 +161,14 @@ class OpenedRun:
         return assembly.place_network(network, recipe)
 
     def result(self) -> dict[str, Any]:
-        """The figures of the last epoch and the hash of its weights, as `fit --json` gives them."""
+        """The figures of the last epoch and the hash of its weights, as `fit --json` gives them.
+
+        `best` has those of the epoch whose weights are judged; None without a validation split.
+        """
         kept = load_checkpoint(self.folder, "last")
         rows = kept.progress.history
         last = rows[-1] if rows else {}
+        best = rows[kept.progress.best_epoch - 1] if kept.progress.best_epoch else None
         speed = len(rows) / sum(1 / row["images_per_second"] for row in rows) if rows else None
         names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
         return {
@@ -167,7 +179,14 @@ class OpenedRun:
             "images_per_second": speed and round(speed, 1),
             **{name: last.get(name) for name in names},
             "weights_sha256": kept.weights_sha256,
+            "best": best and {name: best[name] for name in ("epoch", *names)},
         }
+
+    def judged_weights(self, checkpoint: str = "best") -> dict[str, Any]:
+        """As `described_weights` of that checkpoint; of a damaged one nothing more is said here."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SartorWarning)
+            return described_weights(load_checkpoint(self.folder, checkpoint), checkpoint)
 
 
 def open_run(
@@ -210,6 +229,13 @@ def load_checkpoint(folder: RunFolder, which: str) -> Checkpoint:
     raise RunError(
         f"{folder.path} has no checkpoint yet.", f"Train it: sartor resume {folder.path}"
     )
+
+
+def described_weights(kept: Checkpoint, checkpoint: str) -> dict[str, Any]:
+    """Which weights answer: `checkpoint`, `epoch`, and whether it was chosen on validation."""
+    progress = kept.progress
+    chosen = checkpoint == "best" and progress.epoch == progress.best_epoch != 0
+    return {"checkpoint": checkpoint, "epoch": progress.epoch, "chosen_on_validation": chosen}
 
 
 def with_weights(model: nn.Module, checkpoint: Checkpoint, run: Path) -> nn.Module:

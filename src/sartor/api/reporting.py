@@ -28,7 +28,7 @@ from .explaining import explain_images
 from .judging import predictions_of
 from .mapping import Embedding, embed
 from .notes import warn
-from .opened import OpenedRun, load_checkpoint, open_run
+from .opened import OpenedRun, described_weights, load_checkpoint, open_run
 from .predictor import Predictor
 from .repeating import commands_to_repeat
 
@@ -221,8 +221,7 @@ def _facts(run: OpenedRun, judged: Checkpoint, checkpoint: str) -> dict[str, Any
     return {
         "path": str(run.path),
         "state": run.status["state"],
-        "checkpoint": checkpoint,
-        "epoch": judged.progress.epoch,
+        **described_weights(judged, checkpoint),
         "best_epoch": newest.progress.best_epoch or None,
         "judged_weights_sha256": judged.weights_sha256,
         "weights_sha256": newest.weights_sha256,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from ..evaluation.comparison import rounded
-from .tables import _console, _percent, _shortened, _table, name_cell
+from .tables import _console, _percent, _shortened, _table, name_cell, result_line
 
 if TYPE_CHECKING:
     from ..api.comparing import Comparison, SeedGroup
@@ -40,11 +40,7 @@ def print_comparison(comparison: Comparison) -> None:
 
 def seed_line(seed: int, result: dict[str, Any]) -> str:
     """What the training with one seed came to."""
-    part = "train" if result["val_accuracy"] is None else "val"
-    return (
-        f"seed {seed}: {part} accuracy {result[f'{part}_accuracy']:.2%}, "
-        f"loss {result[f'{part}_loss']:.4f}, {result['seconds']:.1f} s, run {result['run']}"
-    )
+    return f"seed {seed}: {result_line(result)}, {result['seconds']:.1f} s, run {result['run']}"
 
 
 def print_seeds(trained: SeedRuns) -> None:

@@ -46,8 +46,9 @@ def evaluate(given: Evaluate) -> int:
 
         save_figure(api.mistakes_figure(run, predictions), given.mistakes)
         note(f"Wrote {given.mistakes}")
+    weights = run.judged_weights(given.checkpoint)
     if given.json:
-        print_json(evaluation.to_json())
+        print_json({**evaluation.to_json(), **weights})
     else:
-        tables.print_evaluation(evaluation, str(run.path))
+        tables.print_evaluation(evaluation, str(run.path), weights)
     return 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tyro.conf import Positional
 
+from ..events import Event
 from .output import print_run, progress_shown
 
 
@@ -28,5 +29,9 @@ def resume(given: Resume) -> int:
     from .. import api
 
     with progress_shown(given.quiet) as progress:
-        run = api.resume(given.run, epochs=given.epochs, on_event=progress)
+        run = api.resume(given.run, epochs=given.epochs, on_event=progress or _nothing)
     return print_run(run, given.json)
+
+
+def _nothing(_event: Event) -> None:
+    """Quiet: the jump of a learning rate is a note here, not a warning."""

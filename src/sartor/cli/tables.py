@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,20 +21,37 @@ if TYPE_CHECKING:
     from ..runs.store import RunSummary
 
 
-def print_result(result: dict[str, Any], report: Path | None) -> None:
-    """What training came to, and what to type next."""
-    part = "train" if result["val_accuracy"] is None else "val"
-    loss = result[f"{part}_loss"]
+def print_result(result: dict[str, Any], report: Path | None, following: str | None) -> None:
+    """What the weights that are judged came to, and what to type next."""
+    print(result_line(result))
     print(
-        f"{part} accuracy {result[f'{part}_accuracy']:.2%}, "
-        f"loss {'not finite' if loss is None else f'{loss:.4f}'}, "
-        f"after {result['epochs']} epochs in {result['seconds']:.1f} s "
-        f"({result['images_per_second']:,.0f} images/s)"
+        f"{result['epochs']} epoch{'' if result['epochs'] == 1 else 's'} in "
+        f"{result['seconds']:.1f} s ({result['images_per_second']:,.0f} images/s)"
     )
     print(f"run: {result['run']}")
     if report:
         print(f"report: {report}")
-    print(f"next: sartor evaluate {shlex.quote(str(result['run']))}")
+    if following:
+        print(f"next: {following}")
+
+
+def result_line(result: dict[str, Any]) -> str:
+    """The figures of the epoch whose weights are judged, and which epoch that is."""
+    best = result["best"]
+    part, row = ("val", best) if best else ("train", result)
+    loss = row[f"{part}_loss"]
+    name = f"best epoch, {best['epoch']} of" if best else "last epoch,"
+    return (
+        f"{part} accuracy {row[f'{part}_accuracy']:.2%}, "
+        f"loss {'not finite' if loss is None else f'{loss:.4f}'} ({name} {result['epochs']})"
+    )
+
+
+def weights_line(weights: dict[str, Any]) -> str:
+    """Which weights a figure is about."""
+    if weights["chosen_on_validation"]:
+        return f"weights of epoch {weights['epoch']}, the best on the validation split"
+    return f"weights of epoch {weights['epoch']}, the last"
 
 
 def print_range_test(test: RangeTest) -> None:
@@ -97,7 +113,7 @@ def print_run(description: dict[str, Any], summary: RunSummary, recipe: str | No
         f"epochs{time}"
     )
     if summary.val_accuracy is not None:
-        print(f"best validation accuracy {summary.val_accuracy:.2%}")
+        print(f"val accuracy {summary.val_accuracy:.2%} (best epoch, {summary.best_epoch})")
     elif summary.train_accuracy is not None:
         print(f"train accuracy {summary.train_accuracy:.2%}")
     if description["engine"]:
@@ -116,11 +132,12 @@ def print_run(description: dict[str, Any], summary: RunSummary, recipe: str | No
         print(f"\n{recipe}", end="")
 
 
-def print_evaluation(evaluation: Evaluation, run: str) -> None:
+def print_evaluation(evaluation: Evaluation, run: str, weights: dict[str, Any]) -> None:
     """The headline, a line per class, and the confusion matrix where it fits."""
     low, high = evaluation.accuracy_interval
     correct = sum(row.correct for row in evaluation.per_class)
     print(run)
+    print(weights_line(weights))
     print(f"{evaluation.split} split: {correct:,} of {evaluation.count:,} correct")
     print(
         f"accuracy {evaluation.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}), "
@@ -155,9 +172,11 @@ def print_report(report: Report) -> None:
         print("The run has neither test nor validation images: nothing was evaluated.")
     else:
         low, high = evaluation["accuracy_interval"]
+        weights = report.document["run"]
+        short = f"{'best' if weights['chosen_on_validation'] else 'last'} epoch, {weights['epoch']}"
         print(
             f"{report.split} split: accuracy {evaluation['accuracy']:.2%} "
-            f"(95 % interval {low:.2%} to {high:.2%})"
+            f"(95 % interval {low:.2%} to {high:.2%}), {short}"
         )
     if calibration:
         error = f"calibration error {calibration['before']['ece']:.2%}"

@@ -5,8 +5,9 @@ Version 1. Keys are only added within a version; null stands for what is not kno
 
     version         1
     sartor          version of the program
-    run             path, state, checkpoint (best or last: what is judged), epoch of it, best_epoch,
-                    judged_weights_sha256, weights_sha256 (the newest, as `fit --json` gives it)
+    run             path, state, checkpoint (best or last: what is judged), epoch of it,
+                    chosen_on_validation, best_epoch, judged_weights_sha256, weights_sha256 (the
+                    newest, as `fit --json` gives it)
     judged          split (val or test), final (the test split), count; null where nothing was
     untouched       {"split", "count", "command"}: images that nothing here has used, or null
     data            source, fingerprint, shape, classes,

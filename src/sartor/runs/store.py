@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import RunError, unknown
 from ..files import can_only_be_a_path
 from .folder import RunFolder, read_tables
+from .history import best_row
 
 RUNS = Path("runs")
 
@@ -25,6 +26,8 @@ class RunSummary:
     model: str
     epochs_done: int
     epochs: int
+    best_epoch: int | None
+    """None without a validation split."""
     val_accuracy: float | None
     """Of the best epoch, where there is a validation split."""
     train_accuracy: float | None
@@ -94,11 +97,10 @@ def summarize_run(folder: RunFolder) -> RunSummary:
     """What can be said of a run, even a broken one."""
     recipe = _tables(folder)
     history = folder.history()
-    accuracies = [
-        row["val_accuracy"] for row in history if isinstance(row.get("val_accuracy"), float)
-    ]
     last: dict[str, Any] = history[-1] if history else {}
-    epochs = recipe.get("training", {}).get("epochs")
+    training = recipe.get("training", {})
+    epochs = training.get("epochs")
+    best = best_row(history, str(training.get("monitor", "val_accuracy"))) or {}
     return RunSummary(
         name=folder.name,
         path=str(folder.path),
@@ -107,7 +109,8 @@ def summarize_run(folder: RunFolder) -> RunSummary:
         model=str(recipe.get("model", {}).get("model", "?")),
         epochs_done=len(history),
         epochs=epochs if isinstance(epochs, int) else 0,
-        val_accuracy=max(accuracies, default=None),
+        best_epoch=best.get("epoch"),
+        val_accuracy=best.get("val_accuracy"),
         train_accuracy=last.get("train_accuracy"),
         seconds=last.get("seconds"),
     )
