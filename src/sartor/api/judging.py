@@ -9,12 +9,14 @@ import numpy as np
 from torch import nn
 
 from .. import assembly
+from ..arrays import Int64Array
 from ..data.dataset import Dataset
+from ..data.splits.units import units_of
 from ..errors import UsageError
 from ..evaluation.metrics import Evaluation
 from ..evaluation.metrics import evaluate as judge
 from ..evaluation.predictions import Predictions
-from ..files import make_folder
+from ..files import make_folder, sha256_of
 from ..inference.forward import Forward
 from ..training.engines import hardware
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
@@ -68,9 +70,30 @@ def predictions_of(run: OpenedRun, split: str, *, checkpoint: str = "best") -> P
         loss=recipe.training.loss,  # type: ignore[arg-type]
         weights_sha256=kept.weights_sha256,
         dataset_fingerprint=dataset.fingerprint,
+        groups=_groups_of(dataset, indices),
+        pictures=_pictures_of(dataset, indices),
     )
     predictions.save(_made_parent(run.folder.predictions_path(split)))
     return predictions
+
+
+def _groups_of(dataset: Dataset, indices: Int64Array) -> Int64Array | None:
+    if dataset.groups is None:
+        return None
+    units = units_of(dataset, duplicates_together=False)
+    assert units is not None, "there are groups"
+    return units[indices]
+
+
+def _pictures_of(dataset: Dataset, indices: Int64Array) -> tuple[str, ...] | None:
+    """Which file each image came from, by name and content."""
+    origin = dataset.origin
+    if origin is None or origin.file_sha256 is None or dataset.files is None:
+        return None
+    contents = origin.file_sha256
+    names = (dataset.files[index] for index in indices)
+    pairs = zip(names, contents[indices], strict=True)
+    return tuple(sha256_of(name.encode() + content.tobytes())[:32] for name, content in pairs)
 
 
 def mistakes_figure(run: OpenedRun, predictions: Predictions, count: int = 32) -> Figure:

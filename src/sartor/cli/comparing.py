@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from ..evaluation.comparison import rounded
-from .tables import _console, _percent, _shortened, _table, name_cell, result_line
+from ..runs.store import seed_folders
+from .tables import _console, _percent, _shortened, _table, name_cell
 
 if TYPE_CHECKING:
     from ..api.comparing import Comparison, SeedGroup
@@ -27,7 +29,9 @@ def print_comparison(comparison: Comparison) -> None:
     print()
     _console().print(_runs_table(comparison))
     print()
-    if len(comparison.pairs) == 1:
+    if comparison.recipe_pairs:
+        print("Pairs of single runs are about their weights only; --json prints them.")
+    elif len(comparison.pairs) == 1:
         _print_pair(comparison.pairs[0])
         _print_classes(comparison.pairs[0])
     else:
@@ -36,28 +40,62 @@ def print_comparison(comparison: Comparison) -> None:
     _print_recipes(comparison)
     for group in comparison.seed_groups:
         _print_group(group, comparison)
+    if not comparison.recipe_pairs and any(not pair.same_recipe for pair in comparison.pairs):
+        print()
+        _print_wrapped(
+            "These verdicts are about these weights. Which recipe is better shows over seeds: fit "
+            "--seeds N --out DIR for each, then compare the folders."
+        )
 
 
 def seed_line(seed: int, result: dict[str, Any]) -> str:
     """What the training with one seed came to."""
-    return f"seed {seed}: {result_line(result)}, {result['seconds']:.1f} s, run {result['run']}"
+    best = result["best"]
+    part, row = ("val", best) if best else ("train", result)
+    epoch = f"best epoch, {best['epoch']} of {result['epochs']}" if best else "last epoch"
+    return (
+        f"seed {seed}: {part} accuracy {row[f'{part}_accuracy']:.2%} ({epoch}), "
+        f"{result['seconds']:.1f} s, {result['run']}"
+    )
 
 
 def print_seeds(trained: SeedRuns) -> None:
     """Mean and standard deviation over the seeds, and what to type next."""
+    shown: dict[str, SeedStatistics | None] = dict(trained.best)
+    if trained.best["val_accuracy"] is None:
+        shown = {name: one for name, one in trained.summary.items() if name.startswith("train")}
+    if trained.test:
+        shown |= {"test_accuracy": trained.test.accuracy, "test_loss": trained.test.loss}
     print(f"\n{len(trained)} seeds, each with its own validation images")
-    table = _table("last epoch")
+    table = _table("last epoch" if trained.best["val_accuracy"] is None else "best epoch")
     for heading in ("mean", "std", "95 % interval of mean", "lowest", "highest"):
         table.add_column(heading, justify="right")
-    for name, statistics in trained.summary.items():
+    for name, statistics in shown.items():
         if statistics is not None:
             table.add_row(name.replace("_", " "), *_statistics_cells(name, statistics))
     _console().print(table)
-    print("next, on the same test images:")
-    print(f"sartor compare {shlex.join(str(run.path) for run in trained)}")
+    if trained.test:
+        low, high = trained.test.mean.interval
+        _print_wrapped(
+            f"Each seed was judged once on the same {trained.test.mean.count:,} test images. For "
+            f"other test images as well, the 95 % interval of the mean is {low:.2%} to {high:.2%}."
+        )
+        print("next, which images they differ on, or other recipes' folders and runs:")
+        print(f"sartor compare {shlex.join(map(str, _places(trained)))}")
+
+
+def _places(trained: SeedRuns) -> list[Path]:
+    """The folder of the runs, where they have one of their own; else each of them."""
+    paths = [run.path for run in trained]
+    parent = paths[0].parent
+    return [parent] if [one.path for one in seed_folders(parent)] == paths else paths
 
 
 def _print_verdicts(comparison: Comparison) -> None:
+    if comparison.recipe_pairs:
+        for recipes in comparison.recipe_pairs:
+            _print_wrapped(f"{recipes.verdict}.")
+        return
     told = [pair for pair in comparison.pairs if pair.distinguishable]
     untold = [pair for pair in comparison.pairs if not pair.distinguishable]
     for pair in told:
@@ -203,11 +241,12 @@ def _by_value(values: list[Any]) -> str:
 def _print_group(group: SeedGroup, comparison: Comparison) -> None:
     names = "These runs" if len(group.names) == len(comparison.runs) else ", ".join(group.names)
     seeds = ", ".join(map(str, group.seeds))
-    low, high = group.accuracy.interval
+    (low, high), (lowest, highest) = group.accuracy.interval, group.mean.interval
     print()
     _print_wrapped(
         f"{names} differ only in the seed ({seeds}): mean accuracy "
-        f"{group.accuracy.mean:.2%} (95 % interval {low:.2%} to {high:.2%}), standard deviation "
+        f"{group.accuracy.mean:.2%} (95 % interval {low:.2%} to {high:.2%} over seeds on these "
+        f"images, {lowest:.2%} to {highest:.2%} for other images as well), standard deviation "
         f"{100 * group.accuracy.std:.2f} points."
     )
 

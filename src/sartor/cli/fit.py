@@ -33,8 +33,8 @@ class Fit:
     out: Path | None = None
     """Folder of the run; by default the next free runs/NAME."""
     seeds: int | None = None
-    """Train with N consecutive seeds, starting at --seed. Makes one run per seed and reports mean
-    and standard deviation."""
+    """Train with N consecutive seeds, starting at --seed. Makes one run per seed, judges each once
+    on the test images, and reports mean, standard deviation and interval."""
     overfit_batch: bool = False
     """Test the network: train on a single batch until it is learned by heart. No augmentation, no
     run."""

@@ -93,7 +93,7 @@ def print_runs(summaries: Sequence[RunSummary]) -> None:
     for run in summaries:
         table.add_row(
             _shortened(run.name, 36),
-            run.state,
+            run.state if run.seeds is None else f"{run.seeds} seeds: {run.state}",
             f"{run.epochs_done}/{run.epochs}",
             _percent(run.train_accuracy),
             _percent(run.val_accuracy),

@@ -136,6 +136,8 @@ class Pair:
     """How many pairs the correction is for."""
     per_class: tuple[ClassDifference, ...]
     """In the order of the classes."""
+    same_recipe: bool = False
+    """Whether the two are trainings of one recipe with different seeds."""
 
     @property
     def distinguishable(self) -> bool:
@@ -160,7 +162,9 @@ class Pair:
             better, worse = self.first, self.second
             if self.difference > 0:
                 better, worse = worse, better
-            return f"{better} is better than {worse} by {_points(self.difference, self.interval)}"
+            gap = points(self.difference, self.interval)
+            about = "; that is about these weights, not their common recipe" * self.same_recipe
+            return f"{better} is better than {worse} by {gap}{about}"
         verdict = (
             f"{self.first} and {self.second} are not distinguishable on {self.count:,} images: "
         )
@@ -175,6 +179,7 @@ class Pair:
             "first": self.first,
             "second": self.second,
             "verdict": self.verdict,
+            "same_recipe": self.same_recipe,
             "distinguishable": self.distinguishable,
             "difference": self.difference,
             "interval": list(self.interval),
@@ -201,7 +206,8 @@ def on_same_images(named: Mapping[str, Predictions]) -> dict[str, Predictions]:
         raise UsageError("A comparison needs at least two runs.", "Name another one.")
     (first, reference), *others = named.items()
     aligned = {first: _with_columns(_with_sorted_rows(reference), reference.classes)}
-    for name, predictions in others:
+    for name, given in others:
+        predictions = _about_the_same_pictures(reference, given)
         _check_same_images(first, reference, name, predictions)
         _check_same_classes(first, reference, name, predictions)
         aligned[name] = _with_columns(_with_sorted_rows(predictions), reference.classes)
@@ -340,6 +346,27 @@ def _probability(predictions: Predictions, rows: Int64Array, classes: Int64Array
     return probabilities[np.arange(len(rows)), classes]
 
 
+def _about_the_same_pictures(reference: Predictions, predictions: Predictions) -> Predictions:
+    """As if made on the reference's dataset, where all were made of the same files.
+
+    The same pictures at another size are another dataset with the same files; they are matched by
+    name and content.
+    """
+    if (
+        predictions.dataset_fingerprint == reference.dataset_fingerprint
+        or reference.pictures is None
+        or predictions.pictures is None
+        or set(reference.pictures) != set(predictions.pictures)
+    ):
+        return predictions
+    places = dict(zip(reference.pictures, reference.indices.tolist(), strict=True))
+    return replace(
+        predictions,
+        indices=np.array([places[picture] for picture in predictions.pictures], dtype=np.int64),
+        dataset_fingerprint=reference.dataset_fingerprint,
+    )
+
+
 def _check_same_images(
     first: str, reference: Predictions, name: str, predictions: Predictions
 ) -> None:
@@ -347,7 +374,8 @@ def _check_same_images(
         raise DataError(
             f"{first} and {name} cannot be compared: they were evaluated on different data "
             "(the fingerprints differ).",
-            "Compare runs that were trained on the same set; `sartor show RUN` names it.",
+            "Compare runs that were trained on the same set; `sartor show RUN` names it. Pictures "
+            "of one folder at several sizes can be compared if they are the same files.",
         )
     if predictions.split != reference.split:
         raise DataError(
@@ -385,6 +413,9 @@ def _with_sorted_rows(predictions: Predictions) -> Predictions:
         logits=predictions.logits[order],
         labels=predictions.labels[order],
         indices=predictions.indices[order],
+        groups=None if predictions.groups is None else predictions.groups[order],
+        # In the order that the indices stand for now.
+        pictures=None,
     )
 
 
@@ -402,7 +433,7 @@ def _with_columns(predictions: Predictions, classes: tuple[str, ...]) -> Predict
     )
 
 
-def _points(difference: float, interval: tuple[float, float]) -> str:
+def points(difference: float, interval: tuple[float, float]) -> str:
     """A difference that is not 0 in points, such as "1.2 points, 0.8 to 1.6"."""
     size = 100 * abs(difference)
     low, high = sorted(100 * abs(bound) for bound in interval)
