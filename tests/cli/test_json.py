@@ -116,6 +116,7 @@ class TestEvaluate:
             "checkpoint": str,
             "epoch": int,
             "chosen_on_validation": bool,
+            "looks": dict,
         }
         check(document, contract)
         for row in document["per_class"]:
@@ -148,6 +149,7 @@ class TestEvaluate:
     def test_equals_python(self, command: Any, trained: Path) -> None:
         document = command("evaluate", trained, "--json", "--checkpoint", "last").document
         weights = {"checkpoint": "last", "epoch": 3, "chosen_on_validation": False}
+        assert document.pop("looks").keys() == {"times", "by_this_run", "weights", "single"}
         assert document == sartor.evaluate(trained, checkpoint="last").to_json() | weights
 
 

@@ -35,6 +35,7 @@ from ..recipe import Recipe
 from ..runs.folder import RunFolder
 from ..runs.store import RUNS, find_run, seed_folders
 from ..runs.weights_file import stored_weights_sha256
+from . import looks
 from .notes import Sink, note, warn
 from .recipes import differing_settings, seed_groups, settings_of
 
@@ -265,6 +266,7 @@ def _predictions(
     elif stored_weights_sha256(checkpoints[0]) != saved.weights_sha256:
         reason = f"has predictions on {split} that its best weights did not make"
         return _made(run, folder, split, reason, on_event)
+    looks.judged(folder, saved, "compare")
     return saved
 
 
@@ -276,7 +278,7 @@ def _made(
     from .judging import predictions_of
     from .opened import open_run
 
-    return predictions_of(open_run(run), split)
+    return predictions_of(open_run(run), split, verb="compare")
 
 
 def _seed_groups(

@@ -16,9 +16,11 @@ from ..errors import UsageError
 from ..evaluation.metrics import Evaluation
 from ..evaluation.metrics import evaluate as judge
 from ..evaluation.predictions import Predictions
-from ..files import make_folder, sha256_of
+from ..files import make_folder
 from ..inference.forward import Forward
 from ..training.engines import hardware
+from . import looks
+from .looks import pictures_of
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
 
 if TYPE_CHECKING:
@@ -45,8 +47,13 @@ def evaluate(
     return judge(predictions_of(open_run(run, data, model), split, checkpoint=checkpoint))
 
 
-def predictions_of(run: OpenedRun, split: str, *, checkpoint: str = "best") -> Predictions:
-    """Predict every image of a split and save the logits in the run."""
+def predictions_of(
+    run: OpenedRun, split: str, *, checkpoint: str = "best", verb: str = "evaluate"
+) -> Predictions:
+    """Predict every image of a split and save the logits in the run.
+
+    For the test split, that `verb` looks at it is kept and counted.
+    """
     recipe, dataset, parts = run.recipe, run.dataset(), run.split()
     if split not in ("train", "val", "test"):
         raise UsageError(f'There is no split "{split}".', "Choose train, val or test.")
@@ -71,9 +78,10 @@ def predictions_of(run: OpenedRun, split: str, *, checkpoint: str = "best") -> P
         weights_sha256=kept.weights_sha256,
         dataset_fingerprint=dataset.fingerprint,
         groups=_groups_of(dataset, indices),
-        pictures=_pictures_of(dataset, indices),
+        pictures=pictures_of(dataset, indices),
     )
     predictions.save(_made_parent(run.folder.predictions_path(split)))
+    looks.judged(run.folder, predictions, verb)
     return predictions
 
 
@@ -83,17 +91,6 @@ def _groups_of(dataset: Dataset, indices: Int64Array) -> Int64Array | None:
     units = units_of(dataset, duplicates_together=False)
     assert units is not None, "there are groups"
     return units[indices]
-
-
-def _pictures_of(dataset: Dataset, indices: Int64Array) -> tuple[str, ...] | None:
-    """Which file each image came from, by name and content."""
-    origin = dataset.origin
-    if origin is None or origin.file_sha256 is None or dataset.files is None:
-        return None
-    contents = origin.file_sha256
-    names = (dataset.files[index] for index in indices)
-    pairs = zip(names, contents[indices], strict=True)
-    return tuple(sha256_of(name.encode() + content.tobytes())[:32] for name, content in pairs)
 
 
 def mistakes_figure(run: OpenedRun, predictions: Predictions, count: int = 32) -> Figure:

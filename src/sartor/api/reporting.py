@@ -26,7 +26,8 @@ from ..reports.run_page import render_notebook, render_report
 from ..training.state import Checkpoint
 from .explaining import explain_images
 from .judging import predictions_of
-from .mapping import Embedding, embed
+from .looks import looks_of
+from .mapping import Embedding, embedded
 from .notes import warn
 from .opened import OpenedRun, described_weights, load_checkpoint, open_run
 from .predictor import Predictor
@@ -99,7 +100,9 @@ def report(
     page = opened.folder.report_path if out is None else _checked_page(Path(out))
     parts = opened.split()
     chosen = _chosen_split(parts, split)
-    predictions = predictions_of(opened, chosen, checkpoint=checkpoint) if chosen else None
+    predictions = (
+        predictions_of(opened, chosen, checkpoint=checkpoint, verb="report") if chosen else None
+    )
     insights = _insights(opened, predictions, checkpoint, map) if predictions else (None, ())
     return _write(opened, parts, predictions, page, checkpoint, *insights)
 
@@ -124,7 +127,7 @@ def _insights(
 ) -> tuple[Embedding | None, tuple[Explained, ...]]:
     """A map of the split and reasons for the worst mistakes, where the network allows it."""
     try:
-        embedding = embed(
+        embedding = embedded(
             run, predictions.split, method=method, limit=_POINTS, checkpoint=checkpoint
         )
     except UsageError:
@@ -204,6 +207,7 @@ def _write(
         judgement=judge(predictions, validation) if predictions else None,
         embedding=embedding,
         explained=explained,
+        looks=looks_of(run.folder, dataset, parts.test),
     )
     text = json.dumps(describe(evidence), allow_nan=False)
     document = json.loads(text)

@@ -201,7 +201,7 @@ def _tested(runs: list[Run]) -> SeedTest | None:
     """Every run judged on the test images."""
     if not all(len(run.split().test) for run in runs):
         return None
-    each = [predictions_of(run, "test") for run in runs]
+    each = [predictions_of(run, "test", verb="fit --seeds") for run in runs]
     losses = [float(one.example_losses().mean()) for one in each]
     right = np.array([one.predicted() == one.labels for one in each], dtype=np.float64)
     accuracies = tuple(right.mean(axis=1).tolist())

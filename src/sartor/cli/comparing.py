@@ -11,6 +11,7 @@ from rich.table import Table
 from ..evaluation.comparison import rounded
 from ..runs.store import seed_folders
 from .tables import _console, _percent, _shortened, _table, name_cell
+from .tables import print_wrapped as _print_wrapped
 
 if TYPE_CHECKING:
     from ..api.comparing import Comparison, SeedGroup
@@ -288,7 +289,3 @@ def _value(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(_value, value)) or "-"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _print_wrapped(text: str) -> None:
-    _console().print(text)

@@ -47,8 +47,12 @@ def evaluate(given: Evaluate) -> int:
         save_figure(api.mistakes_figure(run, predictions), given.mistakes)
         note(f"Wrote {given.mistakes}")
     weights = run.judged_weights(given.checkpoint)
+    looks = api.looks_of(run.folder, run.dataset(), run.split().test)
     if given.json:
-        print_json({**evaluation.to_json(), **weights})
+        print_json({**evaluation.to_json(), **weights, "looks": looks and looks.to_json()})
     else:
         tables.print_evaluation(evaluation, str(run.path), weights)
+        if given.split == "test" and looks:
+            print()
+            tables.print_wrapped(f"These test images have been {looks.sentence}.")
     return 0

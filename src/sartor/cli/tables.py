@@ -238,6 +238,11 @@ def _console() -> Console:
     return _Console(highlight=False, soft_wrap=False, markup=False, emoji=False)
 
 
+def print_wrapped(text: str) -> None:
+    """A sentence in lines of at most 80 columns."""
+    _console().print(text)
+
+
 def _table(*headings: str) -> Table:
     return Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
 

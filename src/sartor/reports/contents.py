@@ -9,7 +9,9 @@ Version 1. Keys are only added within a version; null stands for what is not kno
                     chosen_on_validation, best_epoch, judged_weights_sha256, weights_sha256 (the
                     newest, as `fit --json` gives it)
     judged          split (val or test), final (the test split), count; null where nothing was
-    untouched       {"split", "count", "command"}: images that nothing here has used, or null
+    untouched       {"split", "count", "command"}: test images that nobody has looked at, or null
+    looks           at the test images, {times, by_this_run, weights, single, sentence}; null where
+                    there are none
     data            source, fingerprint, shape, classes,
                     splits {train, val, test: {count, per_class}}, samples [{class, indices,
                     files}], findings [{check, severity, summary, count, files, remedy}] or null
@@ -54,6 +56,7 @@ from ..evaluation.intervals import wilson
 from ..evaluation.judgement import Judgement, ScoredPredictions
 from ..evaluation.predictions import Predictions
 from ..models.summary import Summary
+from ..runs.looks import Looks
 from ..training.schedule import parsed_extensions
 
 if TYPE_CHECKING:
@@ -94,6 +97,8 @@ class Evidence:
     """A map of the judged split."""
     explained: Sequence[Explained] = ()
     """The worst mistakes."""
+    looks: Looks | None = None
+    """How often the test images were looked at, this time included; None where there are none."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -119,6 +124,8 @@ def describe(evidence: Evidence) -> Document:
         "run": dict(evidence.run),
         "judged": None,
         "untouched": _untouched(evidence),
+        "looks": evidence.looks
+        and {**evidence.looks.to_json(), "sentence": evidence.looks.sentence},
         "data": _data(evidence),
         "network": _network(evidence.network),
         "training": _training(evidence),
@@ -209,9 +216,10 @@ def _explained(explained: Sequence[Explained], dataset: Dataset) -> Document | N
 
 
 def _untouched(evidence: Evidence) -> Document | None:
-    """The test images, where it was not they that were judged."""
-    count = len(evidence.split.test)
-    if not count or (evidence.predictions and evidence.predictions.split == "test"):
+    """The test images, where nobody has looked at them."""
+    count, looks = len(evidence.split.test), evidence.looks
+    judged = evidence.predictions is not None and evidence.predictions.split == "test"
+    if not count or judged or (looks is not None and not looks.untouched):
         return None
     return {"split": "test", "count": count, "command": f"sartor report {evidence.run['path']}"}
 
