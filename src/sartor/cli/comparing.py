@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from ..evaluation.comparison import rounded
+from ..evaluation.paired import POWER
 from .tables import _console, _percent, _shortened, _table, name_cell, not_finite_line
 
 if TYPE_CHECKING:
@@ -80,9 +81,9 @@ def _print_verdicts(comparison: Comparison) -> None:
 
 def _runs_table(comparison: Comparison) -> Table:
     table = _table("", "run")
-    for heading in ("correct", "accuracy", "95 % interval", "loss"):
+    several = _several_losses(comparison)
+    for heading in ("correct", "accuracy", "95 % interval", *([] if several else ["loss"])):
         table.add_column(heading, justify="right", no_wrap=True)
-    several = len({run.loss_kind for run in comparison.runs}) > 1
     for number, run in enumerate(comparison.runs, 1):
         low, high = run.interval
         table.add_row(
@@ -91,9 +92,13 @@ def _runs_table(comparison: Comparison) -> Table:
             f"{run.correct:,}",
             _percent(run.accuracy),
             f"{low:.2%} to {high:.2%}",
-            f"{_loss(run.loss)} {run.loss_kind}" if several else _loss(run.loss),
+            *([] if several else [_loss(run.loss)]),
         )
     return table
+
+
+def _several_losses(comparison: Comparison) -> bool:
+    return len({run.loss_kind for run in comparison.runs}) > 1
 
 
 def _loss(loss: float) -> str:
@@ -102,8 +107,12 @@ def _loss(loss: float) -> str:
 
 def _print_cautions(comparison: Comparison) -> None:
     """That losses cannot be compared, or outputs are not finite."""
-    if len({run.loss_kind for run in comparison.runs}) > 1:
-        _print_wrapped("The losses are of different kinds: they cannot be compared.")
+    if _several_losses(comparison):
+        losses = (
+            f"{_loss(run.loss)} ({run.loss_kind}) for {number}"
+            for number, run in enumerate(comparison.runs, 1)
+        )
+        _print_wrapped(f"Losses of different kinds, which cannot be compared: {', '.join(losses)}.")
     for run in comparison.runs:
         if run.not_finite:
             _print_wrapped(f"{run.name}: {not_finite_line(run.not_finite, run.count)}")
@@ -142,7 +151,8 @@ def _print_pairs(comparison: Comparison) -> None:
     _console().print(table)
     _print_wrapped(
         "p: exact McNemar test, two-sided, corrected for the number of pairs; it decides (*). "
-        "Each interval is for its own pair only. needed: images that would show such a difference."
+        "Each interval is for its own pair only. needed: images that would show such a difference "
+        f"with a power of {POWER:.0%}, if the runs keep differing as on these."
     )
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..arrays import Float64Array, Int64Array
 from ..errors import DataError, UsageError
 from .intervals import wilson
-from .paired import difference_interval, holm, images_needed, mcnemar
+from .paired import POWER, difference_interval, holm, images_needed, mcnemar
 from .predictions import Predictions, probabilities_of
 
 LEVEL = 0.05
@@ -153,6 +153,8 @@ class Pair:
     def images_needed(self) -> int | None:
         """How many images would show a difference of this size with a power of 80 %.
 
+        Supposed is that the models keep differing as often as on these images.
+
         None where it shows already, or where both are correct equally often.
         """
         if self.distinguishable:
@@ -172,7 +174,10 @@ class Pair:
             f"{self.first} and {self.second} are not distinguishable on {self.count:,} images: "
         )
         if self.images_needed:
-            return f"{verdict}about {rounded(self.images_needed):,} would be needed"
+            return (
+                f"{verdict}about {rounded(self.images_needed):,} would be needed for a power of "
+                f"{POWER:.0%}, if they keep differing as on these"
+            )
         differ = bool(self.only_first)
         return f"{verdict}both are correct {'equally often' if differ else 'on the same images'}"
 
@@ -188,6 +193,7 @@ class Pair:
             "p_value": self.p_value,
             "p_adjusted": self.p_adjusted,
             "images_needed": self.images_needed,
+            "power": POWER,
             "both_right": self.both,
             "both_wrong": self.count - self.both - len(self.only_first) - len(self.only_second),
             "only_first": [_flip_json(flip) for flip in self.only_first],
