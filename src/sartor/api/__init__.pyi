@@ -1,3 +1,6 @@
+from .calibrating import (
+    saved_temperature as saved_temperature,
+)
 from .checking import check as check
 from .comparing import (
     Comparison as Comparison,
@@ -25,6 +28,9 @@ from .fitting import (
 )
 from .fitting import (
     overfit_batch as overfit_batch,
+)
+from .judging import (
+    choices_of as choices_of,
 )
 from .judging import (
     evaluate as evaluate,

@@ -370,6 +370,6 @@ def _html_row(run: Standing) -> str:
         html.escape(run.name),
         f"{run.accuracy:.2%}",
         f"{low:.2%} to {high:.2%}",
-        f"{run.loss:.4f}",
+        f"{run.loss:.4f} {html.escape(run.loss_kind)}",
     )
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

@@ -14,6 +14,7 @@ import torch
 from ..arrays import UInt8Array
 from ..data.pictures.preprocess import Preprocess
 from ..errors import PictureError, UsageError, unknown
+from ..evaluation.predictions import NO_PREDICTION, predicted_of
 from ..inspection.attribution import METHODS, attribute
 from . import looks
 from .opened import OpenedRun, load_checkpoint, open_run
@@ -123,7 +124,13 @@ def explain_images(
     forward = predictor.forward
     batch = predictor.batch(images)
     logits = forward.logits(batch).cpu().numpy()
-    predicted = logits.argmax(1)
+    predicted = predicted_of(logits)
+    if (predicted == NO_PREDICTION).any():
+        raise PictureError(
+            f"The network's outputs are not finite for {names[int(predicted.argmin())]}, so there "
+            "is no prediction to explain.",
+            "Train again with a lower --lr or with --clip-grad.",
+        )
     targets = predicted if target is None else np.full(len(images), classes.index(target))
     maps = attribute(
         forward.network,

@@ -33,7 +33,7 @@ from ..runs.sinks import Recorder
 from ..runs.store import RUNS
 from ..training.engines import hardware
 from ..training.loop import Job, train
-from ..training.objective import untrained_loss
+from ..training.objective import chance_level
 from ..training.schedule import extended_at, learning_rate, planned_epochs
 from ..training.state import Checkpoint, Progress
 from .default_recipe import default_recipe
@@ -460,7 +460,7 @@ def _started(
         amp_dtype=training.amp_dtype,
         step=progress.step,
         untrained_loss=loss,
-        expected_loss=untrained_loss(training.loss, job.num_classes),
+        expected_loss=chance_level(training.loss, job.num_classes),
         imbalanced=imbalanced(material.dataset, split),
         engine=tuning.line if tuning else "",
     )

@@ -44,7 +44,16 @@ def evaluate(
     Raises:
         UsageError: an unknown split, or one without images. RunError: a broken run.
     """
-    return judge(predictions_of(open_run(run, data, model), split, checkpoint=checkpoint))
+    opened = open_run(run, data, model)
+    predictions = predictions_of(opened, split, checkpoint=checkpoint)
+    return judge(predictions, choices_of(opened, split, checkpoint))
+
+
+def choices_of(run: OpenedRun, split: str, checkpoint: str) -> int:
+    """Epochs from which the weights were chosen by the images of `split`; 1 where none was."""
+    if split != "val" or checkpoint != "best":
+        return 1
+    return max(1, sum(row["val_accuracy"] is not None for row in run.history))
 
 
 def predictions_of(
@@ -103,10 +112,12 @@ def mistakes_figure(run: OpenedRun, predictions: Predictions, count: int = 32) -
         raise UsageError(
             f"There is no mistake on the {predictions.split} split.", "Leave --mistakes out."
         )
-    worst = wrong[np.argsort(-predictions.example_losses()[wrong], kind="stable")][:count]
+    losses = np.nan_to_num(predictions.example_losses()[wrong], nan=np.inf)
+    worst = wrong[np.argsort(-losses, kind="stable")][:count]
     classes = predictions.classes
     captions = [
-        f"true: {classes[predictions.labels[row]]}\npredicted: {classes[predicted[row]]}"
+        f"true: {classes[predictions.labels[row]]}\n"
+        f"predicted: {predictions.class_name(int(predicted[row]))}"
         for row in worst
     ]
     return sample_grid(run.dataset(), predictions.indices[worst].tolist(), captions=captions)

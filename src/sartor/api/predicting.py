@@ -13,6 +13,7 @@ from PIL import Image
 
 from ..data.pictures.preprocess import Preprocess, find_pictures, read_picture
 from ..errors import PictureError
+from ..evaluation.predictions import NO_PREDICTION, predicted_of
 from .opened import OpenedRun, open_run
 from .predictor import Predictor
 
@@ -23,7 +24,7 @@ _PICTURES_AT_ONCE = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a run says of one picture."""
+    """What a run says of one picture; of a run trained with mse, shares of its scores."""
 
     file: str
     label: str
@@ -44,7 +45,10 @@ class Prediction:
 
     def top(self, count: int) -> list[tuple[str, float]]:
         """The most probable classes, the first first."""
-        return sorted(self.probabilities.items(), key=lambda pair: -pair[1])[:count]
+        # The label is first also where another class has the same probability.
+        return sorted(
+            self.probabilities.items(), key=lambda pair: (-pair[1], pair[0] != self.label)
+        )[:count]
 
 
 def predict(
@@ -53,19 +57,22 @@ def predict(
     *,
     invert: bool = False,
     checkpoint: str = "best",
+    calibrated: bool = False,
 ) -> list[Prediction]:
     """Classify pictures of any size and mode, prepared exactly as in training.
 
     Args:
         pictures: files, folders, patterns or pictures in memory; one or many.
         invert: for dark on light, where training had light on dark.
+        calibrated: at the temperature that was fitted on the validation images.
 
     Raises:
-        PictureError: naming every file that cannot be read. RunError: a broken run.
+        PictureError: naming every file that cannot be read, or has outputs that are not finite.
+        UsageError: `calibrated` without validation images. RunError: a broken run.
     """
     several = [pictures] if isinstance(pictures, str | Path | Image.Image) else list(pictures)
     predictions, faults = predict_readable(
-        open_run(run), several, invert=invert, checkpoint=checkpoint
+        open_run(run), several, invert=invert, checkpoint=checkpoint, calibrated=calibrated
     )
     if faults:
         raise PictureError("\n".join(fault.message for fault in faults), faults[0].hint)
@@ -78,18 +85,34 @@ def predict_readable(
     *,
     invert: bool = False,
     checkpoint: str = "best",
+    calibrated: bool = False,
 ) -> tuple[list[Prediction], list[PictureError]]:
-    """Predictions for the pictures that can be read, and the reasons for the others."""
-    predictor = Predictor(run, checkpoint=checkpoint)
+    """Predictions for the pictures that have one, and the reasons for the others."""
+    predictor = Predictor(run, checkpoint=checkpoint, calibrated=calibrated)
     predictions: list[Prediction] = []
     faults: list[PictureError] = []
+    not_finite: list[str] = []
     with predictor.at_work():
         for names, images in prepared_pictures(pictures, predictor.preprocess, invert, faults):
-            predictions += [
-                _prediction(name, row, predictor.classes)
-                for name, row in zip(names, predictor.probabilities(images), strict=True)
-            ]
+            logits = predictor.logits(images)
+            rows = zip(names, predicted_of(logits), predictor.probabilities_of(logits), strict=True)
+            for name, best, row in rows:
+                if best == NO_PREDICTION:
+                    not_finite.append(name)
+                else:
+                    predictions.append(_prediction(name, int(best), row, predictor.classes))
+    if not_finite:
+        faults.append(_without_prediction(not_finite, run))
     return predictions, faults
+
+
+def _without_prediction(names: list[str], run: OpenedRun) -> PictureError:
+    listed = ", ".join(names[:5]) + f" and {len(names) - 5:,} more" * (len(names) > 5)
+    return PictureError(
+        f"The outputs of {run.path} are not finite for {len(names):,} "
+        f"picture{'s' * (len(names) > 1)}, so there is no prediction: {listed}.",
+        "Train again with a lower --lr or with --clip-grad.",
+    )
 
 
 def prepared_pictures(
@@ -132,9 +155,8 @@ def _same(picture: Image.Image) -> Image.Image:
 
 
 def _prediction(
-    name: str, row: np.ndarray[Any, np.dtype[np.float64]], classes: Sequence[str]
+    name: str, best: int, row: np.ndarray[Any, np.dtype[np.float64]], classes: Sequence[str]
 ) -> Prediction:
-    best = int(row.argmax())
     return Prediction(
         file=name,
         label=classes[best],

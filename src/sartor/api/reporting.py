@@ -17,7 +17,7 @@ from ..data.pictures.preprocess import Preprocess
 from ..data.splits.split import Split
 from ..errors import RunError, SartorError, UsageError
 from ..evaluation.judgement import ScoredPredictions, judge
-from ..evaluation.predictions import Predictions
+from ..evaluation.predictions import NO_PREDICTION, Predictions
 from ..files import make_folder, write_text
 from ..inspection.attribution import METHODS as ATTRIBUTION_METHODS
 from ..models.summary import Summary, summarize
@@ -25,7 +25,7 @@ from ..reports.contents import Document, Evidence, Explained, describe, mistakes
 from ..reports.run_page import render_notebook, render_report
 from ..training.state import Checkpoint
 from .explaining import explain_images
-from .judging import predictions_of
+from .judging import choices_of, predictions_of
 from .looks import looks_of
 from .mapping import Embedding, embedded
 from .notes import warn
@@ -144,11 +144,12 @@ def _insights(
 
 
 def _explained(run: OpenedRun, predictions: Predictions, checkpoint: str) -> tuple[Explained, ...]:
-    worst = ScoredPredictions.of(predictions).mistakes()[:_EXPLAINED]
+    classes, predicted = predictions.classes, predictions.predicted()
+    mistakes = ScoredPredictions.of(predictions).mistakes()
+    worst = mistakes[predicted[mistakes] != NO_PREDICTION][:_EXPLAINED]
     if not len(worst):
         return ()
     indices = predictions.indices[worst].tolist()
-    classes, predicted = predictions.classes, predictions.predicted()
     predictor = Predictor(run, checkpoint=checkpoint)
     images = predictor.preprocess.images(run.dataset().images[indices])
     names = [str(index) for index in indices]
@@ -204,7 +205,11 @@ def _write(
         commands=commands,
         note=note,
         predictions=predictions,
-        judgement=judge(predictions, validation) if predictions else None,
+        judgement=judge(
+            predictions, validation, choices=choices_of(run, predictions.split, checkpoint)
+        )
+        if predictions
+        else None,
         embedding=embedding,
         explained=explained,
         looks=looks_of(run.folder, dataset, parts.test),

@@ -81,13 +81,16 @@ class Run(OpenedRun):
         *,
         invert: bool = False,
         checkpoint: str = "best",
+        calibrated: bool = False,
     ) -> list[Prediction]:
         """As `sartor.predict`."""
-        return predicting.predict(self, pictures, invert=invert, checkpoint=checkpoint)
+        return predicting.predict(
+            self, pictures, invert=invert, checkpoint=checkpoint, calibrated=calibrated
+        )
 
-    def predictor(self, *, checkpoint: str = "best") -> Predictor:
+    def predictor(self, *, checkpoint: str = "best", calibrated: bool = False) -> Predictor:
         """The trained network, ready to classify arrays again and again."""
-        return Predictor(self, checkpoint=checkpoint)
+        return Predictor(self, checkpoint=checkpoint, calibrated=calibrated)
 
     def trace(self, **choices: Any) -> Trace:
         """As `sartor.trace`, such as `run.trace(image=5)`."""

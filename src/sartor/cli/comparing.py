@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from ..evaluation.comparison import rounded
+from ..evaluation.paired import POWER
 from ..runs.store import seed_folders
-from .tables import _console, _percent, _shortened, _table, name_cell
+from .tables import _console, _percent, _shortened, _table, name_cell, not_finite_line
 from .tables import print_wrapped as _print_wrapped
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ def print_comparison(comparison: Comparison) -> None:
     _print_verdicts(comparison)
     print()
     _console().print(_runs_table(comparison))
+    _print_cautions(comparison)
     print()
     if comparison.recipe_pairs:
         print("Pairs of single runs are about their weights only; --json prints them.")
@@ -111,7 +114,8 @@ def _print_verdicts(comparison: Comparison) -> None:
 
 def _runs_table(comparison: Comparison) -> Table:
     table = _table("", "run")
-    for heading in ("correct", "accuracy", "95 % interval", "loss"):
+    several = _several_losses(comparison)
+    for heading in ("correct", "accuracy", "95 % interval", *([] if several else ["loss"])):
         table.add_column(heading, justify="right", no_wrap=True)
     for number, run in enumerate(comparison.runs, 1):
         low, high = run.interval
@@ -121,9 +125,30 @@ def _runs_table(comparison: Comparison) -> Table:
             f"{run.correct:,}",
             _percent(run.accuracy),
             f"{low:.2%} to {high:.2%}",
-            f"{run.loss:.4f}",
+            *([] if several else [_loss(run.loss)]),
         )
     return table
+
+
+def _several_losses(comparison: Comparison) -> bool:
+    return len({run.loss_kind for run in comparison.runs}) > 1
+
+
+def _loss(loss: float) -> str:
+    return f"{loss:.4f}" if math.isfinite(loss) else "not finite"
+
+
+def _print_cautions(comparison: Comparison) -> None:
+    """That losses cannot be compared, or outputs are not finite."""
+    if _several_losses(comparison):
+        losses = (
+            f"{_loss(run.loss)} ({run.loss_kind}) for {number}"
+            for number, run in enumerate(comparison.runs, 1)
+        )
+        _print_wrapped(f"Losses of different kinds, which cannot be compared: {', '.join(losses)}.")
+    for run in comparison.runs:
+        if run.not_finite:
+            _print_wrapped(f"{run.name}: {not_finite_line(run.not_finite, run.count)}")
 
 
 def _print_pair(pair: Pair) -> None:
@@ -159,7 +184,8 @@ def _print_pairs(comparison: Comparison) -> None:
     _console().print(table)
     _print_wrapped(
         "p: exact McNemar test, two-sided, corrected for the number of pairs; it decides (*). "
-        "Each interval is for its own pair only. needed: images that would show such a difference."
+        "Each interval is for its own pair only. needed: images that would show such a difference "
+        f"with a power of {POWER:.0%}, if the runs keep differing as on these."
     )
 
 

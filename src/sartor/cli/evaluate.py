@@ -38,7 +38,8 @@ def evaluate(given: Evaluate) -> int:
     with progress_shown(quiet=False) as progress:
         run.dataset(on_event=progress)
     predictions = api.predictions_of(run, given.split, checkpoint=given.checkpoint)
-    evaluation = judge(predictions)
+    choices = api.choices_of(run, given.split, given.checkpoint)
+    evaluation = judge(predictions, choices)
     if given.mistakes and evaluation.accuracy == 1:
         note("There are no mistakes to draw.")
     elif given.mistakes:

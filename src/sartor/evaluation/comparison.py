@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from ..arrays import Float64Array, Int64Array
 from ..errors import DataError, UsageError
 from .intervals import wilson
-from .paired import difference_interval, holm, images_needed, mcnemar
+from .paired import POWER, difference_interval, holm, images_needed, mcnemar
 from .predictions import Predictions, probabilities_of
 
 LEVEL = 0.05
@@ -46,6 +47,10 @@ class Standing:
     """95 % interval of `accuracy` (Wilson)."""
     loss: float
     """Mean loss of an image, in the model's own kind of loss."""
+    loss_kind: str
+    """Which that is: cross-entropy, mse or bce; only equal kinds can be compared."""
+    not_finite: int
+    """Images whose outputs are not finite; they count as wrong."""
     weights_sha256: str
 
     def to_json(self) -> dict[str, Any]:
@@ -55,7 +60,9 @@ class Standing:
             "correct": self.correct,
             "accuracy": self.accuracy,
             "accuracy_interval": list(self.interval),
-            "loss": self.loss,
+            "loss": self.loss if math.isfinite(self.loss) else None,
+            "loss_kind": self.loss_kind,
+            "not_finite": self.not_finite,
             "weights_sha256": self.weights_sha256,
         }
 
@@ -148,6 +155,8 @@ class Pair:
     def images_needed(self) -> int | None:
         """How many images would show a difference of this size with a power of 80 %.
 
+        Supposed is that the models keep differing as often as on these images.
+
         None where it shows already, or where both are correct equally often.
         """
         if self.distinguishable:
@@ -169,7 +178,10 @@ class Pair:
             f"{self.first} and {self.second} are not distinguishable on {self.count:,} images: "
         )
         if self.images_needed:
-            return f"{verdict}about {rounded(self.images_needed):,} would be needed"
+            return (
+                f"{verdict}about {rounded(self.images_needed):,} would be needed for a power of "
+                f"{POWER:.0%}, if they keep differing as on these"
+            )
         differ = bool(self.only_first)
         return f"{verdict}both are correct {'equally often' if differ else 'on the same images'}"
 
@@ -186,6 +198,7 @@ class Pair:
             "p_value": self.p_value,
             "p_adjusted": self.p_adjusted,
             "images_needed": self.images_needed,
+            "power": POWER,
             "both_right": self.both,
             "both_wrong": self.count - self.both - len(self.only_first) - len(self.only_second),
             "only_first": [_flip_json(flip) for flip in self.only_first],
@@ -235,6 +248,8 @@ def standing(name: str, predictions: Predictions) -> Standing:
         accuracy=correct / count,
         interval=wilson(correct, count),
         loss=float(predictions.example_losses().sum()) / count,
+        loss_kind=predictions.loss,
+        not_finite=predictions.without_prediction(),
         weights_sha256=predictions.weights_sha256,
     )
 
@@ -335,7 +350,7 @@ def _flips(
         Flip(
             index=int(right.indices[rows[k]]),
             class_name=right.classes[labels[k]],
-            predicted=right.classes[wrong_classes[k]],
+            predicted=right.class_name(int(wrong_classes[k])),
         )
         for k in np.argsort(-sure, kind="stable")
     )

@@ -13,10 +13,12 @@ from ...errors import ModelError
 from ...inference.forward import precision
 from ...models.custom import reason_of
 from ...training.loop import Job
-from ...training.objective import untrained_loss
+from ...training.objective import chance_level
 from ...training.torch_internals import Normalization
 
 _FAR_OFF = 1.5
+_FAR_FROM_TARGETS = 10.0
+"""A squared distance from the targets 0 and 1 that outputs of a usual size do not have."""
 
 
 def check_model(job: Job, batch: Batch) -> tuple[float, list[str]]:
@@ -38,7 +40,7 @@ def check_model(job: Job, batch: Batch) -> tuple[float, list[str]]:
         )
     _refuse_lone_images(job, batch)
     loss = float(job.objective.plain().sum(logits, batch.labels)) / len(batch.labels)
-    return loss, [*_warn_of_probabilities(logits), *_warn_of_loss(job, loss)]
+    return loss, [*_warn_of_probabilities(job, logits), *_warn_of_loss(job, loss)]
 
 
 def _refuse_lone_images(job: Job, first: Batch) -> None:
@@ -104,7 +106,9 @@ def first_logits(job: Job, images: Tensor) -> Tensor:
     return logits.float() if logits.is_floating_point() else logits
 
 
-def _warn_of_probabilities(logits: Tensor) -> list[str]:
+def _warn_of_probabilities(job: Job, logits: Tensor) -> list[str]:
+    if job.objective.loss == "mse":
+        return []  # It takes outputs as they are.
     sums = logits.sum(dim=1)
     if (logits >= 0).all() and torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
         return [
@@ -115,13 +119,34 @@ def _warn_of_probabilities(logits: Tensor) -> list[str]:
 
 
 def _warn_of_loss(job: Job, loss: float) -> list[str]:
-    expected = untrained_loss(job.objective.loss, job.num_classes)
+    expected = chance_level(job.objective.loss, job.num_classes)
+    if expected is None:
+        return _warn_of_squared_error(job, loss)
     if expected / _FAR_OFF <= loss <= expected * _FAR_OFF:
         return []
     return [
         f"The loss before training is {loss:.3f}; the chance level for {job.num_classes} classes "
         f"is about {expected:.3f}. Is the model trained already, or are its initial weights or its "
         "input badly scaled?"
+    ]
+
+
+def _warn_of_squared_error(job: Job, loss: float) -> list[str]:
+    """Outputs may have any size at first; but no network can guess better than the best constant.
+
+    That is 1/K for each of K classes, with the loss (1 - 1/K) / K.
+    """
+    best_constant = (1 - 1 / job.num_classes) / job.num_classes
+    if loss < best_constant / _FAR_OFF:
+        return [
+            f"The loss before training is {loss:.3f}; outputs that do not depend on the image give "
+            f"{best_constant:.3f} at best. Is the model trained already?"
+        ]
+    if loss <= _FAR_FROM_TARGETS:
+        return []
+    return [
+        f"The loss before training is {loss:.3f}, but the targets are 0 and 1: are the initial "
+        "weights or the input badly scaled?"
     ]
 
 
