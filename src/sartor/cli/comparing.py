@@ -12,7 +12,15 @@ from rich.table import Table
 from ..evaluation.comparison import rounded
 from ..evaluation.paired import POWER
 from ..runs.store import seed_folders
-from .tables import _console, _percent, _shortened, _table, name_cell, not_finite_line
+from .tables import (
+    _console,
+    _percent,
+    _shortened,
+    _table,
+    groups_sentence,
+    name_cell,
+    not_finite_line,
+)
 from .tables import print_wrapped as _print_wrapped
 
 if TYPE_CHECKING:
@@ -27,7 +35,11 @@ _MOST_SENTENCES = 3
 
 def print_comparison(comparison: Comparison) -> None:
     """Verdicts first, then what they rest on: figures, classes, recipes, seeds."""
-    print(f"{comparison.split} split: {comparison.count:,} images, the same for every run\n")
+    print(f"{comparison.split} split: {comparison.count:,} images, the same for every run")
+    groups = comparison.pairs[0].groups
+    if groups is not None:
+        _print_wrapped(groups_sentence(groups) + " Tests exchange whole groups.")
+    print()
     _print_verdicts(comparison)
     print()
     _console().print(_runs_table(comparison))
@@ -156,7 +168,7 @@ def _print_pair(pair: Pair) -> None:
     neither = pair.count - pair.both - gained - lost
     _print_wrapped(
         f"2 - 1: {100 * pair.difference:+.2f} points, 95 % interval {_interval(pair.interval)}; "
-        f"exact McNemar p {_p_value(pair.p_value)}"
+        f"{_test_name(pair)} p {_p_value(pair.p_value)}"
     )
     _print_wrapped(
         f"images: {pair.both:,} correct in both, {gained:,} only in 2, {lost:,} only in 1, "
@@ -165,6 +177,10 @@ def _print_pair(pair: Pair) -> None:
     low, high = pair.interval
     if (low > 0 or high < 0) and not pair.distinguishable:
         print("The interval excludes 0, but the exact test decides: not significant.")
+
+
+def _test_name(pair: Pair) -> str:
+    return "exact McNemar" if pair.groups is None else "exact group-wise"
 
 
 def _print_pairs(comparison: Comparison) -> None:
@@ -183,8 +199,9 @@ def _print_pairs(comparison: Comparison) -> None:
         )
     _console().print(table)
     _print_wrapped(
-        "p: exact McNemar test, two-sided, corrected for the number of pairs; it decides (*). "
-        "Each interval is for its own pair only. needed: images that would show such a difference "
+        f"p: {_test_name(comparison.pairs[0])} test, two-sided, corrected for the number of pairs; "
+        "it decides (*). Each interval is for its own pair only. needed: images that would show "
+        "such a difference "
         f"with a power of {POWER:.0%}, if the runs keep differing as on these."
     )
 

@@ -149,6 +149,8 @@ def print_evaluation(evaluation: Evaluation, run: str, weights: dict[str, Any]) 
             f"These images chose the best of {evaluation.choices} epochs; the interval allows "
             "for that."
         )
+    if evaluation.groups is not None:
+        print_wrapped(groups_sentence(evaluation.groups))
     if evaluation.not_finite:
         print(not_finite_line(evaluation.not_finite, evaluation.count))
     print(
@@ -200,6 +202,8 @@ def print_report(report: Report) -> None:
             f"{report.split} split: accuracy {evaluation['accuracy']:.2%} "
             f"(95 % interval {low:.2%} to {high:.2%}), {short}"
         )
+        if evaluation["groups"] is not None:
+            print_wrapped(groups_sentence(evaluation["groups"]))
         if evaluation["not_finite"]:
             print(not_finite_line(evaluation["not_finite"], evaluation["count"]))
     if calibration:
@@ -270,6 +274,14 @@ class _Console(Console):
 def _console() -> Console:
     # Names of files and classes stand as they are: "[red]" is no colour, ":smile:" no picture.
     return _Console(highlight=False, soft_wrap=False, markup=False, emoji=False)
+
+
+def groups_sentence(groups: int) -> str:
+    """That intervals know of groups."""
+    return (
+        f"The images come from {groups:,} group{'' if groups == 1 else 's'}; the intervals allow "
+        "for images of one group being alike."
+    )
 
 
 def print_wrapped(text: str) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..arrays import Float64Array, Int64Array
 from ..errors import DataError, UsageError
+from .clusters import effective_share, paired_interval, paired_test, share_interval
 from .intervals import wilson
 from .paired import POWER, difference_interval, holm, images_needed, mcnemar
 from .predictions import Predictions, probabilities_of
@@ -143,6 +144,10 @@ class Pair:
     """How many pairs the correction is for."""
     per_class: tuple[ClassDifference, ...]
     """In the order of the classes."""
+    groups: int | None = None
+    """Groups that the images come from; None where each is independent."""
+    effective_share: float = 1.0
+    """How many independent images one is worth for the difference."""
     same_recipe: bool = False
     """Whether the two are trainings of one recipe with different seeds."""
 
@@ -162,7 +167,20 @@ class Pair:
         if self.distinguishable:
             return None
         flips = len(self.only_first), len(self.only_second)
-        return images_needed(*flips, self.count, level=LEVEL / self.pairs)
+        needed = images_needed(*flips, self.count, level=LEVEL / self.pairs)
+        if needed is None or self.groups is None:
+            return needed
+        return math.ceil(needed / self.effective_share) if self.effective_share else None
+
+    @property
+    def interval_method(self) -> str:
+        """How interval and p-value are computed, in words."""
+        if self.groups is None:
+            return "Tango; exact McNemar test"
+        return (
+            "Tango at the effective number of images; exact test that exchanges whole groups, "
+            f"{self.groups:,} of them"
+        )
 
     @property
     def verdict(self) -> str:
@@ -199,6 +217,8 @@ class Pair:
             "p_adjusted": self.p_adjusted,
             "images_needed": self.images_needed,
             "power": POWER,
+            "groups": self.groups,
+            "interval_method": self.interval_method,
             "both_right": self.both,
             "both_wrong": self.count - self.both - len(self.only_first) - len(self.only_second),
             "only_first": [_flip_json(flip) for flip in self.only_first],
@@ -246,7 +266,9 @@ def standing(name: str, predictions: Predictions) -> Standing:
         correct=correct,
         count=count,
         accuracy=correct / count,
-        interval=wilson(correct, count),
+        interval=wilson(correct, count)
+        if predictions.groups is None
+        else share_interval(predictions.predicted() == predictions.labels, predictions.groups),
         loss=float(predictions.example_losses().sum()) / count,
         loss_kind=predictions.loss,
         not_finite=predictions.without_prediction(),
@@ -292,7 +314,9 @@ def _pair(first: str, one: Predictions, second: str, other: Predictions) -> Pair
     right_one, right_other = one.predicted() == labels, other.predicted() == labels
     only_one, only_other = right_one & ~right_other, right_other & ~right_one
     flips = int(only_one.sum()), int(only_other.sum())
-    p_value = mcnemar(*flips)
+    groups = one.groups
+    p_value = mcnemar(*flips) if groups is None else paired_test(only_one, only_other, groups)
+    gains = only_other.astype(np.float64) - only_one
     return Pair(
         first=first,
         second=second,
@@ -301,24 +325,52 @@ def _pair(first: str, one: Predictions, second: str, other: Predictions) -> Pair
         only_first=_flips(only_one, one, other),
         only_second=_flips(only_other, other, one),
         difference=(flips[1] - flips[0]) / count,
-        interval=difference_interval(*flips, count),
+        interval=difference_interval(*flips, count)
+        if groups is None
+        else paired_interval(only_one, only_other, groups),
         p_value=p_value,
         p_adjusted=p_value,
         pairs=1,
-        per_class=_per_class(labels, one.classes, only_one, only_other, right_one & right_other),
+        per_class=_per_class(
+            labels, one.classes, groups, only_one, only_other, right_one & right_other
+        ),
+        groups=None if groups is None else len(np.unique(groups)),
+        effective_share=1.0 if groups is None else effective_share(gains, groups),
     )
 
 
 def _per_class(
     labels: Int64Array,
     classes: Sequence[str],
+    groups: Int64Array | None,
     *marked: npt.NDArray[np.bool_],
 ) -> tuple[ClassDifference, ...]:
     """`marked`: correct only in the first, only in the second, in both."""
     size = len(classes)
     columns = (labels, *(labels[one] for one in marked))
     cells = zip(*(np.bincount(one, minlength=size).tolist() for one in columns), strict=True)
-    return tuple(_class_difference(*row) for row in zip(classes, cells, strict=True))
+    rows = tuple(_class_difference(*row) for row in zip(classes, cells, strict=True))
+    if groups is None:
+        return rows
+    only_first, only_second, _ = marked
+    return tuple(
+        _in_groups(row, only_first[of_class], only_second[of_class], groups[of_class])
+        if row.count
+        else row
+        for row, of_class in zip(rows, (labels == place for place in range(size)), strict=True)
+    )
+
+
+def _in_groups(
+    row: ClassDifference,
+    only_first: npt.NDArray[np.bool_],
+    only_second: npt.NDArray[np.bool_],
+    groups: Int64Array,
+) -> ClassDifference:
+    """The same class with an interval and a test that allow for images of one group being alike."""
+    p_value = paired_test(only_first, only_second, groups)
+    interval = paired_interval(only_first, only_second, groups)
+    return replace(row, interval=interval, p_value=p_value, p_adjusted=p_value)
 
 
 def _class_difference(name: str, cells: tuple[int, int, int, int]) -> ClassDifference:

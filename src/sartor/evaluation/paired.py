@@ -16,7 +16,7 @@ _MOST_COUNTED_EXACTLY = 300
 
 
 def difference_interval(
-    only_first: int, only_second: int, count: int, confidence: float = 0.95
+    only_first: float, only_second: float, count: float, confidence: float = 0.95
 ) -> tuple[float, float]:
     """The score interval of `(only_second - only_first) / count`, the difference of two accuracies.
 
@@ -26,7 +26,7 @@ def difference_interval(
 
     Args:
         only_first: images that only the first model classifies correctly; `only_second` likewise.
-        count: all images.
+        count: all images; of images in groups, the effective numbers of each.
 
     Raises:
         UsageError: the counts do not belong together, or not 0 < confidence < 1.
@@ -154,7 +154,7 @@ def _binomial(number: int, count: int, chance: float) -> float:
     return math.exp(ways + number * math.log(chance) + (count - number) * math.log1p(-chance))
 
 
-def _score(difference: float, only_first: int, only_second: int, count: int) -> float:
+def _score(difference: float, only_first: float, only_second: float, count: float) -> float:
     """How many standard deviations the observed difference lies above a supposed one.
 
     The rate of `only_first` is the most probable one where the supposed difference is the truth.
@@ -182,7 +182,7 @@ def _crossing(falling: Callable[[float], float], low: float, high: float) -> flo
     return high
 
 
-def _check(only_first: int, only_second: int, count: int) -> None:
+def _check(only_first: float, only_second: float, count: float) -> None:
     if min(only_first, only_second) < 0 or only_first + only_second > count:
         raise UsageError(
             f"{only_first} and {only_second} of {count} images cannot be correct in only one "
