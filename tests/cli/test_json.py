@@ -117,6 +117,11 @@ class TestEvaluate:
             "epoch": int,
             "chosen_on_validation": bool,
             "looks": dict,
+            "not_finite": int,
+            "choices": int,
+            "groups": NONE,
+            "interval_method": str,
+            "weakest": dict,
         }
         check(document, contract)
         for row in document["per_class"]:
@@ -234,6 +239,7 @@ class TestShowAndRuns:
                 "val_accuracy": float,
                 "train_accuracy": float,
                 "seconds": float,
+                "seeds": NONE,
             },
         )
 
