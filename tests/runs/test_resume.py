@@ -187,6 +187,7 @@ class TestRecordedExtensions:
         settings = SMALL | {"lr": 1e-9, "patience": 2, "epochs": 10}
         run = sartor.fit(digits, out=tmp_path / "run", **settings)
         longer = run.recipe.extended(10, run.history[-1]["step"])
+        run.folder.recipe_path.rename(run.path / "recipe-before-1.toml")
         run.folder.recipe_path.write_text(longer.to_toml())
         assert len(sartor.resume(run, data=digits, report=False).history) == 5
 

@@ -18,7 +18,7 @@ from ..evaluation.predictions import NO_PREDICTION, predicted_of
 from ..inspection.attribution import METHODS, attribute
 from . import looks
 from .opened import OpenedRun, load_checkpoint, open_run
-from .predicting import Picture, prepared_pictures
+from .predicting import Picture, prepared_pictures, with_ink
 from .predictor import Predictor
 
 if TYPE_CHECKING:
@@ -69,6 +69,9 @@ def explain(
     target: str | None = None,
     checkpoint: str = "best",
     invert: bool = False,
+    ink: str | None = None,
+    device: str | None = None,
+    trust: bool = False,
 ) -> list[Explanation]:
     """Which pixels support the predictions of a run.
 
@@ -77,19 +80,20 @@ def explain(
         method: occlusion, integrated-gradients or grad-cam (only for networks with convolutions);
             `sartor.inspection.attribution.attribute` says what each does.
         target: the class to explain; by default the one that the network gives.
-        invert: as for `predict`.
+        invert, ink: as for `predict`.
+        device, trust: as for `evaluate`.
 
     Raises:
         UsageError: no such method, class or image. PictureError: naming the files that cannot be
             read. MissingExtraError: captum is not installed.
     """
-    run = open_run(run)
+    run = open_run(run, device=device, trust=trust)
     several = (
         list(pictures)
         if isinstance(pictures, Sequence) and not isinstance(pictures, str)
         else [pictures]
     )
-    names, images = _images(run, several, invert)
+    names, images = _images(run, several, invert, ink)
     _count_look(run, [one for one in several if isinstance(one, int)], checkpoint)
     predictor = Predictor(run, checkpoint=checkpoint)
     with predictor.at_work():
@@ -155,10 +159,10 @@ def explain_images(
 
 
 def _images(
-    run: OpenedRun, pictures: Sequence[Picture | int], invert: bool
+    run: OpenedRun, pictures: Sequence[Picture | int], invert: bool, ink: str | None
 ) -> tuple[list[str], UInt8Array]:
     """Names, and the images as the network is given them, uint8 (B, C, H, W)."""
-    preprocess = Preprocess.from_settings(run.recipe.preprocess)
+    preprocess = with_ink(Preprocess.from_settings(run.recipe.preprocess), ink)
     names: list[str] = []
     images: list[UInt8Array] = []
     faults: list[PictureError] = []

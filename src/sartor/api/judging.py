@@ -12,7 +12,7 @@ from .. import assembly
 from ..arrays import Int64Array
 from ..data.dataset import Dataset
 from ..data.splits.units import units_of
-from ..errors import UsageError
+from ..errors import FileError, RunError, UsageError
 from ..evaluation.metrics import Evaluation
 from ..evaluation.metrics import evaluate as judge
 from ..evaluation.predictions import Predictions
@@ -22,6 +22,7 @@ from ..training.engines import hardware
 from . import looks
 from .looks import pictures_of
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
+from .other_data import data_at, is_own, predictions_on
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,19 +33,33 @@ def evaluate(
     split: str = "test",
     *,
     checkpoint: str = "best",
-    data: Dataset | None = None,
+    data: Dataset | str | Path | None = None,
     model: nn.Module | None = None,
+    device: str | None = None,
+    trust: bool = False,
 ) -> Evaluation:
     """Judge a run's weights on one split; the predictions are saved in the run.
 
     Args:
         split: "test", "val" or "train".
         checkpoint: "best" by the validation split (where there is none, the last), or "last".
+        data: the run's own, as a program gave it or where it lies now; or the path of other
+            labelled pictures, whose classes are matched by name. Of these the test part is judged,
+            or all where they have none, and nothing is saved.
+        device: auto, cpu, cuda or mps; by default that of the training, if it is here.
+        trust: let the run's own Python file run, whoever wrote it.
 
     Raises:
         UsageError: an unknown split, or one without images. RunError: a broken run.
     """
-    opened = open_run(run, data, model)
+    if isinstance(data, Dataset) or data is None:
+        opened = open_run(run, data, model, device=device, trust=trust)
+    else:
+        opened = open_run(run, None, model, device=device, trust=trust)
+        found = data_at(opened, data)
+        if not is_own(opened, found):
+            return judge(predictions_on(opened, found, split, checkpoint=checkpoint))
+        opened = open_run(opened, found)
     predictions = predictions_of(opened, split, checkpoint=checkpoint)
     return judge(predictions, choices_of(opened, split, checkpoint))
 
@@ -59,11 +74,11 @@ def choices_of(run: OpenedRun, split: str, checkpoint: str) -> int:
 def predictions_of(
     run: OpenedRun, split: str, *, checkpoint: str = "best", verb: str = "evaluate"
 ) -> Predictions:
-    """Predict every image of a split and save the logits in the run.
+    """Predict every image of a split and save the logits in the run, where it can be written to.
 
     For the test split, that `verb` looks at it is kept and counted.
     """
-    recipe, dataset, parts = run.recipe, run.dataset(), run.split()
+    recipe, dataset, parts = run.recipe_here, run.dataset(), run.split()
     if split not in ("train", "val", "test"):
         raise UsageError(f'There is no split "{split}".', "Choose train, val or test.")
     indices = parts.part(split)
@@ -89,7 +104,12 @@ def predictions_of(
         groups=_groups_of(dataset, indices),
         pictures=pictures_of(dataset, indices),
     )
-    predictions.save(_made_parent(run.folder.predictions_path(split)))
+    try:
+        make_folder(run.folder.own_folder("predictions"))
+        predictions.save(run.folder.predictions_path(split))
+    except (FileError, RunError) as error:
+        # A run that is read-only, or somebody else's, can be judged all the same.
+        run.say_once(f"The predictions are not kept in the run. {error.message}")
     looks.judged(run.folder, predictions, verb)
     return predictions
 
@@ -102,8 +122,13 @@ def _groups_of(dataset: Dataset, indices: Int64Array) -> Int64Array | None:
     return units[indices]
 
 
-def mistakes_figure(run: OpenedRun, predictions: Predictions, count: int = 32) -> Figure:
-    """The wrong predictions with the highest loss, each titled with true and predicted class."""
+def mistakes_figure(
+    run: OpenedRun, predictions: Predictions, count: int = 32, *, data: Dataset | None = None
+) -> Figure:
+    """The wrong predictions with the highest loss, each titled with true and predicted class.
+
+    `data` is what was predicted, where it is not the run's own.
+    """
     from ..reports.figures import sample_grid
 
     predicted = predictions.predicted()
@@ -120,9 +145,5 @@ def mistakes_figure(run: OpenedRun, predictions: Predictions, count: int = 32) -
         f"predicted: {predictions.class_name(int(predicted[row]))}"
         for row in worst
     ]
-    return sample_grid(run.dataset(), predictions.indices[worst].tolist(), captions=captions)
-
-
-def _made_parent(path: Path) -> Path:
-    make_folder(path.parent)
-    return path
+    dataset = data or run.dataset()
+    return sample_grid(dataset, predictions.indices[worst].tolist(), captions=captions)

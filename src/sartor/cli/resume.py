@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from tyro.conf import Positional
 
 from ..events import Event
+from .arguments import DeviceName
 from .output import print_run, progress_shown
 
 
@@ -18,6 +20,12 @@ class Resume:
     """A run's folder, its name in runs/, or latest."""
     epochs: int | None = None
     """Train until the run has N epochs in total."""
+    data: Path | None = None
+    """The run's data, where it moved."""
+    device: DeviceName | None = None
+    """Device to compute on; by default that of the training if it is here, else what is here."""
+    trust: bool = False
+    """Use the run's own Python file, whoever wrote it, and a recipe that was changed by hand."""
     quiet: bool = False
     """Show no progress."""
     json: bool = False
@@ -29,7 +37,14 @@ def resume(given: Resume) -> int:
     from .. import api
 
     with progress_shown(given.quiet) as progress:
-        run = api.resume(given.run, epochs=given.epochs, on_event=progress or _nothing)
+        run = api.resume(
+            given.run,
+            epochs=given.epochs,
+            data=given.data,
+            device=given.device,
+            trust=given.trust,
+            on_event=progress or _nothing,
+        )
     return print_run(run, given.json)
 
 

@@ -139,7 +139,8 @@ def print_evaluation(evaluation: Evaluation, run: str, weights: dict[str, Any]) 
     correct = sum(row.correct for row in evaluation.per_class)
     print(run)
     print(weights_line(weights))
-    print(f"{evaluation.split} split: {correct:,} of {evaluation.count:,} correct")
+    part = "all images" if evaluation.split == "all" else f"{evaluation.split} split"
+    print(f"{part}: {correct:,} of {evaluation.count:,} correct")
     loss = f"{evaluation.loss:.4f}" if math.isfinite(evaluation.loss) else "not finite"
     print(
         f"accuracy {evaluation.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}), loss {loss}"
@@ -211,7 +212,8 @@ def print_report(report: Report) -> None:
         if calibration["after"]:
             temperature = calibration["temperature"]["value"]
             print(f"at temperature {temperature:.3f}: {_calibration_line(calibration['after'])}")
-    print(f"report: {report.path}")
+    if report.path:
+        print(f"report: {report.path}")
 
 
 def _calibration_line(reliability: dict[str, Any]) -> str:

@@ -43,6 +43,7 @@ Version 1. Keys are only added within a version; null stands for what is not kno
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -228,7 +229,8 @@ def _untouched(evidence: Evidence) -> Document | None:
     judged = evidence.predictions is not None and evidence.predictions.split == "test"
     if not count or judged or (looks is not None and not looks.untouched):
         return None
-    return {"split": "test", "count": count, "command": f"sartor report {evidence.run['path']}"}
+    command = f"sartor report {shlex.quote(str(evidence.run['path']))}"
+    return {"split": "test", "count": count, "command": command}
 
 
 def _data(evidence: Evidence) -> Document:
