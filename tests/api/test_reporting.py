@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import shlex
 import shutil
 import sys
@@ -99,9 +100,12 @@ class TestFinal:
 
     def test_the_same_run_gives_the_same_files(self, judged: sartor.Report, tmp_path: Path) -> None:
         again = sartor.report(judged.path.parent, out=tmp_path / "again.html")
-        assert again.path.read_bytes().replace(b"again-mistakes.csv", b"mistakes.csv") == (
-            judged.path.read_bytes()
-        )
+        pages = [
+            # Only how often somebody has looked at the test images is another number.
+            re.sub(rb"These images were not used for training.*?</p>", b"", page, flags=re.DOTALL)
+            for page in (again.path.read_bytes(), judged.path.read_bytes())
+        ]
+        assert pages[0].replace(b"again-mistakes.csv", b"mistakes.csv") == pages[1]
         assert sorted(path.name for path in tmp_path.iterdir()) == [
             *("again-mistakes.csv", "again.html", "again.json"),
         ]

@@ -152,9 +152,11 @@ class TestWithoutATerminal:
         number = r"\d+\.\d\d%"
         accuracy = rf"accuracy {number} \(95 % interval {number} to {number}\)"
         assert re.fullmatch(rf"test split: {accuracy}, best epoch, \d", lines[0])
-        error = rf"calibration error {number}, at temperature \d\.\d+ {number}"
+        gap = r"[+-]\d+\.\d\d"
+        error = rf"confidence minus accuracy {gap} points \({gap} to {gap}\); ECE {number}, .*"
         assert re.fullmatch(error, lines[1])
-        assert lines[2] == f"report: {run_copy / 'report.html'}"
+        assert re.fullmatch(rf"at temperature \d\.\d+: {error}", lines[2])
+        assert lines[-1] == f"report: {run_copy / 'report.html'}"
 
     def test_quiet_says_nothing_but_the_result(self, command: Any, tmp_path: Path) -> None:
         words = ["--epochs", 1, "--threads", 1, "--out", tmp_path / "run", "--quiet"]
