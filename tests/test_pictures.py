@@ -51,6 +51,28 @@ def broken(photographs: Path, tmp_path: Path) -> Path:
     return root
 
 
+def test_at_two_sizes_they_are_compared_picture_by_picture(
+    photographs: Path, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = QUICK | {"test_fraction": 0.5, "report": False, "check": False}
+    small, large = (
+        sartor.fit(photographs, image_size=size, out=tmp_path / str(size), **settings)
+        for size in (12, 24)
+    )
+    assert small.recipe.data.fingerprint != large.recipe.data.fingerprint
+    comparison = sartor.compare(small, large)
+    assert comparison.count == 20
+    each = [sartor.evaluate(run) for run in (small, large)]
+    assert [run.accuracy for run in comparison.runs] == [one.accuracy for one in each]
+    # Another picture under one of the names is another set.
+    other = Path(shutil.copytree(photographs, tmp_path / "other"))
+    for path in other.glob("*/*.jpg"):
+        Image.open(path).rotate(180).save(path)
+    turned = sartor.fit(other, image_size=24, out=tmp_path / "turned", **settings)
+    with pytest.raises(DataError, match="different data"):
+        sartor.compare(small, turned)
+
+
 @pytest.fixture
 def quarantine(tmp_path: Path) -> Path:
     path = tmp_path / "bad.txt"

@@ -422,10 +422,12 @@ class TestResolved:
         faster = recipe.with_engine(engine="onednn", **engine)
         assert isinstance(faster, ResolvedRecipe)
         assert faster == self.resolved(engine="onednn", **engine)
-        assert recipe.with_epochs(7) == self.resolved(epochs=7)
-        assert self.resolved(warmup_epochs=2).with_epochs(3).training.epochs == 3
+        assert recipe.extended(7, 0) == self.resolved(epochs=7)
+        before = ("10 epochs until step 30",)
+        assert recipe.extended(7, 30) == self.resolved(epochs=7, extensions=before)
+        assert self.resolved(warmup_epochs=2).extended(3, 0).training.epochs == 3
         with pytest.raises(RecipeError, match="warmup_epochs"):
-            self.resolved(warmup_epochs=2).with_epochs(1)
+            self.resolved(warmup_epochs=2).extended(1, 0)
 
     def test_that_is_changed_is_a_wish_again(self) -> None:
         assert type(self.resolved().with_settings({"epochs": "auto"})) is Recipe

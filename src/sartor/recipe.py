@@ -28,6 +28,7 @@ from .data.settings import (
 from .errors import RecipeError, UsageError, unknown
 from .models.settings import ModelSettings
 from .settings import build, fields_of
+from .training.schedule import parsed_extensions, with_extension
 from .training.settings import ResolvedTraining, TrainingSettings
 
 PARTS: Mapping[str, type] = {
@@ -198,13 +199,13 @@ class ResolvedRecipe(Recipe):
         """With another device, precision or engine, for a machine unlike the one that trained."""
         return self._changed(**changes) if changes else self
 
-    def with_epochs(self, epochs: int) -> ResolvedRecipe:
-        """With another number of epochs, for a run that is trained longer.
+    def extended(self, epochs: int, step: int) -> ResolvedRecipe:
+        """With another number of epochs, for a run that has made so many steps already.
 
         Raises:
             RecipeError: the other settings do not allow that number.
         """
-        return self._changed(epochs=epochs)
+        return self._changed(epochs=epochs, extensions=with_extension(self.training, step))
 
     def with_exclusion_list(self, path: Path) -> ResolvedRecipe:
         """With a run's own copy of the list of excluded pictures; the folder is made last."""
@@ -296,6 +297,10 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
         yield f"sampler balanced and class_weights {weights} make up for the same: use one"
     if training.effective_beta != TrainingSettings.effective_beta and weights != "effective":
         yield "effective_beta requires class_weights effective"
+    try:
+        parsed_extensions(training.extensions)
+    except ValueError as error:
+        yield str(error)
     epochs, warmup = training.epochs, training.warmup_epochs
     if epochs != "auto" and warmup >= epochs:
         yield f"warmup_epochs ({warmup:g}) must be fewer than epochs ({epochs})"

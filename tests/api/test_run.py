@@ -23,8 +23,9 @@ def run(trained: Path) -> sartor.Run:
 
 
 def test_repr(run: sartor.Run) -> None:
-    accuracy = f"{run.history[-1]['val_accuracy']:.2%}"
-    assert repr(run) == f"<Run {run.path}: finished, 3 epochs, val accuracy {accuracy}>"
+    best = max(run.history, key=lambda row: row["val_accuracy"])
+    figure = f"val accuracy {best['val_accuracy']:.2%} (best epoch, {best['epoch']})"
+    assert repr(run) == f"<Run {run.path}: finished, 3 epochs, {figure}>"
 
 
 def test_html_for_notebooks(run: sartor.Run, tmp_path: Path) -> None:

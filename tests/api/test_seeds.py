@@ -48,13 +48,45 @@ def test_the_spread_equals_scipy(three: sartor.SeedRuns) -> None:
         assert (spread.lowest, spread.highest) == (min(values), max(values))
 
 
+def test_each_is_judged_once_on_the_test_images(three: sartor.SeedRuns) -> None:
+    test = three.test
+    assert test is not None
+    expected = [sartor.evaluate(run) for run in three]
+    assert test.accuracies == tuple(one.accuracy for one in expected)
+    assert test.accuracy.mean == pytest.approx(np.mean(test.accuracies))
+    assert test.accuracy.std == pytest.approx(np.std(test.accuracies, ddof=1))
+    assert test.loss is not None
+    assert test.loss.mean == pytest.approx(np.mean([one.loss for one in expected]))
+    (low, high), (lowest, highest) = test.accuracy.interval, test.mean.interval
+    assert lowest <= low < test.mean.mean < high <= highest, "other images make it no surer"
+    document = three.to_json()["test"]
+    assert document["accuracies"] == list(test.accuracies)
+    assert document["interval_new_images"] == [lowest, highest]
+    best = [run.result()["best"]["val_accuracy"] for run in three]
+    assert three.to_json()["best"]["val_accuracy"]["mean"] == pytest.approx(np.mean(best))
+
+
+def test_without_test_images_nothing_is_judged(tmp_path: Path) -> None:
+    trained = sartor.fit_seeds("digits", seeds=2, test_fraction=0, out=tmp_path / "x", **WORDS)
+    assert trained.test is None
+    assert trained.to_json()["test"] is None
+
+
+def test_its_folder_stands_for_all_runs(three: sartor.SeedRuns) -> None:
+    folder = three.runs[0].path.parent
+    assert sartor.compare(folder).to_json() == sartor.compare(*three).to_json()
+    with pytest.raises(RunError, match="holds 3 runs, one per seed") as refusal:
+        sartor.evaluate(folder)
+    assert str(three.runs[0].path) in refusal.value.hint
+
+
 def test_compare_finds_the_group(three: sartor.SeedRuns) -> None:
     (group,) = sartor.compare(*three).seed_groups
     assert group.seeds == (5, 6, 7)
 
 
 def test_shows_itself(three: sartor.SeedRuns) -> None:
-    assert repr(three).startswith("<SeedRuns: 3 seeds, val accuracy ")
+    assert repr(three).startswith("<SeedRuns: 3 seeds, test accuracy ")
     page = three._repr_html_()
     assert page.count("<tr>") == 1 + 3 + 2
     assert f"<td>{three.results[0]['val_loss']:.4f}</td>" in page
@@ -65,7 +97,8 @@ def test_without_validation_the_training_figures_remain(tmp_path: Path) -> None:
     trained = sartor.fit_seeds("digits", seeds=2, val_fraction=0, out=tmp_path / "x", **WORDS)
     assert trained.summary["val_accuracy"] is None
     assert trained.to_json()["summary"]["val_loss"] is None
-    assert "train accuracy" in repr(trained)
+    assert trained.best["val_accuracy"] is None
+    assert "test accuracy" in repr(trained)
     assert "mean" in trained._repr_html_()
 
 

@@ -40,6 +40,12 @@ class TestCompare:
         assert "3 - 2" in words
         assert "model: linear (1, 2); mlp (3)" in words
         assert "linear-0, linear-1 differ only in the seed (0, 1): mean accuracy" in words
+        pairs = {(pair.first, pair.second): pair for pair in sartor.compare(*rivals).pairs}
+        assert pairs["linear-0", "linear-1"].same_recipe
+        assert not pairs["linear-0", "mlp"].same_recipe
+        assert "These verdicts are about these weights." in words
+        if pairs["linear-0", "linear-1"].distinguishable:
+            assert "about these weights, not their common recipe" in words
 
     def test_many_runs_are_told_in_short(self, command: Any, rivals: Paths, tmp_path: Path) -> None:
         for number in range(5):
@@ -137,11 +143,11 @@ class TestSeeds:
         words = [*self.WORDS, "--seeds", 3, "--seed", 4, "--out", tmp_path / "x", "--json"]
         answer = command(*words)
         document = answer.document
-        assert document.keys() == {"runs", "seeds", "summary"}
+        assert document.keys() == {"runs", "seeds", "summary", "best", "test"}
         assert document["seeds"] == [4, 5, 6]
         for seed, result in zip(document["seeds"], document["runs"], strict=True):
             assert result == sartor.Run.open(tmp_path / "x" / f"seed-{seed}").result()
-            assert f"seed {seed}: val accuracy {result['val_accuracy']:.2%}" in answer.err
+            assert f"seed {seed}: val accuracy {result['best']['val_accuracy']:.2%}" in answer.err
         names = ["val_accuracy", "val_loss", "train_accuracy", "train_loss"]
         assert list(document["summary"]) == names
         for name in names:
@@ -158,9 +164,32 @@ class TestSeeds:
         lines = answer.out.splitlines()
         assert [line.split(":")[0] for line in lines[:2]] == ["seed 0", "seed 1"]
         assert "2 seeds" in answer.out
+        assert "test accuracy" in answer.out
+        assert "Each seed was judged once on the same 359 test images." in answer.out
         assert lines[-1] == "sartor compare runs/digits-linear-1 runs/digits-linear-2"
         assert max(map(len, lines)) <= 80
         assert command(*map(str, lines[-1].split()[1:])).exit_code == 0
+
+    def test_two_folders_are_two_recipes(
+        self, command: Any, tmp_path: Path, monkeypatch: Any
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        for name, model in (("plain", "linear"), ("deep", "mlp")):
+            words = ["--model", model, "--epochs", 1, "--threads", 1, "--seeds", 2]
+            answer = command("fit", "digits", *words, "--out", f"runs/{name}", "--quiet")
+            assert answer.out.splitlines()[-1] == f"sartor compare runs/{name}"
+        answer = command("compare", "plain", "runs/deep")
+        words = " ".join(answer.out.split())
+        (pair,) = sartor.compare("plain", "deep").recipe_pairs
+        assert pair.verdict in words
+        assert (pair.first, pair.second, pair.seeds) == ("plain", "deep", (2, 2))
+        assert max(map(len, answer.out.splitlines())) <= 80
+        listed = command("runs").out
+        assert listed.count("2 seeds: finished") == 2
+        assert "broken" not in listed
+        both = command("runs", "--json").document
+        assert [(one["name"], one["seeds"]) for one in both] == [("deep", 2), ("plain", 2)]
+        assert command("show", "latest").out.startswith("runs/deep/seed-1: finished")
 
     def test_refused(self, command: Any, tmp_path: Path) -> None:
         for words in (["--seeds", 1], ["--seeds", 2, "--overfit-batch"], ["--seeds", "many"]):

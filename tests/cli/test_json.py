@@ -24,6 +24,7 @@ FIT = {
     "val_loss": float,
     "val_accuracy": float,
     "weights_sha256": str,
+    "best": dict,
 }
 ROW = {
     "epoch": int,
@@ -63,7 +64,7 @@ class TestFitAndResume:
     def test_without_a_validation_split_null(self, command: Any, tmp_path: Path) -> None:
         words = ["--epochs", 1, "--threads", 1, "--val-fraction", 0, "--out", tmp_path / "run"]
         document = command("fit", "digits", *words, "--json", "--quiet").document
-        check(document, FIT | {"val_loss": NONE, "val_accuracy": NONE})
+        check(document, FIT | {"val_loss": NONE, "val_accuracy": NONE, "best": NONE})
         (row,) = command("show", tmp_path / "run", "--json").document["history"]
         open_ones = [key for key in ROW if key.startswith("val_")]
         check(row, ROW | dict.fromkeys(open_ones, NONE))
@@ -112,6 +113,15 @@ class TestEvaluate:
             "macro_f1": float,
             "per_class": list,
             "confusion": list,
+            "checkpoint": str,
+            "epoch": int,
+            "chosen_on_validation": bool,
+            "looks": dict,
+            "not_finite": int,
+            "choices": int,
+            "groups": NONE,
+            "interval_method": str,
+            "weakest": dict,
         }
         check(document, contract)
         for row in document["per_class"]:
@@ -143,7 +153,9 @@ class TestEvaluate:
 
     def test_equals_python(self, command: Any, trained: Path) -> None:
         document = command("evaluate", trained, "--json", "--checkpoint", "last").document
-        assert document == sartor.evaluate(trained, checkpoint="last").to_json()
+        weights = {"checkpoint": "last", "epoch": 3, "chosen_on_validation": False}
+        assert document.pop("looks").keys() == {"times", "by_this_run", "weights", "single"}
+        assert document == sartor.evaluate(trained, checkpoint="last").to_json() | weights
 
 
 class TestReport:
@@ -229,9 +241,11 @@ class TestShowAndRuns:
                 "model": str,
                 "epochs_done": int,
                 "epochs": int,
+                "best_epoch": int,
                 "val_accuracy": float,
                 "train_accuracy": float,
                 "seconds": float,
+                "seeds": NONE,
             },
         )
 

@@ -72,7 +72,7 @@ class TestHelp:
 
     def test_every_setting_belongs_to_one_group(self) -> None:
         listed = [name for _, members in GROUPS.values() for name in members.split()]
-        filled_in = {"source", "fingerprint", "split_hash"}
+        filled_in = {"source", "fingerprint", "split_hash", "extensions"}
         assert sorted(listed) == sorted({*setting_places()} - filled_in)
 
     def test_a_command_without_words_is_parsed(self, command: Any) -> None:
@@ -140,7 +140,7 @@ class TestWithoutATerminal:
             figures = r"loss \d\.\d{4}  accuracy +\d+\.\d\d%  val \d\.\d{4} +\d+\.\d\d%  [\d,]+/s"
             assert re.fullmatch(rf"epoch {number}/2  {figures}( \*)?", line)
         assert len(lines) == 6
-        assert f"report: {out / 'report.html'}\nnext: sartor evaluate {out}" in answer.out
+        assert f"report: {out / 'report.html'}\nnext: sartor report {out} --split val" in answer.out
 
     def test_without_a_report_none_is_named(self, command: Any, tmp_path: Path) -> None:
         words = ["--epochs", 1, "--threads", 1, "--out", tmp_path / "run", "--no-report"]
@@ -151,10 +151,12 @@ class TestWithoutATerminal:
         lines = command("report", run_copy).out.splitlines()
         number = r"\d+\.\d\d%"
         accuracy = rf"accuracy {number} \(95 % interval {number} to {number}\)"
-        assert re.fullmatch(rf"test split: {accuracy}", lines[0])
-        error = rf"calibration error {number}, at temperature \d\.\d+ {number}"
+        assert re.fullmatch(rf"test split: {accuracy}, best epoch, \d", lines[0])
+        gap = r"[+-]\d+\.\d\d"
+        error = rf"confidence minus accuracy {gap} points \({gap} to {gap}\); ECE {number}, .*"
         assert re.fullmatch(error, lines[1])
-        assert lines[2] == f"report: {run_copy / 'report.html'}"
+        assert re.fullmatch(rf"at temperature \d\.\d+: {error}", lines[2])
+        assert lines[-1] == f"report: {run_copy / 'report.html'}"
 
     def test_quiet_says_nothing_but_the_result(self, command: Any, tmp_path: Path) -> None:
         words = ["--epochs", 1, "--threads", 1, "--out", tmp_path / "run", "--quiet"]
@@ -273,7 +275,8 @@ class TestTables:
         classes = [f"[b]:smile: a very long name of a class, number {n}" for n in range(count)]
         confusion = np.full((count, count), 1_000, np.int64)
         evaluation = evaluate_sums(split="val", classes=classes, confusion=confusion, loss_sum=1.0)
-        tables.print_evaluation(evaluation, "runs/some-run-1")
+        weights = {"checkpoint": "best", "epoch": 12, "chosen_on_validation": True}
+        tables.print_evaluation(evaluation, "runs/some-run-1", weights)
         text = capsys.readouterr().out
         assert max(map(len, text.splitlines())) <= 80
         rows = re.findall(r"^\[b\]:smile:.*…", text, re.MULTILINE)

@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from scipy.stats import binom, binomtest, multinomial, norm
 
 from sartor.errors import UsageError
-from sartor.evaluation.paired import difference_interval, holm, images_needed, mcnemar
+from sartor.evaluation.paired import (
+    difference_interval,
+    holm,
+    images_by_connor,
+    images_needed,
+    mcnemar,
+)
 
 tables = st.tuples(*[st.integers(0, 3_000)] * 3).map(lambda t: (t[0], t[1], sum(t)))
 
@@ -148,7 +154,28 @@ class TestHolm:
 class TestImagesNeeded:
     def test_published_example(self):
         """Rates of 0.45 and 0.05 at 80 % power, in a calculator that follows Connor's page 209."""
-        assert images_needed(45, 5, 100) == 23
+        assert images_by_connor(0.5, 0.4, 0.05, 0.8) == 23
+
+    @pytest.mark.parametrize(
+        "table", [(45, 5, 100), (0, 5, 5), (0, 5, 100), (3, 9, 100), (10, 20, 1000), (1, 2, 5)]
+    )
+    def test_the_exact_test_has_that_power_there_and_less_with_fewer(self, table):
+        only_first, only_second, count = table
+        rates = only_first / count, only_second / count
+        needed = images_needed(*table)
+
+        def power(images):
+            random = np.random.default_rng(1)
+            drawn = random.multinomial(images, (*rates, max(0, 1 - sum(rates))), size=40_000)
+            fewer, differing = drawn[:, :2].min(axis=1), drawn[:, :2].sum(axis=1)
+            return (2 * binom.cdf(fewer, differing, 0.5) <= 0.05).mean()
+
+        assert power(needed) > 0.79
+        assert power(int(0.85 * needed)) < 0.79
+
+    def test_five_of_five_are_not_enough_for_the_exact_test(self):
+        assert mcnemar(0, 5) > 0.05
+        assert images_needed(0, 5, 5) == 6
 
     def test_none_where_nothing_differs(self):
         assert images_needed(3, 3, 100) is None

@@ -161,7 +161,23 @@ def test_a_truncated_file_is_an_error(saved, data):
         Predictions.load(torn)
 
 
-@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Predictions)])
+REQUIRED = [
+    field.name for field in dataclasses.fields(Predictions) if field.default is dataclasses.MISSING
+]
+
+
+def test_groups_and_pictures_are_kept_where_there_are_any(saved, tmp_path):
+    before = Predictions.load(saved)
+    assert before.groups is before.pictures is None
+    names = tuple(f"{index}" for index in range(len(before)))
+    more = dataclasses.replace(before, groups=before.indices // 2, pictures=names)
+    more.save(tmp_path / "more.npz")
+    after = Predictions.load(tmp_path / "more.npz")
+    assert after.groups.tolist() == (before.indices // 2).tolist()
+    assert after.pictures == names
+
+
+@pytest.mark.parametrize("field", REQUIRED)
 def test_a_missing_array_is_named(saved, tmp_path, field):
     with np.load(saved) as arrays:
         rest = {name: arrays[name] for name in arrays if name != field}

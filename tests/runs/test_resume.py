@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 import sartor
 from sartor.api.opened import load_checkpoint
 from sartor.data.dataset import Dataset
-from sartor.events import EpochDone, Event
+from sartor.events import EpochDone, Event, Note
 from sartor.runs.folder import RunFolder
 
 SMALL: dict[str, Any] = {
@@ -113,6 +115,104 @@ class TestLonger:
         # Fewer than planned, and still ahead, is fine.
         run = sartor.resume(out, epochs=3)
         assert (len(run.history), run.status["state"]) == (3, "finished")
+
+
+class TestRecordedExtensions:
+    """From the recipe of a run that was extended, the same weights are made in one training."""
+
+    @pytest.mark.parametrize(
+        ("settings", "epochs", "interruptions"),
+        [
+            ({"sched": "cosine", "warmup_epochs": 0.5}, (3, 5, 4), (1, 2)),
+            ({"sched": "onecycle", "opt": "sgd", "lr": 0.1}, (2, 3, 6), ()),
+            ({"sched": "constant", "patience": 2, "lr": 1e-9}, (10, 10, 12), ()),
+            ({"sched": "cosine", "patience": 1, "lr": 0.01}, (2, 4, 8), (1,)),
+        ],
+        ids=lambda value: str(value),
+    )
+    def test_it_makes_the_same_weights(
+        self,
+        settings: dict[str, Any],
+        epochs: tuple[int, ...],
+        interruptions: tuple[int, ...],
+        digits: Dataset,
+        tmp_path: Path,
+    ) -> None:
+        """Each of `epochs` is asked for in turn, with an interruption in some epochs on the way."""
+        out, told = tmp_path / "run", list[Event]()
+        stops = iter([*interruptions, 99, 99, 99])
+        with suppress(sartor.Interrupted):
+            stop = interrupt_after(next(stops))
+            sartor.fit(digits, epochs=epochs[0], out=out, on_event=stop, **SMALL | settings)
+        for count in epochs[1:]:
+            stop = interrupt_after(next(stops))
+
+            def on_event(event: Event, stop: Any = stop) -> None:
+                told.append(event)
+                stop(event)
+
+            with suppress(sartor.Interrupted):
+                sartor.resume(out, epochs=count, data=digits, report=False, on_event=on_event)
+        run = sartor.Run.open(out)
+        made = sartor.fit(digits, recipe=out / "recipe.toml", out=tmp_path / "made", report=False)
+        assert made.weights_sha256 == run.weights_sha256
+        assert made.status["state"] == run.status["state"]
+        names = ("epoch", "step", "learning_rate", "train_loss", "val_accuracy")
+        for row, expected in zip(made.history, run.history, strict=True):
+            assert [row[name] for name in names] == [expected[name] for name in names]
+        assert made.recipe.training == run.recipe.training
+
+    def test_the_jump_is_said_before_it(self, run_copy: Path, command: Any) -> None:
+        answer = command("resume", run_copy, "--epochs", 4)
+        said, rest = answer.err.split("resuming after step")
+        run = sartor.Run.open(run_copy)
+        last, following = (
+            run.history[2]["learning_rate"],
+            0.002 * (1 + math.cos(0.75 * math.pi)) / 2,
+        )
+        assert f"goes up from {last:.3g} to {following:.3g}: the cosine schedule" in said
+        assert "planned over 3 epochs until here, continues as one over 4 epochs" in said
+        assert "epoch 4/4" in rest
+        shown = command("show", run_copy).out
+        assert "planned: 3 epochs until step 63, then extended" in shown
+
+    def test_a_constant_rate_has_no_jump(self, digits: Dataset, tmp_path: Path) -> None:
+        told: list[Event] = []
+        run = sartor.fit(digits, epochs=1, out=tmp_path / "run", sched="constant", **SMALL)
+        sartor.resume(run, epochs=2, data=digits, on_event=told.append)
+        assert not any("learning rate" in event.text for event in told if isinstance(event, Note))
+        assert run.recipe.training.extensions == ()
+
+    def test_killed_before_its_first_step_it_goes_on(self, digits: Dataset, tmp_path: Path) -> None:
+        settings = SMALL | {"lr": 1e-9, "patience": 2, "epochs": 10}
+        run = sartor.fit(digits, out=tmp_path / "run", **settings)
+        longer = run.recipe.extended(10, run.history[-1]["step"])
+        run.folder.recipe_path.rename(run.path / "recipe-before-1.toml")
+        run.folder.recipe_path.write_text(longer.to_toml())
+        assert len(sartor.resume(run, data=digits, report=False).history) == 5
+
+    @pytest.mark.parametrize("changes", [{"epochs": 3}, {"batch_size": 100}])
+    def test_another_plan_has_none(
+        self, changes: dict[str, Any], digits: Dataset, tmp_path: Path
+    ) -> None:
+        run = sartor.fit(digits, epochs=1, out=tmp_path / "run", **SMALL)
+        with pytest.warns(sartor.SartorWarning, match="goes up"):
+            sartor.resume(run, epochs=2, data=digits, report=False)
+        recipe = run.folder.recipe_path
+        assert len(run.recipe.training.extensions) == 1
+        other = sartor.fit(digits, recipe=recipe, out=tmp_path / "x", report=False, **changes)
+        assert other.recipe.training.extensions == ()
+        few = Dataset(digits.images[:700], digits.labels[:700])
+        other = sartor.fit(few, recipe=recipe, out=tmp_path / "y", report=False)
+        assert other.recipe.training.extensions == ()
+
+    @pytest.mark.parametrize(
+        "texts",
+        [["soon"], ["0 epochs until step 3"], ["2 epochs until step 9", "3 epochs until step 9"]],
+    )
+    def test_nonsense_is_refused(self, texts: list[str]) -> None:
+        with pytest.raises(sartor.SartorError, match="extensions must be"):
+            sartor.Recipe().with_settings({"extensions": texts})
 
 
 def interrupt_after(epoch: int) -> Any:

@@ -47,6 +47,7 @@ from .looking import (
 from .looking import (
     summary as summary,
 )
+from .looks import looks_of as looks_of
 from .mapping import (
     Embedding as Embedding,
 )

@@ -5,11 +5,15 @@ from __future__ import annotations
 import html
 import shlex
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ..arrays import Float64Array
 from ..errors import DataError, RunError, UsageError
 from ..evaluation.comparison import (
     Flip,
@@ -19,13 +23,21 @@ from ..evaluation.comparison import (
     on_same_images,
     standing,
 )
+from ..evaluation.over_seeds import (
+    MeanOverSeeds,
+    RecipePair,
+    compare_recipes,
+    mean_over_seeds,
+)
+from ..evaluation.paired import holm
 from ..evaluation.predictions import Predictions
 from ..evaluation.seed_statistics import SeedStatistics, statistics_over_seeds
 from ..recipe import Recipe
 from ..runs.folder import RunFolder
 from ..runs.seals import differences
-from ..runs.store import find_run
+from ..runs.store import RUNS, find_run, seed_folders
 from ..runs.weights_file import stored_weights_sha256
+from . import looks
 from .notes import Sink, note, warn
 from .recipes import differing_settings, seed_groups, settings_of
 
@@ -42,17 +54,23 @@ SPLITS = ("test", "val")
 class SeedGroup:
     """Runs that share a recipe but for the seed."""
 
+    label: str
+    """The folder of the runs where they have one of their own, else their names."""
     names: tuple[str, ...]
     seeds: tuple[int, ...]
     accuracy: SeedStatistics
     """Over these runs, on the images of the comparison."""
+    mean: MeanOverSeeds
+    """Their mean, with an interval for other seeds and other images."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
+            "label": self.label,
             "runs": list(self.names),
             "seeds": list(self.seeds),
             "accuracy": self.accuracy.to_json(),
+            "interval_new_images": list(self.mean.interval),
         }
 
 
@@ -75,6 +93,8 @@ class Comparison:
     """Settings that are not the same in all runs, with the value of each run."""
     seed_groups: tuple[SeedGroup, ...]
     """Statistics over runs that share a recipe but for the seed."""
+    recipe_pairs: tuple[RecipePair, ...]
+    """Every two of these groups, by their means over seeds."""
     _data: Callable[[], Dataset] = field(repr=False)
 
     def figure(self, most: int = 24) -> Figure:
@@ -115,16 +135,19 @@ class Comparison:
             "pairs": [pair.to_json() for pair in self.pairs],
             "recipe_differences": self.recipe_differences,
             "seed_groups": [group.to_json() for group in self.seed_groups],
+            "recipe_pairs": [pair.to_json() for pair in self.recipe_pairs],
         }
 
     def __repr__(self) -> str:
-        verdicts = "; ".join(pair.verdict for pair in self.pairs[:3])
-        more = len(self.pairs) - 3
+        pairs: tuple[Pair | RecipePair, ...] = (*self.recipe_pairs, *self.pairs)
+        verdicts = "; ".join(pair.verdict for pair in pairs[:3])
+        more = len(pairs) - 3
         return f"<Comparison on {self.split}: {verdicts}{f'; and {more} more' * (more > 0)}>"
 
     def _repr_html_(self) -> str:
         """Verdicts and a table for notebooks."""
-        verdicts = "".join(f"<li>{html.escape(pair.verdict)}</li>" for pair in self.pairs)
+        pairs: tuple[Pair | RecipePair, ...] = (*self.recipe_pairs, *self.pairs)
+        verdicts = "".join(f"<li>{html.escape(pair.verdict)}</li>" for pair in pairs)
         titles = ("run", "accuracy", "95 % interval", "loss")
         head = "".join(f"<th>{title}</th>" for title in titles)
         body = "".join(_html_row(run) for run in self.runs)
@@ -146,8 +169,12 @@ def compare(
     Predictions that `evaluate` saved are read; where a run has none, or has some of other weights
     than its best, they are made as `evaluate` makes them, and `on_event` is told so.
 
+    Where runs share a recipe but for the seed, their mean is compared with that of others, with an
+    interval for other seeds and other images; a pair of such runs is about their weights only.
+
     Args:
-        runs: at least two, the one to compare with first.
+        runs: at least two, the one to compare with first; a folder that `fit --seeds N --out`
+            made stands for all its runs.
         split: "test" or "val"; the two are never mixed.
         trust: where predictions have to be made, let the runs' own Python files run, whoever wrote
             them.
@@ -159,6 +186,7 @@ def compare(
     """
     if split not in SPLITS:
         raise UsageError(f'Runs cannot be compared on the split "{split}".', "Choose test or val.")
+    runs = tuple(_each_run(runs))
     folders = [_folder(run) for run in runs]
     names = _names(folders)
     settings = [settings_of(folder) for folder in folders]
@@ -169,19 +197,37 @@ def compare(
     aligned = on_same_images(dict(zip(names, each, strict=True)))
     first = each[0]
     standings = tuple(standing(name, predictions) for name, predictions in aligned.items())
+    grouped = seed_groups(settings)
+    groups = _seed_groups(grouped, standings, settings, folders, tuple(aligned.values()))
+    recipe_of = {names[member]: place for place, group in enumerate(grouped) for member in group}
     return Comparison(
         split=split,
         count=len(first),
         dataset_fingerprint=first.dataset_fingerprint,
         paths=tuple(folder.path for folder in folders),
         runs=standings,
-        pairs=compare_pairs(aligned),
-        recipe_differences=differing_settings(settings),
-        seed_groups=tuple(
-            _seed_group(group, standings, settings) for group in seed_groups(settings)
+        pairs=tuple(
+            replace(pair, same_recipe=_are_one(recipe_of, pair)) for pair in compare_pairs(aligned)
         ),
+        recipe_differences=differing_settings(settings),
+        seed_groups=groups,
+        recipe_pairs=_recipe_pairs(groups, aligned),
         _data=lambda: _dataset(runs[0], folders[0], first.dataset_fingerprint),
     )
+
+
+def _each_run(runs: Sequence[str | Path | OpenedRun]) -> Iterator[str | Path | OpenedRun]:
+    """The runs, those of a folder of seeds one by one."""
+    for run in runs:
+        places = () if not isinstance(run, str | Path) else (Path(run), RUNS / run)
+        seeds = next((found for place in places if (found := seed_folders(place))), [])
+        yield from (folder.path for folder in seeds) if seeds else (run,)
+
+
+def _are_one(recipe_of: Mapping[str, int], pair: Pair) -> bool:
+    """Whether both runs of a pair belong to one group of seeds."""
+    first = recipe_of.get(pair.first)
+    return first is not None and first == recipe_of.get(pair.second)
 
 
 def _folder(run: str | Path | OpenedRun) -> RunFolder:
@@ -233,6 +279,7 @@ def _predictions(
     elif stored_weights_sha256(checkpoints[0]) != saved.weights_sha256:
         reason = f"has predictions on {split} that its best weights did not make"
         return _made(run, folder, split, trust, reason, on_event)
+    looks.judged(folder, saved, "compare")
     return saved
 
 
@@ -249,18 +296,62 @@ def _made(
     from .judging import predictions_of
     from .opened import open_run
 
-    return predictions_of(open_run(run, trust=trust), split)
+    return predictions_of(open_run(run, trust=trust), split, verb="compare")
 
 
-def _seed_group(
-    group: Sequence[int], standings: Sequence[Standing], settings: Sequence[dict[str, Any]]
-) -> SeedGroup:
-    return SeedGroup(
-        names=tuple(standings[position].name for position in group),
-        seeds=tuple(settings[position]["seed"] for position in group),
-        accuracy=statistics_over_seeds(
-            [standings[position].accuracy for position in group], highest=1
-        ),
+def _seed_groups(
+    groups: Sequence[Sequence[int]],
+    standings: Sequence[Standing],
+    settings: Sequence[dict[str, Any]],
+    folders: Sequence[RunFolder],
+    predictions: Sequence[Predictions],
+) -> tuple[SeedGroup, ...]:
+    """Groups of positions, each with its figures."""
+    labels = _labels([[folders[position].path for position in group] for group in groups])
+    return tuple(
+        SeedGroup(
+            label=label,
+            names=tuple(standings[position].name for position in group),
+            seeds=tuple(settings[position]["seed"] for position in group),
+            accuracy=statistics_over_seeds(
+                [standings[position].accuracy for position in group], highest=1
+            ),
+            mean=mean_over_seeds(
+                _right([predictions[position] for position in group]), predictions[0].groups
+            ),
+        )
+        for label, group in zip(labels, groups, strict=True)
+    )
+
+
+def _labels(groups: Sequence[Sequence[Path]]) -> list[str]:
+    """The folder of each group's runs, where no other group has runs in it; else their names."""
+    parents = [{path.resolve().parent for path in group} for group in groups]
+    return [
+        next(iter(one)).name
+        if len(one) == 1 and sum(bool(one & other) for other in parents) == 1 and len(groups) > 1
+        else ", ".join(path.name for path in group)
+        for one, group in zip(parents, groups, strict=True)
+    ]
+
+
+def _right(predictions: Sequence[Predictions]) -> Float64Array:
+    """float64 (runs, images): 1 where a run classifies an image correctly."""
+    return np.array([one.predicted() == one.labels for one in predictions], dtype=np.float64)
+
+
+def _recipe_pairs(
+    groups: Sequence[SeedGroup], aligned: Mapping[str, Predictions]
+) -> tuple[RecipePair, ...]:
+    right = [_right([aligned[name] for name in group.names]) for group in groups]
+    clusters = next(iter(aligned.values())).groups
+    pairs = [
+        compare_recipes(groups[one].label, right[one], groups[other].label, right[other], clusters)
+        for one, other in combinations(range(len(groups)), 2)
+    ]
+    corrected = holm([pair.p_value for pair in pairs])
+    return tuple(
+        replace(pair, p_adjusted=p_value) for pair, p_value in zip(pairs, corrected, strict=True)
     )
 
 

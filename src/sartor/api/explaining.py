@@ -16,7 +16,8 @@ from ..data.pictures.preprocess import Preprocess
 from ..errors import PictureError, UsageError, unknown
 from ..evaluation.predictions import NO_PREDICTION, predicted_of
 from ..inspection.attribution import METHODS, attribute
-from .opened import OpenedRun, open_run
+from . import looks
+from .opened import OpenedRun, load_checkpoint, open_run
 from .predicting import Picture, prepared_pictures, with_ink
 from .predictor import Predictor
 
@@ -93,9 +94,21 @@ def explain(
         else [pictures]
     )
     names, images = _images(run, several, invert, ink)
+    _count_look(run, [one for one in several if isinstance(one, int)], checkpoint)
     predictor = Predictor(run, checkpoint=checkpoint)
     with predictor.at_work():
         return explain_images(predictor, names, images, method=method, target=target)
+
+
+def _count_look(run: OpenedRun, numbers: Sequence[int], checkpoint: str) -> None:
+    """Keep that test images among those of the dataset were looked at."""
+    if not numbers:
+        return
+    test = run.split().test
+    count = int(np.isin(numbers, test).sum())
+    if count:
+        weights = load_checkpoint(run.folder, checkpoint).weights_sha256
+        looks.looked(run.folder, looks.key_of(run.dataset(), test), "explain", weights, count)
 
 
 def explain_images(

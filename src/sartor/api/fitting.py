@@ -41,6 +41,7 @@ from ..runs.trust import mark_as_ours
 from ..training.engines import hardware
 from ..training.loop import Job, train
 from ..training.objective import chance_level
+from ..training.schedule import extended_at, learning_rate, planned_epochs
 from ..training.state import Checkpoint, Progress
 from .default_recipe import default_recipe
 from .looking import dataset_for
@@ -49,6 +50,14 @@ from .opened import OpenedRun, load_checkpoint, open_run, with_weights
 from .other_data import run_with
 from .splitting import imbalanced, split_of, split_warnings, without_stale_split
 from .tuning import Tuning, tune
+
+_JUMP = 2
+"""A learning rate that grows by more than this factor where a run is extended is warned of."""
+_MAKING_STEPS = {
+    *("epochs", "batch_size", "grad_accum_steps", "drop_last", "sched"),
+    *("val_fraction", "test_fraction", "duplicates", "limit_per_class", "exclude"),
+}
+"""Settings that decide what an extension's step means."""
 
 
 def fit(
@@ -177,6 +186,9 @@ def _resume(
         checkpoint = _checkpoint_or_none(before.folder)
         progress = checkpoint.progress if checkpoint else Progress()
         recipe = _extended(before, progress, epochs)
+        if progress.position == 0 and extended_at(recipe.training.extensions, progress.step):
+            # As the loop does where it meets the extension in a training from the start.
+            progress.stopped_early, progress.patience_from = False, progress.epoch
         if progress.epoch >= recipe.training.epochs or progress.stopped_early:
             _close(before, recipe, progress)
             note(on_event, f"{before.path} is finished; train it longer with --epochs N.")
@@ -240,6 +252,8 @@ def compose_recipe(
     """The recipe to start from, with the settings that were given besides."""
     base = recipe if isinstance(recipe, Recipe) else load_recipe(recipe) if recipe else Recipe()
     changes = without_stale_split(settings)
+    if _MAKING_STEPS & set(settings):
+        changes["extensions"] = ()
     if isinstance(model, nn.Module):
         changes |= {"model": assembly.IN_MEMORY + type(model).__name__, "model_kwargs": {}}
     elif model is not None:
@@ -262,6 +276,9 @@ def _dataset_and_recipe(
     dataset, wanted = dataset_for(
         data, wanted, on_event, resize_given=recipe is not None or "resize" in settings
     )
+    if wanted.training.extensions and wanted.data.fingerprint != dataset.fingerprint:
+        # Steps of other data.
+        wanted = wanted.with_settings({"extensions": ()})
     if recipe is not None:
         return dataset, wanted
     given = dict(settings) if model is None else {**settings, "model": model}
@@ -304,6 +321,7 @@ def _continue(
     if checkpoint:
         with_weights(job.model, checkpoint, run.path)
         _load_optimizer(job, checkpoint, run.path)
+    _say_new_rates(job, progress.step, on_event)
     # First, for a run whose recipe has more epochs than its weights is not finished.
     run.folder.write_status("running", report=promise)
     _keep_recipe(run, recipe)
@@ -405,10 +423,34 @@ def _extended(run: OpenedRun, progress: Progress, epochs: int | None) -> Resolve
             else f"{run.path} has {begun} epochs already, more than --epochs {epochs}.",
             "Give the total number of epochs.",
         )
-    extended = recipe.with_epochs(epochs)
-    if progress.stopped_early and epochs > progress.epoch:
-        progress.stopped_early, progress.patience_from = False, progress.epoch
-    return extended
+    extended = recipe.extended(epochs, progress.step)
+    planned = progress.epoch if progress.stopped_early else recipe.training.epochs
+    return recipe if epochs == planned else extended
+
+
+def _say_new_rates(job: Job, step: int, on_event: Sink | None) -> None:
+    """Before a longer training begins: that its learning rates are not those of a single plan."""
+    settings, steps_per_epoch = job.settings, len(job.batches)
+    if not extended_at(settings.extensions, step):
+        return
+    last = learning_rate(settings, step - 1, steps_per_epoch)
+    following = learning_rate(settings, step, steps_per_epoch)
+    if following == last:
+        return
+    sentence = (
+        f"After step {step} the learning rate goes {'up' if following > last else 'down'} from "
+        f"{last:.3g} to {following:.3g}: the {settings.sched} schedule, planned over "
+        f"{_epochs(planned_epochs(settings, step - 1))} until here, continues as one over "
+        f"{_epochs(settings.epochs)}. Training {_epochs(settings.epochs)} from the start gives "
+        "other weights."
+    )
+    note(on_event, sentence)
+    if on_event is None and following > _JUMP * last:
+        warn([sentence])
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'' if count == 1 else 's'}"
 
 
 def _keep_recipe(run: OpenedRun, recipe: ResolvedRecipe) -> None:

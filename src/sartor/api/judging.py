@@ -9,7 +9,9 @@ import numpy as np
 from torch import nn
 
 from .. import assembly
+from ..arrays import Int64Array
 from ..data.dataset import Dataset
+from ..data.splits.units import units_of
 from ..errors import FileError, RunError, UsageError
 from ..evaluation.metrics import Evaluation
 from ..evaluation.metrics import evaluate as judge
@@ -17,6 +19,8 @@ from ..evaluation.predictions import Predictions
 from ..files import make_folder
 from ..inference.forward import Forward
 from ..training.engines import hardware
+from . import looks
+from .looks import pictures_of
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
 from .other_data import data_at, is_own, predictions_on
 
@@ -67,8 +71,13 @@ def choices_of(run: OpenedRun, split: str, checkpoint: str) -> int:
     return max(1, sum(row["val_accuracy"] is not None for row in run.history))
 
 
-def predictions_of(run: OpenedRun, split: str, *, checkpoint: str = "best") -> Predictions:
-    """Predict every image of a split and save the logits in the run, where it can be written to."""
+def predictions_of(
+    run: OpenedRun, split: str, *, checkpoint: str = "best", verb: str = "evaluate"
+) -> Predictions:
+    """Predict every image of a split and save the logits in the run, where it can be written to.
+
+    For the test split, that `verb` looks at it is kept and counted.
+    """
     recipe, dataset, parts = run.recipe_here, run.dataset(), run.split()
     if split not in ("train", "val", "test"):
         raise UsageError(f'There is no split "{split}".', "Choose train, val or test.")
@@ -92,6 +101,8 @@ def predictions_of(run: OpenedRun, split: str, *, checkpoint: str = "best") -> P
         loss=recipe.training.loss,  # type: ignore[arg-type]
         weights_sha256=kept.weights_sha256,
         dataset_fingerprint=dataset.fingerprint,
+        groups=_groups_of(dataset, indices),
+        pictures=pictures_of(dataset, indices),
     )
     try:
         make_folder(run.folder.own_folder("predictions"))
@@ -99,7 +110,16 @@ def predictions_of(run: OpenedRun, split: str, *, checkpoint: str = "best") -> P
     except (FileError, RunError) as error:
         # A run that is read-only, or somebody else's, can be judged all the same.
         run.say_once(f"The predictions are not kept in the run. {error.message}")
+    looks.judged(run.folder, predictions, verb)
     return predictions
+
+
+def _groups_of(dataset: Dataset, indices: Int64Array) -> Int64Array | None:
+    if dataset.groups is None:
+        return None
+    units = units_of(dataset, duplicates_together=False)
+    assert units is not None, "there are groups"
+    return units[indices]
 
 
 def mistakes_figure(

@@ -13,7 +13,8 @@ from ..errors import UsageError
 from ..inspection.embedding import Embedding as Embedding
 from ..inspection.embedding import features_of, lay_out, outlier_scores
 from ..training.engines import hardware
-from .opened import OpenedRun, open_run
+from . import looks
+from .opened import OpenedRun, load_checkpoint, open_run
 
 MOST_POINTS = 5_000
 
@@ -42,6 +43,18 @@ def embed(
         UsageError: no such split or method, or a split without images. RunError: a broken run.
     """
     run = open_run(run, data, device=device, trust=trust)
+    found = embedded(run, split, method=method, limit=limit, seed=seed, checkpoint=checkpoint)
+    if split == "test":
+        dataset, weights = run.dataset(), load_checkpoint(run.folder, checkpoint).weights_sha256
+        key = looks.key_of(dataset, run.split().test)
+        looks.looked(run.folder, key, "map", weights, len(found.indices))
+    return found
+
+
+def embedded(
+    run: OpenedRun, split: str, *, method: str, limit: int, checkpoint: str, seed: int = 0
+) -> Embedding:
+    """As `embed`, where the look at the images is counted already."""
     dataset, parts = run.dataset(), run.split()
     if split not in ("train", "val", "test"):
         raise UsageError(f'There is no split "{split}".', "Choose train, val or test.")

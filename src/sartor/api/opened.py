@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import shlex
+import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -14,11 +16,12 @@ from .. import assembly
 from ..data.dataset import Dataset
 from ..data.sources import as_asked, open_source
 from ..data.splits.split import Split
-from ..errors import CheckpointError, DataError, RunError, UsageError
+from ..errors import CheckpointError, DataError, RunError, SartorWarning, UsageError
 from ..files import sha256_of_file
 from ..models.custom import is_custom
 from ..recipe import ResolvedRecipe
 from ..runs.folder import RunFolder
+from ..runs.history import best_row
 from ..runs.seals import Differences, differences
 from ..runs.store import find_run
 from ..runs.trust import is_ours
@@ -136,6 +139,11 @@ class OpenedRun:
         return self.folder.history()
 
     @property
+    def best_row(self) -> Mapping[str, Any] | None:
+        """The row of the best epoch; None without a validation split."""
+        return best_row(self.history, self.recipe.training.monitor)
+
+    @property
     def status(self) -> dict[str, Any]:
         """`state`, and what goes with it."""
         return self.folder.status()
@@ -250,10 +258,14 @@ class OpenedRun:
         return path
 
     def result(self) -> dict[str, Any]:
-        """The figures of the last epoch and the hash of its weights, as `fit --json` gives them."""
+        """The figures of the last epoch and the hash of its weights, as `fit --json` gives them.
+
+        `best` has those of the epoch whose weights are judged; None without a validation split.
+        """
         kept = load_checkpoint(self.folder, "last")
         rows = kept.progress.history
         last = rows[-1] if rows else {}
+        best = rows[kept.progress.best_epoch - 1] if kept.progress.best_epoch else None
         speed = len(rows) / sum(1 / row["images_per_second"] for row in rows) if rows else None
         names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
         return {
@@ -264,7 +276,14 @@ class OpenedRun:
             "images_per_second": speed and round(speed, 1),
             **{name: last.get(name) for name in names},
             "weights_sha256": kept.weights_sha256,
+            "best": best and {name: best[name] for name in ("epoch", *names)},
         }
+
+    def judged_weights(self, checkpoint: str = "best") -> dict[str, Any]:
+        """As `described_weights` of that checkpoint; of a damaged one nothing more is said here."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SartorWarning)
+            return described_weights(load_checkpoint(self.folder, checkpoint), checkpoint)
 
 
 def open_run(
@@ -320,6 +339,13 @@ def load_checkpoint(folder: RunFolder, which: str) -> Checkpoint:
         f"{folder.path} has no checkpoint yet.",
         f"Train it: sartor resume {shlex.quote(str(folder.path))}",
     )
+
+
+def described_weights(kept: Checkpoint, checkpoint: str) -> dict[str, Any]:
+    """Which weights answer: `checkpoint`, `epoch`, and whether it was chosen on validation."""
+    progress = kept.progress
+    chosen = checkpoint == "best" and progress.epoch == progress.best_epoch != 0
+    return {"checkpoint": checkpoint, "epoch": progress.epoch, "chosen_on_validation": chosen}
 
 
 def with_weights(model: nn.Module, checkpoint: Checkpoint, run: Path) -> nn.Module:

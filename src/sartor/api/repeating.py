@@ -11,8 +11,6 @@ from ..errors import SartorError
 from ..models.custom import is_custom, source_of
 from .opened import OpenedRun
 
-_AGAIN = "again"
-
 
 def commands_to_repeat(run: OpenedRun) -> tuple[list[str], str]:
     """Commands that train the same weights again, and where they are to be called.
@@ -33,24 +31,9 @@ def commands_to_repeat(run: OpenedRun) -> tuple[list[str], str]:
         return [f"sartor.fit({words})"], (
             f"A Python program gave this run {' and '.join(given)}; call this in it."
         )
-    return [*_restored_model(run, model), *_fit_and_resume(run, path)], ""
-
-
-def _fit_and_resume(run: OpenedRun, path: str) -> list[str]:
-    """One command, and one more for each time that the run was made longer."""
-    before = sorted(run.path.glob("recipe-before-*.toml"), key=_number)
-    if not before:
-        return [f"sartor fit --recipe {path}"]
-    first = f"sartor fit --recipe {shlex.quote(str(before[0]))} --out {_AGAIN}"
-    texts = [file.read_text("utf-8") for file in before[1:]]
-    epochs = [type(run.recipe).from_toml(text).training.epochs for text in texts]
-    epochs.append(run.recipe.training.epochs)
-    return [first, *(f"sartor resume {_AGAIN} --epochs {count}" for count in epochs)]
-
-
-def _number(file: Path) -> int:
-    digits = file.stem.rpartition("-")[2]
-    return int(digits) if digits.isdecimal() else 0
+    ended = run.status["state"] in ("finished", "stopped early")
+    note = "" if ended else "The run has not ended; this trains it to its end."
+    return [*_restored_model(run, model), f"sartor fit --recipe {path}"], note
 
 
 def _restored_model(run: OpenedRun, model: str) -> list[str]:

@@ -27,9 +27,10 @@ from ..reports.run_page import render_notebook, render_report
 from ..training.state import Checkpoint
 from .explaining import explain_images
 from .judging import choices_of, predictions_of
-from .mapping import Embedding, embed
+from .looks import looks_of
+from .mapping import Embedding, embedded
 from .notes import warn
-from .opened import OpenedRun, load_checkpoint, open_run
+from .opened import OpenedRun, described_weights, load_checkpoint, open_run
 from .other_data import run_with
 from .predictor import Predictor
 from .repeating import commands_to_repeat
@@ -105,7 +106,9 @@ def report(
     page = opened.folder.report_path if out is None else _checked_page(Path(out))
     parts = opened.split()
     chosen = _chosen_split(parts, split)
-    predictions = predictions_of(opened, chosen, checkpoint=checkpoint) if chosen else None
+    predictions = (
+        predictions_of(opened, chosen, checkpoint=checkpoint, verb="report") if chosen else None
+    )
     insights = _insights(opened, predictions, checkpoint, map) if predictions else (None, ())
     must_save = out is not None
     return _write(opened, parts, predictions, page, checkpoint, *insights, must_save=must_save)
@@ -132,7 +135,7 @@ def _insights(
 ) -> tuple[Embedding | None, tuple[Explained, ...]]:
     """A map of the split and reasons for the worst mistakes, where the network allows it."""
     try:
-        embedding = embed(
+        embedding = embedded(
             run, predictions.split, method=method, limit=_POINTS, checkpoint=checkpoint
         )
     except UsageError:
@@ -218,6 +221,7 @@ def _write(
         else None,
         embedding=embedding,
         explained=explained,
+        looks=looks_of(run.folder, dataset, parts.test),
     )
     text = json.dumps(describe(evidence), allow_nan=False)
     document = json.loads(text)
@@ -242,8 +246,7 @@ def _facts(run: OpenedRun, judged: Checkpoint, checkpoint: str) -> dict[str, Any
     return {
         "path": str(run.path),
         "state": run.status["state"],
-        "checkpoint": checkpoint,
-        "epoch": judged.progress.epoch,
+        **described_weights(judged, checkpoint),
         "best_epoch": newest.progress.best_epoch or None,
         "judged_weights_sha256": judged.weights_sha256,
         "weights_sha256": newest.weights_sha256,

@@ -43,8 +43,12 @@ class Run(OpenedRun):
         status, rows = self.status["state"], self.history
         figures = ""
         if rows:
-            part = "train" if rows[-1]["val_accuracy"] is None else "val"
-            figures = f", {part} accuracy {rows[-1][f'{part}_accuracy']:.2%}"
+            best = self.best_row
+            figures = (
+                f", train accuracy {rows[-1]['train_accuracy']:.2%}"
+                if best is None
+                else f", val accuracy {best['val_accuracy']:.2%} (best epoch, {best['epoch']})"
+            )
         return f"<Run {self.path}: {status}, {len(rows)} epochs{figures}>"
 
     def _repr_html_(self) -> str:

@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import nn
 
 from ..data.dataset import Dataset
 from ..errors import Interrupted, RunError, UsageError
+from ..evaluation.over_seeds import MeanOverSeeds, mean_over_seeds
 from ..evaluation.seed_statistics import SeedStatistics, statistics_over_seeds
 from ..recipe import Recipe
 from ..runs.folder import RunFolder
 from ..runs.store import summarize_run
 from .fitting import compose_recipe
+from .judging import predictions_of
 from .notes import Sink
 from .run import Run, fit
 
@@ -27,6 +30,29 @@ if TYPE_CHECKING:
 
 _RESUMABLE = ("interrupted", "killed", "failed")
 FIGURES = ("val_accuracy", "val_loss", "train_accuracy", "train_loss")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedTest:
+    """The runs on the test images, the same for all."""
+
+    accuracies: tuple[float, ...]
+    """Of each run, in their order."""
+    accuracy: SeedStatistics
+    loss: SeedStatistics | None
+    """None where a loss is not finite."""
+    mean: MeanOverSeeds
+    """With an interval for other seeds and other images."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "count": self.mean.count,
+            "accuracies": list(self.accuracies),
+            "accuracy": self.accuracy.to_json(),
+            "interval_new_images": list(self.mean.interval),
+            "loss": self.loss and self.loss.to_json(),
+        }
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -41,6 +67,10 @@ class SeedRuns:
     """Of val_accuracy, val_loss, train_accuracy and train_loss; None where there is no such figure.
 
     Each seed validates on images of its own."""
+    best: dict[str, SeedStatistics | None]
+    """Of val_accuracy and val_loss in the best epochs, whose weights are judged."""
+    test: SeedTest | None
+    """On the test images, each seed judged once; None where there are none."""
 
     def __iter__(self) -> Iterator[Run]:
         return iter(self.runs)
@@ -54,15 +84,19 @@ class SeedRuns:
             "runs": list(self.results),
             "seeds": list(self.seeds),
             "summary": {name: one and one.to_json() for name, one in self.summary.items()},
+            "best": {name: one and one.to_json() for name, one in self.best.items()},
+            "test": self.test and self.test.to_json(),
         }
 
     def __repr__(self) -> str:
-        name = "val_accuracy" if self.summary["val_accuracy"] else "train_accuracy"
-        statistics = self.summary[name]
+        val, train = self.best["val_accuracy"], self.summary["train_accuracy"]
+        test = self.test and self.test.accuracy
+        name = "test" if test else "val" if val else "train"
+        statistics = test or val or train
         assert statistics is not None, "every training has a figure"
         low, high = statistics.interval
         return (
-            f"<SeedRuns: {len(self)} seeds, {name.replace('_', ' ')} {statistics.mean:.2%} "
+            f"<SeedRuns: {len(self)} seeds, {name} accuracy {statistics.mean:.2%} "
             f"(95 % interval of the mean {low:.2%} to {high:.2%}), std {statistics.std:.2%}>"
         )
 
@@ -101,6 +135,8 @@ def fit_seeds(
     **settings: Any,
 ) -> SeedRuns:
     """Train the same recipe with `seeds` seeds, counted up from its own, and keep every run.
+
+    At the end each is judged once on the test images, which are the same for all.
 
     Args:
         data, model, recipe, check, report, settings: as `fit`; a network that exists already has
@@ -155,6 +191,27 @@ def fit_seeds(
         runs=tuple(runs),
         results=tuple(results),
         summary={name: _statistics_of(results, name) for name in FIGURES},
+        best={
+            name: _statistics_of([result["best"] or {} for result in results], name)
+            for name in ("val_accuracy", "val_loss")
+        },
+        test=_tested(runs),
+    )
+
+
+def _tested(runs: list[Run]) -> SeedTest | None:
+    """Every run judged on the test images."""
+    if not all(len(run.split().test) for run in runs):
+        return None
+    each = [predictions_of(run, "test", verb="fit --seeds") for run in runs]
+    losses = [float(one.example_losses().mean()) for one in each]
+    right = np.array([one.predicted() == one.labels for one in each], dtype=np.float64)
+    accuracies = tuple(right.mean(axis=1).tolist())
+    return SeedTest(
+        accuracies=accuracies,
+        accuracy=statistics_over_seeds(accuracies, highest=1),
+        loss=statistics_over_seeds(losses) if np.isfinite(losses).all() else None,
+        mean=mean_over_seeds(right, each[0].groups),
     )
 
 
@@ -195,9 +252,10 @@ def _with_the_rest(
 
 
 def _statistics_of(results: list[dict[str, Any]], name: str) -> SeedStatistics | None:
-    values = [result[name] for result in results]
+    values = [result.get(name) for result in results]
     highest = 1 if name.endswith("accuracy") else math.inf
-    return None if None in values else statistics_over_seeds(values, highest=highest)
+    known = [value for value in values if value is not None]
+    return statistics_over_seeds(known, highest=highest) if len(known) == len(values) else None
 
 
 def _shown(name: str, value: float | None) -> str:

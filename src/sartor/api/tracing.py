@@ -35,6 +35,7 @@ from ..training.objective import Objective
 from ..training.schedule import chosen_epochs, learning_rate
 from ..training.settings import ResolvedTraining, TrainingSettings
 from ..training.state import Checkpoint
+from . import looks
 from .fitting import compose_recipe
 from .looking import dataset_for
 from .notes import warn
@@ -128,6 +129,8 @@ def trace(
         chosen, about = _picture(subject, picture, label, invert)
     else:
         chosen, about = _from_dataset(subject, image, batch, split)
+    if run is not None and about.split == "test":
+        _count_look(opened, subject, len(about.indices or ()), checkpoint)
     values = trace_batch(
         subject.network,
         chosen,
@@ -138,6 +141,12 @@ def trace(
         training_mode=training_mode,
     )
     return replace(values, evidence=_evidence(subject, values))
+
+
+def _count_look(run: OpenedRun, subject: _Subject, images: int, checkpoint: str) -> None:
+    key = looks.key_of(subject.material.dataset, subject.material.split.test)
+    weights = load_checkpoint(run.folder, checkpoint).weights_sha256
+    looks.looked(run.folder, key, "trace", weights, images)
 
 
 def _evidence(subject: _Subject, trace: Trace) -> npt.NDArray[np.float32] | None:

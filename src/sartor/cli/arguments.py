@@ -8,6 +8,7 @@ from typing import Literal
 from tyro.conf import Suppress
 
 from ..data.settings import DataSettings, SourceSettings
+from ..training.settings import TrainingSettings
 
 SplitName = Literal["test", "val", "train"]
 JudgedSplitName = Literal["test", "val"]
@@ -34,3 +35,11 @@ class DataFlags(DataSettings):
     source: Suppress[str] = "digits"
     fingerprint: Suppress[str] = ""
     split_hash: Suppress[str] = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFlags(TrainingSettings):
+    """Training"""
+
+    # Only `resume --epochs` extends a run.
+    extensions: Suppress[tuple[str, ...]] = ()

@@ -20,7 +20,8 @@ class Compare:
     """Compare runs on the same images: is one better, by how much, and is it significant?"""
 
     runs: Positional[Annotated[tuple[str, ...], arg(metavar="RUN...")]]
-    """Two or more runs; the others are compared with the first."""
+    """Two or more runs; the others are compared with the first. A folder that fit --seeds N --out
+    made stands for all its runs; recipes are compared by their means over seeds."""
     split: JudgedSplitName = "test"
     """Images to compare on."""
     flips: Annotated[Path | None, arg(metavar="FILE")] = None

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import math
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from ..evaluation.comparison import rounded
-from .tables import _console, _percent, _shortened, _table, name_cell, not_finite_line
+from ..evaluation.paired import POWER
+from ..runs.store import seed_folders
+from .tables import (
+    _console,
+    _percent,
+    _shortened,
+    _table,
+    groups_sentence,
+    name_cell,
+    not_finite_line,
+)
+from .tables import print_wrapped as _print_wrapped
 
 if TYPE_CHECKING:
     from ..api.comparing import Comparison, SeedGroup
@@ -23,13 +35,19 @@ _MOST_SENTENCES = 3
 
 def print_comparison(comparison: Comparison) -> None:
     """Verdicts first, then what they rest on: figures, classes, recipes, seeds."""
-    print(f"{comparison.split} split: {comparison.count:,} images, the same for every run\n")
+    print(f"{comparison.split} split: {comparison.count:,} images, the same for every run")
+    groups = comparison.pairs[0].groups
+    if groups is not None:
+        _print_wrapped(groups_sentence(groups) + " Tests exchange whole groups.")
+    print()
     _print_verdicts(comparison)
     print()
     _console().print(_runs_table(comparison))
     _print_cautions(comparison)
     print()
-    if len(comparison.pairs) == 1:
+    if comparison.recipe_pairs:
+        print("Pairs of single runs are about their weights only; --json prints them.")
+    elif len(comparison.pairs) == 1:
         _print_pair(comparison.pairs[0])
         _print_classes(comparison.pairs[0])
     else:
@@ -38,34 +56,62 @@ def print_comparison(comparison: Comparison) -> None:
     _print_recipes(comparison)
     for group in comparison.seed_groups:
         _print_group(group, comparison)
+    if not comparison.recipe_pairs and any(not pair.same_recipe for pair in comparison.pairs):
+        print()
+        _print_wrapped(
+            "These verdicts are about these weights. Which recipe is better shows over seeds: fit "
+            "--seeds N --out DIR for each, then compare the folders."
+        )
 
 
 def seed_line(seed: int, result: dict[str, Any]) -> str:
     """What the training with one seed came to."""
-    part = "train" if result["val_accuracy"] is None else "val"
-    loss = result[f"{part}_loss"]
+    best = result["best"]
+    part, row = ("val", best) if best else ("train", result)
+    epoch = f"best epoch, {best['epoch']} of {result['epochs']}" if best else "last epoch"
     return (
-        f"seed {seed}: {part} accuracy {result[f'{part}_accuracy']:.2%}, "
-        f"loss {_loss(math.nan if loss is None else loss)}, {result['seconds']:.1f} s, "
-        f"run {result['run']}"
+        f"seed {seed}: {part} accuracy {row[f'{part}_accuracy']:.2%} ({epoch}), "
+        f"{result['seconds']:.1f} s, {result['run']}"
     )
 
 
 def print_seeds(trained: SeedRuns) -> None:
     """Mean and standard deviation over the seeds, and what to type next."""
+    shown: dict[str, SeedStatistics | None] = dict(trained.best)
+    if trained.best["val_accuracy"] is None:
+        shown = {name: one for name, one in trained.summary.items() if name.startswith("train")}
+    if trained.test:
+        shown |= {"test_accuracy": trained.test.accuracy, "test_loss": trained.test.loss}
     print(f"\n{len(trained)} seeds, each with its own validation images")
-    table = _table("last epoch")
+    table = _table("last epoch" if trained.best["val_accuracy"] is None else "best epoch")
     for heading in ("mean", "std", "95 % interval of mean", "lowest", "highest"):
         table.add_column(heading, justify="right")
-    for name, statistics in trained.summary.items():
+    for name, statistics in shown.items():
         if statistics is not None:
             table.add_row(name.replace("_", " "), *_statistics_cells(name, statistics))
     _console().print(table)
-    print("next, on the same test images:")
-    print(f"sartor compare {shlex.join(str(run.path) for run in trained)}")
+    if trained.test:
+        low, high = trained.test.mean.interval
+        _print_wrapped(
+            f"Each seed was judged once on the same {trained.test.mean.count:,} test images. For "
+            f"other test images as well, the 95 % interval of the mean is {low:.2%} to {high:.2%}."
+        )
+        print("next, which images they differ on, or other recipes' folders and runs:")
+        print(f"sartor compare {shlex.join(map(str, _places(trained)))}")
+
+
+def _places(trained: SeedRuns) -> list[Path]:
+    """The folder of the runs, where they have one of their own; else each of them."""
+    paths = [run.path for run in trained]
+    parent = paths[0].parent
+    return [parent] if [one.path for one in seed_folders(parent)] == paths else paths
 
 
 def _print_verdicts(comparison: Comparison) -> None:
+    if comparison.recipe_pairs:
+        for recipes in comparison.recipe_pairs:
+            _print_wrapped(f"{recipes.verdict}.")
+        return
     told = [pair for pair in comparison.pairs if pair.distinguishable]
     untold = [pair for pair in comparison.pairs if not pair.distinguishable]
     for pair in told:
@@ -80,9 +126,9 @@ def _print_verdicts(comparison: Comparison) -> None:
 
 def _runs_table(comparison: Comparison) -> Table:
     table = _table("", "run")
-    for heading in ("correct", "accuracy", "95 % interval", "loss"):
+    several = _several_losses(comparison)
+    for heading in ("correct", "accuracy", "95 % interval", *([] if several else ["loss"])):
         table.add_column(heading, justify="right", no_wrap=True)
-    several = len({run.loss_kind for run in comparison.runs}) > 1
     for number, run in enumerate(comparison.runs, 1):
         low, high = run.interval
         table.add_row(
@@ -91,9 +137,13 @@ def _runs_table(comparison: Comparison) -> Table:
             f"{run.correct:,}",
             _percent(run.accuracy),
             f"{low:.2%} to {high:.2%}",
-            f"{_loss(run.loss)} {run.loss_kind}" if several else _loss(run.loss),
+            *([] if several else [_loss(run.loss)]),
         )
     return table
+
+
+def _several_losses(comparison: Comparison) -> bool:
+    return len({run.loss_kind for run in comparison.runs}) > 1
 
 
 def _loss(loss: float) -> str:
@@ -102,8 +152,12 @@ def _loss(loss: float) -> str:
 
 def _print_cautions(comparison: Comparison) -> None:
     """That losses cannot be compared, or outputs are not finite."""
-    if len({run.loss_kind for run in comparison.runs}) > 1:
-        _print_wrapped("The losses are of different kinds: they cannot be compared.")
+    if _several_losses(comparison):
+        losses = (
+            f"{_loss(run.loss)} ({run.loss_kind}) for {number}"
+            for number, run in enumerate(comparison.runs, 1)
+        )
+        _print_wrapped(f"Losses of different kinds, which cannot be compared: {', '.join(losses)}.")
     for run in comparison.runs:
         if run.not_finite:
             _print_wrapped(f"{run.name}: {not_finite_line(run.not_finite, run.count)}")
@@ -114,7 +168,7 @@ def _print_pair(pair: Pair) -> None:
     neither = pair.count - pair.both - gained - lost
     _print_wrapped(
         f"2 - 1: {100 * pair.difference:+.2f} points, 95 % interval {_interval(pair.interval)}; "
-        f"exact McNemar p {_p_value(pair.p_value)}"
+        f"{_test_name(pair)} p {_p_value(pair.p_value)}"
     )
     _print_wrapped(
         f"images: {pair.both:,} correct in both, {gained:,} only in 2, {lost:,} only in 1, "
@@ -123,6 +177,10 @@ def _print_pair(pair: Pair) -> None:
     low, high = pair.interval
     if (low > 0 or high < 0) and not pair.distinguishable:
         print("The interval excludes 0, but the exact test decides: not significant.")
+
+
+def _test_name(pair: Pair) -> str:
+    return "exact McNemar" if pair.groups is None else "exact group-wise"
 
 
 def _print_pairs(comparison: Comparison) -> None:
@@ -141,8 +199,10 @@ def _print_pairs(comparison: Comparison) -> None:
         )
     _console().print(table)
     _print_wrapped(
-        "p: exact McNemar test, two-sided, corrected for the number of pairs; it decides (*). "
-        "Each interval is for its own pair only. needed: images that would show such a difference."
+        f"p: {_test_name(comparison.pairs[0])} test, two-sided, corrected for the number of pairs; "
+        "it decides (*). Each interval is for its own pair only. needed: images that would show "
+        "such a difference "
+        f"with a power of {POWER:.0%}, if the runs keep differing as on these."
     )
 
 
@@ -225,11 +285,12 @@ def _by_value(values: list[Any]) -> str:
 def _print_group(group: SeedGroup, comparison: Comparison) -> None:
     names = "These runs" if len(group.names) == len(comparison.runs) else ", ".join(group.names)
     seeds = ", ".join(map(str, group.seeds))
-    low, high = group.accuracy.interval
+    (low, high), (lowest, highest) = group.accuracy.interval, group.mean.interval
     print()
     _print_wrapped(
         f"{names} differ only in the seed ({seeds}): mean accuracy "
-        f"{group.accuracy.mean:.2%} (95 % interval {low:.2%} to {high:.2%}), standard deviation "
+        f"{group.accuracy.mean:.2%} (95 % interval {low:.2%} to {high:.2%} over seeds on these "
+        f"images, {lowest:.2%} to {highest:.2%} for other images as well), standard deviation "
         f"{100 * group.accuracy.std:.2f} points."
     )
 
@@ -271,7 +332,3 @@ def _value(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(_value, value)) or "-"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _print_wrapped(text: str) -> None:
-    _console().print(text)

@@ -64,9 +64,15 @@ def evaluate(given: Evaluate) -> int:
 
         save_figure(api.mistakes_figure(run, predictions, data=other), given.mistakes)
         note(f"Wrote {given.mistakes}")
+    weights = run.judged_weights(given.checkpoint)
+    looks = None if other else api.looks_of(run.folder, run.dataset(), run.split().test)
     if given.json:
-        print_json(evaluation.to_json() | ({"data": str(given.data)} if other else {}))
+        more = {**weights, "looks": looks and looks.to_json()}
+        print_json(evaluation.to_json() | more | ({"data": str(given.data)} if other else {}))
     else:
         where = f" on {given.data}" if other else ""
-        tables.print_evaluation(evaluation, f"{run.path}{where}")
+        tables.print_evaluation(evaluation, f"{run.path}{where}", weights)
+        if evaluation.split == "test" and looks:
+            print()
+            tables.print_wrapped(f"These test images have been {looks.sentence}.")
     return 0

@@ -14,9 +14,8 @@ from ..console.streams import Unfailing
 from ..data.settings import PreprocessSettings
 from ..errors import ModelError, UsageError
 from ..models.settings import ModelSettings
-from ..training.settings import TrainingSettings
 from . import tables
-from .arguments import DataFlags
+from .arguments import DataFlags, TrainingFlags
 from .output import note, print_json, print_run, progress_shown
 from .parsing import base_recipe, changed_settings, refuse_flags_of_timm, settings_named
 
@@ -35,8 +34,8 @@ class Fit:
     out: Path | None = None
     """Folder of the run; by default the next free runs/NAME."""
     seeds: int | None = None
-    """Train with N consecutive seeds, starting at --seed. Makes one run per seed and reports mean
-    and standard deviation."""
+    """Train with N consecutive seeds, starting at --seed. Makes one run per seed, judges each once
+    on the test images, and reports mean, standard deviation and interval."""
     overfit_batch: bool = False
     """Test the network: train on a single batch until it is learned by heart. No augmentation, no
     run."""
@@ -55,7 +54,7 @@ class Fit:
     data: OmitArgPrefixes[DataFlags] = field(default_factory=DataFlags)
     preprocess: OmitArgPrefixes[PreprocessSettings] = field(default_factory=PreprocessSettings)
     model: OmitArgPrefixes[ModelSettings] = field(default_factory=ModelSettings)
-    training: OmitArgPrefixes[TrainingSettings] = field(default_factory=TrainingSettings)
+    training: OmitArgPrefixes[TrainingFlags] = field(default_factory=TrainingFlags)
     named: Suppress[tuple[str, ...]] = ()
     """Settings whose flags stand on the command line, if only with the value of the recipe."""
 
@@ -77,7 +76,7 @@ def defaults(words: list[str]) -> Fit:
         data=flags,
         preprocess=recipe.preprocess,
         model=recipe.model,
-        training=recipe.training,
+        training=TrainingFlags(**vars(recipe.training)),
         named=tuple(settings_named(words)),
     )
 

@@ -127,7 +127,8 @@ usage: sartor VERB TARGET [flags]
 
 Start here:
   sartor fit fashion-mnist          train a first classifier
-  sartor evaluate latest            evaluate it on the test images
+  sartor report latest --split val  see what it gets right and wrong
+  sartor evaluate latest            at the end, evaluate it on the test images
   sartor VERB --help                flags of a verb; --help-all: every flag"""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -34,8 +35,16 @@ def print_run(run: Run, as_json: bool) -> int:
         print_json(run.result())
     else:
         page = run.folder.report_path
-        tables.print_result(run.result(), page if page.is_file() else None)
+        tables.print_result(run.result(), page if page.is_file() else None, _following(run))
     return 0
+
+
+def _following(run: Run) -> str | None:
+    """What to type next: choices are made on validation, so the test split comes only without."""
+    parts, path = run.split(), shlex.quote(str(run.path))
+    if len(parts.val):
+        return f"sartor report {path} --split val"
+    return f"sartor evaluate {path}" if len(parts.test) else None
 
 
 def check_count(flag: str, count: int | None) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from ..events import Event
 from .arguments import DeviceName
 from .output import print_run, progress_shown
 
@@ -43,6 +44,10 @@ def resume(given: Resume) -> int:
             data=given.data,
             device=given.device,
             trust=given.trust,
-            on_event=progress,
+            on_event=progress or _nothing,
         )
     return print_run(run, given.json)
+
+
+def _nothing(_event: Event) -> None:
+    """Quiet: the jump of a learning rate is a note here, not a warning."""

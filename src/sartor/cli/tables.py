@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,20 +22,37 @@ if TYPE_CHECKING:
     from ..runs.store import RunSummary
 
 
-def print_result(result: dict[str, Any], report: Path | None) -> None:
-    """What training came to, and what to type next."""
-    part = "train" if result["val_accuracy"] is None else "val"
-    loss = result[f"{part}_loss"]
+def print_result(result: dict[str, Any], report: Path | None, following: str | None) -> None:
+    """What the weights that are judged came to, and what to type next."""
+    print(result_line(result))
     print(
-        f"{part} accuracy {result[f'{part}_accuracy']:.2%}, "
-        f"loss {'not finite' if loss is None else f'{loss:.4f}'}, "
-        f"after {result['epochs']} epochs in {result['seconds']:.1f} s "
-        f"({result['images_per_second']:,.0f} images/s)"
+        f"{result['epochs']} epoch{'' if result['epochs'] == 1 else 's'} in "
+        f"{result['seconds']:.1f} s ({result['images_per_second']:,.0f} images/s)"
     )
     print(f"run: {result['run']}")
     if report:
         print(f"report: {report}")
-    print(f"next: sartor evaluate {shlex.quote(str(result['run']))}")
+    if following:
+        print(f"next: {following}")
+
+
+def result_line(result: dict[str, Any]) -> str:
+    """The figures of the epoch whose weights are judged, and which epoch that is."""
+    best = result["best"]
+    part, row = ("val", best) if best else ("train", result)
+    loss = row[f"{part}_loss"]
+    name = f"best epoch, {best['epoch']} of" if best else "last epoch,"
+    return (
+        f"{part} accuracy {row[f'{part}_accuracy']:.2%}, "
+        f"loss {'not finite' if loss is None else f'{loss:.4f}'} ({name} {result['epochs']})"
+    )
+
+
+def weights_line(weights: dict[str, Any]) -> str:
+    """Which weights a figure is about."""
+    if weights["chosen_on_validation"]:
+        return f"weights of epoch {weights['epoch']}, the best on the validation split"
+    return f"weights of epoch {weights['epoch']}, the last"
 
 
 def print_range_test(test: RangeTest) -> None:
@@ -78,7 +94,7 @@ def print_runs(summaries: Sequence[RunSummary]) -> None:
     for run in summaries:
         table.add_row(
             _shortened(run.name, 36),
-            run.state,
+            run.state if run.seeds is None else f"{run.seeds} seeds: {run.state}",
             f"{run.epochs_done}/{run.epochs}",
             _percent(run.train_accuracy),
             _percent(run.val_accuracy),
@@ -98,29 +114,31 @@ def print_run(description: dict[str, Any], summary: RunSummary, recipe: str | No
         f"epochs{time}"
     )
     if summary.val_accuracy is not None:
-        print(f"best validation accuracy {summary.val_accuracy:.2%}")
+        print(f"val accuracy {summary.val_accuracy:.2%} (best epoch, {summary.best_epoch})")
     elif summary.train_accuracy is not None:
         print(f"train accuracy {summary.train_accuracy:.2%}")
     if description["engine"]:
         print(f"{description['engine'].get('line', '')}")
-    history = description["history"]
+    history, training = description["history"], description["recipe"]["training"]
+    for extension in training.get("extensions", ()):
+        print(f"planned: {extension}, then extended")
     if history:
         print()
     balanced = any(map(_hides_small_classes, history))
     for row in history:
-        epochs = description["recipe"]["training"]["epochs"]
-        print(epoch_line(row, epochs, balanced=balanced))
+        print(epoch_line(row, training["epochs"], balanced=balanced))
     if recipe is None:
         print(f"\nrecipe: {description['run']}/recipe.toml")
     else:
         print(f"\n{recipe}", end="")
 
 
-def print_evaluation(evaluation: Evaluation, run: str) -> None:
+def print_evaluation(evaluation: Evaluation, run: str, weights: dict[str, Any]) -> None:
     """The headline, a line per class, and the confusion matrix where it fits."""
     low, high = evaluation.accuracy_interval
     correct = sum(row.correct for row in evaluation.per_class)
     print(run)
+    print(weights_line(weights))
     part = "all images" if evaluation.split == "all" else f"{evaluation.split} split"
     print(f"{part}: {correct:,} of {evaluation.count:,} correct")
     loss = f"{evaluation.loss:.4f}" if math.isfinite(evaluation.loss) else "not finite"
@@ -132,6 +150,8 @@ def print_evaluation(evaluation: Evaluation, run: str) -> None:
             f"These images chose the best of {evaluation.choices} epochs; the interval allows "
             "for that."
         )
+    if evaluation.groups is not None:
+        print_wrapped(groups_sentence(evaluation.groups))
     if evaluation.not_finite:
         print(not_finite_line(evaluation.not_finite, evaluation.count))
     print(
@@ -177,10 +197,14 @@ def print_report(report: Report) -> None:
         print("The run has neither test nor validation images: nothing was evaluated.")
     else:
         low, high = evaluation["accuracy_interval"]
+        weights = report.document["run"]
+        short = f"{'best' if weights['chosen_on_validation'] else 'last'} epoch, {weights['epoch']}"
         print(
             f"{report.split} split: accuracy {evaluation['accuracy']:.2%} "
-            f"(95 % interval {low:.2%} to {high:.2%})"
+            f"(95 % interval {low:.2%} to {high:.2%}), {short}"
         )
+        if evaluation["groups"] is not None:
+            print_wrapped(groups_sentence(evaluation["groups"]))
         if evaluation["not_finite"]:
             print(not_finite_line(evaluation["not_finite"], evaluation["count"]))
     if calibration:
@@ -252,6 +276,19 @@ class _Console(Console):
 def _console() -> Console:
     # Names of files and classes stand as they are: "[red]" is no colour, ":smile:" no picture.
     return _Console(highlight=False, soft_wrap=False, markup=False, emoji=False)
+
+
+def groups_sentence(groups: int) -> str:
+    """That intervals know of groups."""
+    return (
+        f"The images come from {groups:,} group{'' if groups == 1 else 's'}; the intervals allow "
+        "for images of one group being alike."
+    )
+
+
+def print_wrapped(text: str) -> None:
+    """A sentence in lines of at most 80 columns."""
+    _console().print(text)
 
 
 def _table(*headings: str) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from ..arrays import UInt8Array
 from .listing import Listing
 from .settings import PreprocessSettings
 
@@ -18,6 +19,8 @@ class Origin:
     """With what was left open filled in."""
     excluded: Mapping[int, str]
     """Why a picture was left out, by its index in the listing."""
+    file_sha256: UInt8Array | None = None
+    """uint8 (N, 32): the content of the file of each image of the dataset."""
 
     def filled_in(self, settings: PreprocessSettings) -> PreprocessSettings:
         """The geometry of `settings`, and that of the dataset for what they leave open."""

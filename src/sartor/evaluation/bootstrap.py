@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Float64Array
+from ..arrays import Float64Array, Int64Array
 from ..errors import UsageError
 from ..randomness import keys
 from .intervals import score_interval
@@ -55,10 +55,13 @@ def bootstrap(
     resamples: int = RESAMPLES,
     confidence: float = 0.95,
     seed: int = 0,
+    clusters: Int64Array | None = None,
 ) -> dict[str, Estimate]:
     """Percentile intervals over images (B. Efron, 1979), of several statistics on the same draws.
 
     The draws depend only on (count, resamples, seed), so equal predictions have equal intervals.
+    With `clusters`, int64 (count,), whole groups are drawn (A. C. Davison and D. V. Hinkley, 1997,
+    Bootstrap Methods and their Application, section 3.8).
     An interval always holds its value: a statistic that is biased upwards on few images, as a
     calibration error is, may else lie outside of it.
 
@@ -71,7 +74,12 @@ def bootstrap(
             "Give at least one image, one resample, and a confidence between 0 and 1.",
         )
     drawn: dict[str, list[Float64Array]] = {name: [] for name in statistics}
-    for counts in _resampled_counts(count, resamples, seed):
+    units, member = count, None
+    if clusters is not None:
+        names, member = np.unique(clusters, return_inverse=True)
+        units = len(names)
+    for drawn_units in _resampled_counts(units, resamples, seed):
+        counts = drawn_units if member is None else drawn_units[:, member]
         for name, statistic in statistics.items():
             drawn[name].append(statistic(counts))
     once = np.ones((1, count))

@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from ..arrays import Float64Array, Int64Array
 from ..errors import DataError, UsageError
+from .clusters import effective_share, paired_interval, paired_test, share_interval
 from .intervals import wilson
-from .paired import difference_interval, holm, images_needed, mcnemar
+from .paired import POWER, difference_interval, holm, images_needed, mcnemar
 from .predictions import Predictions, probabilities_of
 
 LEVEL = 0.05
@@ -143,6 +144,12 @@ class Pair:
     """How many pairs the correction is for."""
     per_class: tuple[ClassDifference, ...]
     """In the order of the classes."""
+    groups: int | None = None
+    """Groups that the images come from; None where each is independent."""
+    effective_share: float = 1.0
+    """How many independent images one is worth for the difference."""
+    same_recipe: bool = False
+    """Whether the two are trainings of one recipe with different seeds."""
 
     @property
     def distinguishable(self) -> bool:
@@ -153,12 +160,27 @@ class Pair:
     def images_needed(self) -> int | None:
         """How many images would show a difference of this size with a power of 80 %.
 
+        Supposed is that the models keep differing as often as on these images.
+
         None where it shows already, or where both are correct equally often.
         """
         if self.distinguishable:
             return None
         flips = len(self.only_first), len(self.only_second)
-        return images_needed(*flips, self.count, level=LEVEL / self.pairs)
+        needed = images_needed(*flips, self.count, level=LEVEL / self.pairs)
+        if needed is None or self.groups is None:
+            return needed
+        return math.ceil(needed / self.effective_share) if self.effective_share else None
+
+    @property
+    def interval_method(self) -> str:
+        """How interval and p-value are computed, in words."""
+        if self.groups is None:
+            return "Tango; exact McNemar test"
+        return (
+            "Tango at the effective number of images; exact test that exchanges whole groups, "
+            f"{self.groups:,} of them"
+        )
 
     @property
     def verdict(self) -> str:
@@ -167,12 +189,17 @@ class Pair:
             better, worse = self.first, self.second
             if self.difference > 0:
                 better, worse = worse, better
-            return f"{better} is better than {worse} by {_points(self.difference, self.interval)}"
+            gap = points(self.difference, self.interval)
+            about = "; that is about these weights, not their common recipe" * self.same_recipe
+            return f"{better} is better than {worse} by {gap}{about}"
         verdict = (
             f"{self.first} and {self.second} are not distinguishable on {self.count:,} images: "
         )
         if self.images_needed:
-            return f"{verdict}about {rounded(self.images_needed):,} would be needed"
+            return (
+                f"{verdict}about {rounded(self.images_needed):,} would be needed for a power of "
+                f"{POWER:.0%}, if they keep differing as on these"
+            )
         differ = bool(self.only_first)
         return f"{verdict}both are correct {'equally often' if differ else 'on the same images'}"
 
@@ -182,12 +209,16 @@ class Pair:
             "first": self.first,
             "second": self.second,
             "verdict": self.verdict,
+            "same_recipe": self.same_recipe,
             "distinguishable": self.distinguishable,
             "difference": self.difference,
             "interval": list(self.interval),
             "p_value": self.p_value,
             "p_adjusted": self.p_adjusted,
             "images_needed": self.images_needed,
+            "power": POWER,
+            "groups": self.groups,
+            "interval_method": self.interval_method,
             "both_right": self.both,
             "both_wrong": self.count - self.both - len(self.only_first) - len(self.only_second),
             "only_first": [_flip_json(flip) for flip in self.only_first],
@@ -208,7 +239,8 @@ def on_same_images(named: Mapping[str, Predictions]) -> dict[str, Predictions]:
         raise UsageError("A comparison needs at least two runs.", "Name another one.")
     (first, reference), *others = named.items()
     aligned = {first: _with_columns(_with_sorted_rows(reference), reference.classes)}
-    for name, predictions in others:
+    for name, given in others:
+        predictions = _about_the_same_pictures(reference, given)
         _check_same_images(first, reference, name, predictions)
         _check_same_classes(first, reference, name, predictions)
         aligned[name] = _with_columns(_with_sorted_rows(predictions), reference.classes)
@@ -234,7 +266,9 @@ def standing(name: str, predictions: Predictions) -> Standing:
         correct=correct,
         count=count,
         accuracy=correct / count,
-        interval=wilson(correct, count),
+        interval=wilson(correct, count)
+        if predictions.groups is None
+        else share_interval(predictions.predicted() == predictions.labels, predictions.groups),
         loss=float(predictions.example_losses().sum()) / count,
         loss_kind=predictions.loss,
         not_finite=predictions.without_prediction(),
@@ -280,7 +314,9 @@ def _pair(first: str, one: Predictions, second: str, other: Predictions) -> Pair
     right_one, right_other = one.predicted() == labels, other.predicted() == labels
     only_one, only_other = right_one & ~right_other, right_other & ~right_one
     flips = int(only_one.sum()), int(only_other.sum())
-    p_value = mcnemar(*flips)
+    groups = one.groups
+    p_value = mcnemar(*flips) if groups is None else paired_test(only_one, only_other, groups)
+    gains = only_other.astype(np.float64) - only_one
     return Pair(
         first=first,
         second=second,
@@ -289,24 +325,52 @@ def _pair(first: str, one: Predictions, second: str, other: Predictions) -> Pair
         only_first=_flips(only_one, one, other),
         only_second=_flips(only_other, other, one),
         difference=(flips[1] - flips[0]) / count,
-        interval=difference_interval(*flips, count),
+        interval=difference_interval(*flips, count)
+        if groups is None
+        else paired_interval(only_one, only_other, groups),
         p_value=p_value,
         p_adjusted=p_value,
         pairs=1,
-        per_class=_per_class(labels, one.classes, only_one, only_other, right_one & right_other),
+        per_class=_per_class(
+            labels, one.classes, groups, only_one, only_other, right_one & right_other
+        ),
+        groups=None if groups is None else len(np.unique(groups)),
+        effective_share=1.0 if groups is None else effective_share(gains, groups),
     )
 
 
 def _per_class(
     labels: Int64Array,
     classes: Sequence[str],
+    groups: Int64Array | None,
     *marked: npt.NDArray[np.bool_],
 ) -> tuple[ClassDifference, ...]:
     """`marked`: correct only in the first, only in the second, in both."""
     size = len(classes)
     columns = (labels, *(labels[one] for one in marked))
     cells = zip(*(np.bincount(one, minlength=size).tolist() for one in columns), strict=True)
-    return tuple(_class_difference(*row) for row in zip(classes, cells, strict=True))
+    rows = tuple(_class_difference(*row) for row in zip(classes, cells, strict=True))
+    if groups is None:
+        return rows
+    only_first, only_second, _ = marked
+    return tuple(
+        _in_groups(row, only_first[of_class], only_second[of_class], groups[of_class])
+        if row.count
+        else row
+        for row, of_class in zip(rows, (labels == place for place in range(size)), strict=True)
+    )
+
+
+def _in_groups(
+    row: ClassDifference,
+    only_first: npt.NDArray[np.bool_],
+    only_second: npt.NDArray[np.bool_],
+    groups: Int64Array,
+) -> ClassDifference:
+    """The same class with an interval and a test that allow for images of one group being alike."""
+    p_value = paired_test(only_first, only_second, groups)
+    interval = paired_interval(only_first, only_second, groups)
+    return replace(row, interval=interval, p_value=p_value, p_adjusted=p_value)
 
 
 def _class_difference(name: str, cells: tuple[int, int, int, int]) -> ClassDifference:
@@ -349,6 +413,27 @@ def _probability(predictions: Predictions, rows: Int64Array, classes: Int64Array
     return probabilities[np.arange(len(rows)), classes]
 
 
+def _about_the_same_pictures(reference: Predictions, predictions: Predictions) -> Predictions:
+    """As if made on the reference's dataset, where all were made of the same files.
+
+    The same pictures at another size are another dataset with the same files; they are matched by
+    name and content.
+    """
+    if (
+        predictions.dataset_fingerprint == reference.dataset_fingerprint
+        or reference.pictures is None
+        or predictions.pictures is None
+        or set(reference.pictures) != set(predictions.pictures)
+    ):
+        return predictions
+    places = dict(zip(reference.pictures, reference.indices.tolist(), strict=True))
+    return replace(
+        predictions,
+        indices=np.array([places[picture] for picture in predictions.pictures], dtype=np.int64),
+        dataset_fingerprint=reference.dataset_fingerprint,
+    )
+
+
 def _check_same_images(
     first: str, reference: Predictions, name: str, predictions: Predictions
 ) -> None:
@@ -356,7 +441,8 @@ def _check_same_images(
         raise DataError(
             f"{first} and {name} cannot be compared: they were evaluated on different data "
             "(the fingerprints differ).",
-            "Compare runs that were trained on the same set; `sartor show RUN` names it.",
+            "Compare runs that were trained on the same set; `sartor show RUN` names it. Pictures "
+            "of one folder at several sizes can be compared if they are the same files.",
         )
     if predictions.split != reference.split:
         raise DataError(
@@ -394,6 +480,9 @@ def _with_sorted_rows(predictions: Predictions) -> Predictions:
         logits=predictions.logits[order],
         labels=predictions.labels[order],
         indices=predictions.indices[order],
+        groups=None if predictions.groups is None else predictions.groups[order],
+        # In the order that the indices stand for now.
+        pictures=None,
     )
 
 
@@ -411,7 +500,7 @@ def _with_columns(predictions: Predictions, classes: tuple[str, ...]) -> Predict
     )
 
 
-def _points(difference: float, interval: tuple[float, float]) -> str:
+def points(difference: float, interval: tuple[float, float]) -> str:
     """A difference that is not 0 in points, such as "1.2 points, 0.8 to 1.6"."""
     size = 100 * abs(difference)
     low, high = sorted(100 * abs(bound) for bound in interval)

@@ -10,7 +10,7 @@ from statistics import NormalDist
 from ..errors import UsageError
 
 
-def wilson(correct: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson(correct: float, count: float, confidence: float = 0.95) -> tuple[float, float]:
     """The score interval of a share `correct` / `count` (E. B. Wilson, 1927, JASA 22, 209-212).
 
     Stays within 0..1 and keeps its width where every image is right or every one is wrong.
@@ -42,7 +42,7 @@ def score_interval(share: float, count: float, confidence: float = 0.95) -> tupl
 
 
 def simultaneous(
-    correct: int, count: int, number: int, confidence: float = 0.95
+    correct: float, count: float, number: int, confidence: float = 0.95
 ) -> tuple[float, float]:
     """An interval of one of `number` shares that hold all together with that confidence.
 
@@ -59,7 +59,7 @@ def simultaneous(
 
 
 def of_the_best(
-    correct: int, count: int, choices: int, confidence: float = 0.95
+    correct: float, count: float, choices: int, confidence: float = 0.95
 ) -> tuple[float, float]:
     """The interval of the highest of `choices` shares, each measured on the same images.
 
@@ -76,7 +76,7 @@ def of_the_best(
     return low, high
 
 
-def _lowest(correct: int, count: int, tail: float) -> float:
+def _lowest(correct: float, count: float, tail: float) -> float:
     """The share at which as many right answers or more have the probability `tail`."""
     if correct == 0:
         return 0.0
@@ -85,7 +85,7 @@ def _lowest(correct: int, count: int, tail: float) -> float:
     return float(betaincinv(correct, count - correct + 1, tail))
 
 
-def _check(correct: int, count: int, confidence: float) -> None:
+def _check(correct: float, count: float, confidence: float) -> None:
     if not 0 <= correct <= count:
         raise UsageError(
             f"{correct} correct of {count} is not a share.",

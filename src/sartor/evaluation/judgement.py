@@ -33,6 +33,7 @@ from .calibration import (
     reliability,
     scaled,
 )
+from .clusters import share_interval
 from .coverage import Coverage, coverage, risk_coverage_area
 from .intervals import wilson
 from .metrics import Evaluation, evaluate
@@ -91,6 +92,8 @@ class Judgement:
     """Whether the outputs estimate probabilities; those of mse are scores."""
     coverage: Coverage | None
     """None where outputs are not finite."""
+    grouped: Predictions | None = None
+    """What was judged, where its images come in groups: intervals of shares need to know."""
 
     @property
     def split(self) -> str:
@@ -107,7 +110,8 @@ class Judgement:
             row["f1_interval"] = _listed(self.f1_interval(place))
             row["precision_interval"] = self._precision_interval(place)
         document["probabilities"] = self.probabilities
-        document["bootstrap"] = {"resamples": RESAMPLES, "confidence": 0.95}
+        units = "images" if self.grouped is None else "groups"
+        document["bootstrap"] = {"resamples": RESAMPLES, "confidence": 0.95, "units": units}
         return document
 
     def f1_interval(self, place: int) -> tuple[float, float] | None:
@@ -119,13 +123,28 @@ class Judgement:
         row = self.evaluation.per_class[place]
         if row.f1 is None:
             return None
-        union = row.count + int(self.evaluation.confusion[:, place].sum()) - row.correct
-        low, high = (2 * share / (1 + share) for share in wilson(row.correct, union))
+        if self.grouped is not None:
+            predicted = self.grouped.predicted()
+            interval = _of_members(
+                self.grouped, (predicted == place) | (self.grouped.labels == place)
+            )
+        else:
+            union = row.count + int(self.evaluation.confusion[:, place].sum()) - row.correct
+            interval = wilson(row.correct, union)
+        low, high = (2 * share / (1 + share) for share in interval)
         return low, high
 
     def _precision_interval(self, place: int) -> list[float]:
+        if self.grouped is not None:
+            return list(_of_members(self.grouped, self.grouped.predicted() == place))
         column = self.evaluation.confusion[:, place]
         return list(wilson(int(column[place]), int(column.sum())))
+
+
+def _of_members(predictions: Predictions, members: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """Of the share of right answers among some images that come in groups."""
+    assert predictions.groups is not None
+    return share_interval(_right(predictions)[members], predictions.groups[members])
 
 
 def _listed(interval: tuple[float, float] | None) -> list[float] | None:
@@ -156,7 +175,9 @@ def judge(
     evaluation = evaluate(predictions, choices)
     reason = _no_calibration(predictions)
     scaling = None if reason else _scaling(predictions, validation)
-    found = bootstrap(_statistics(predictions, scaling), len(predictions))
+    found = bootstrap(
+        _statistics(predictions, scaling), len(predictions), clusters=predictions.groups
+    )
     rows = evaluation.per_class
     return Judgement(
         evaluation=evaluation,
@@ -173,6 +194,7 @@ def judge(
         coverage=coverage(_rank(predictions), _right(predictions), found["area"])
         if "area" in found
         else None,
+        grouped=None if predictions.groups is None else predictions,
     )
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..arrays import Int64Array
 from ..averages import balanced_accuracy, macro_f1
 from ..errors import DataError
+from .clusters import effective_share
 from .intervals import of_the_best, simultaneous, wilson
 from .predictions import NO_PREDICTION, Predictions
 
@@ -36,6 +38,8 @@ class ClassEvaluation:
     """correct / count; None for a class without images."""
     f1: float | None
     """2 correct / (count + predicted); None for a class without images and never predicted."""
+    effective_share: float = 1.0
+    """How many independent images one of them is worth; below 1 where images come in groups."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON, under the keys of `sartor evaluate --json`."""
@@ -74,6 +78,8 @@ class Evaluation:
     `confusion`."""
     choices: int = 1
     """Epochs from which these weights were chosen by these very images; 1 for none."""
+    groups: int | None = None
+    """Groups that the images come from (patients, sessions); None where each is independent."""
 
     @property
     def weakest(self) -> ClassEvaluation:
@@ -85,7 +91,17 @@ class Evaluation:
     def weakest_interval(self) -> tuple[float, float]:
         """95 % interval of its accuracy, which allows for its being picked from all classes."""
         number = sum(1 for entry in self.per_class if entry.count)
-        return simultaneous(self.weakest.correct, self.weakest.count, number)
+        share = self.weakest.effective_share
+        if not share:
+            return 0.0, 1.0
+        return simultaneous(self.weakest.correct * share, self.weakest.count * share, number)
+
+    @property
+    def interval_method(self) -> str:
+        """How the intervals of shares are computed, in words."""
+        if self.groups is None:
+            return "Wilson"
+        return f"Wilson at the effective number of images, which come from {self.groups:,} groups"
 
     @property
     def macro_f1(self) -> float:
@@ -120,6 +136,8 @@ class Evaluation:
             "confusion": self.confusion.tolist(),
             "not_finite": self.not_finite,
             "choices": self.choices,
+            "groups": self.groups,
+            "interval_method": self.interval_method,
             "weakest": {
                 "class": self.weakest.class_name,
                 "accuracy": self.weakest.accuracy,
@@ -156,13 +174,42 @@ def evaluate(predictions: Predictions, choices: int = 1) -> Evaluation:
     """
     labels, predicted = predictions.labels, predictions.predicted()
     size, known = len(predictions.classes), predicted != NO_PREDICTION
-    return evaluate_sums(
+    evaluation = evaluate_sums(
         split=predictions.split,
         classes=predictions.classes,
         confusion=confusion_matrix(labels[known], predicted[known], size),
         loss_sum=float(predictions.example_losses().sum()),
         not_finite=np.bincount(labels[~known], minlength=size),
         choices=choices,
+    )
+    if predictions.groups is None:
+        return evaluation
+    return _in_groups(evaluation, labels, labels == predicted, predictions.groups)
+
+
+def _in_groups(
+    evaluation: Evaluation,
+    labels: Int64Array,
+    right: npt.NDArray[np.bool_],
+    groups: Int64Array,
+) -> Evaluation:
+    """The same with intervals that allow for images of one group being alike."""
+    share = effective_share(right, groups)
+    rows = []
+    for place, row in enumerate(evaluation.per_class):
+        members = labels == place
+        each = effective_share(right[members], groups[members]) if row.count else 0.0
+        interval = wilson(row.correct * each, row.count * each)
+        rows.append(replace(row, interval=interval, effective_share=each))
+    return replace(
+        evaluation,
+        accuracy_interval=of_the_best(
+            evaluation.accuracy * evaluation.count * share,
+            evaluation.count * share,
+            evaluation.choices,
+        ),
+        per_class=tuple(rows),
+        groups=len(np.unique(groups)),
     )
 
 

@@ -46,11 +46,16 @@ class Predictions:
     """The weights that predicted."""
     dataset_fingerprint: str
     """The dataset that `indices` point into."""
+    groups: Int64Array | None = None
+    """int64 (N,): which images belong together (patient, session); None where each is alone."""
+    pictures: tuple[str, ...] | None = None
+    """Name and content of the file of each image, hashed: the same at every size. None without."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
         object.__setattr__(self, "logits", _checked_logits(self.logits, len(self.classes)))
-        for name in ("labels", "indices"):
+        given = ("labels", "indices", *(("groups",) if self.groups is not None else ()))
+        for name in given:
             checked = _checked_integers(name, getattr(self, name), len(self.logits))
             object.__setattr__(self, name, checked)
         if len(self) and self.labels.max() >= len(self.classes):
@@ -111,7 +116,9 @@ class Predictions:
             FileError: the file cannot be written.
         """
         arrays: dict[str, Any] = {
-            field.name: np.asarray(getattr(self, field.name)) for field in fields(self)
+            field.name: np.asarray(getattr(self, field.name))
+            for field in fields(self)
+            if getattr(self, field.name) is not None
         }
         with atomic_write(path) as stream:
             np.savez(stream, **arrays)
@@ -134,6 +141,7 @@ class Predictions:
 
 
 _TEXTS = ("split", "loss", "weights_sha256", "dataset_fingerprint")
+_OPTIONAL = ("groups", "pictures")
 _AGAIN = "Make them again with `sartor evaluate`."
 
 
@@ -173,13 +181,16 @@ def _read(path: Path) -> dict[str, Any]:
     names = [field.name for field in fields(Predictions)]
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
-        missing = sorted(set(names) - {name.removesuffix(".npy") for name in archive.namelist()})
+        there = {name.removesuffix(".npy") for name in archive.namelist()}
+        missing = sorted(set(names) - there - set(_OPTIONAL))
     if damaged:
         raise DataError(f"the checksum of {damaged} does not match.")
     if missing:
         raise DataError(f"it lacks {', '.join(missing)}.")
     with np.load(path, allow_pickle=False) as arrays:
-        found = {name: arrays[name] for name in names}
+        found = {name: arrays[name] for name in names if name in there}
+    if "pictures" in found:
+        found["pictures"] = tuple(found["pictures"].tolist())
     return found | {name: str(found[name]) for name in _TEXTS}
 
 

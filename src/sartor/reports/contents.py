@@ -5,16 +5,20 @@ Version 1. Keys are only added within a version; null stands for what is not kno
 
     version         1
     sartor          version of the program
-    run             path, state, checkpoint (best or last: what is judged), epoch of it, best_epoch,
-                    judged_weights_sha256, weights_sha256 (the newest, as `fit --json` gives it)
+    run             path, state, checkpoint (best or last: what is judged), epoch of it,
+                    chosen_on_validation, best_epoch, judged_weights_sha256, weights_sha256 (the
+                    newest, as `fit --json` gives it)
     judged          split (val or test), final (the test split), count; null where nothing was
-    untouched       {"split", "count", "command"}: images that nothing here has used, or null
+    untouched       {"split", "count", "command"}: test images that nobody has looked at, or null
+    looks           at the test images, {times, by_this_run, weights, single, sentence}; null where
+                    there are none
     data            source, fingerprint, shape, classes,
                     splits {train, val, test: {count, per_class}}, samples [{class, indices,
                     files}], findings [{check, severity, summary, count, files, remedy}] or null
     network         model, input_shape, output_shape, parameters, trainable_parameters,
                     parameter_bytes, rows [{name, kind, output_shape, parameter_shapes, parameters}]
-    training        epochs, seconds, history (rows as in history.jsonl)
+    training        epochs, seconds, history (rows as in history.jsonl), extensions [{step,
+                    epochs}]: when it was given more epochs, and how many were planned until then
     evaluation      as `sartor evaluate --json`, and loss_interval, macro_f1, balanced_accuracy with
                     theirs, in per_class f1_interval and precision_interval, and probabilities
                     (false for a loss that gives scores)
@@ -59,6 +63,8 @@ from ..evaluation.predictions import (
     Predictions,
 )
 from ..models.summary import Summary
+from ..runs.looks import Looks
+from ..training.schedule import parsed_extensions
 
 if TYPE_CHECKING:
     from .drawable import Embedding
@@ -98,6 +104,8 @@ class Evidence:
     """A map of the judged split."""
     explained: Sequence[Explained] = ()
     """The worst mistakes."""
+    looks: Looks | None = None
+    """How often the test images were looked at, this time included; None where there are none."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -123,6 +131,8 @@ def describe(evidence: Evidence) -> Document:
         "run": dict(evidence.run),
         "judged": None,
         "untouched": _untouched(evidence),
+        "looks": evidence.looks
+        and {**evidence.looks.to_json(), "sentence": evidence.looks.sentence},
         "data": _data(evidence),
         "network": _network(evidence.network),
         "training": _training(evidence),
@@ -214,9 +224,10 @@ def _explained(explained: Sequence[Explained], dataset: Dataset) -> Document | N
 
 
 def _untouched(evidence: Evidence) -> Document | None:
-    """The test images, where it was not they that were judged."""
-    count = len(evidence.split.test)
-    if not count or (evidence.predictions and evidence.predictions.split == "test"):
+    """The test images, where nobody has looked at them."""
+    count, looks = len(evidence.split.test), evidence.looks
+    judged = evidence.predictions is not None and evidence.predictions.split == "test"
+    if not count or judged or (looks is not None and not looks.untouched):
         return None
     command = f"sartor report {shlex.quote(str(evidence.run['path']))}"
     return {"split": "test", "count": count, "command": command}
@@ -276,10 +287,12 @@ def _network(summary: Summary) -> Document:
 
 def _training(evidence: Evidence) -> Document:
     history = [{key: _finite(value) for key, value in row.items()} for row in evidence.history]
+    extensions = evidence.recipe.get("training", {}).get("extensions", ())
     return {
         "epochs": len(history),
         "seconds": history[-1]["seconds"] if history else None,
         "history": history,
+        "extensions": [one._asdict() for one in parsed_extensions(tuple(extensions))],
     }
 
 

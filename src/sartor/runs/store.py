@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shlex
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +13,24 @@ from typing import Any
 from ..errors import RunError, unknown
 from ..files import can_only_be_a_path, explain_os_errors
 from .folder import RunFolder, read_tables
+from .history import best_row
 
 RUNS = Path("runs")
 _LARGEST = 1e15
+_SEED = "seed-"
+
+
+def seed_folders(path: Path) -> list[RunFolder]:
+    """The runs in a folder that `fit --seeds N --out` made, by their seeds; of another, none."""
+    if (path / RunFolder(path).recipe_path.name).exists() or not path.is_dir():
+        return []
+    numbers = {
+        int(number): entry
+        for entry in path.iterdir()
+        if entry.is_dir() and (number := entry.name.removeprefix(_SEED)).isdecimal()
+        if entry.name.startswith(_SEED)
+    }
+    return [RunFolder(numbers[seed]) for seed in sorted(numbers)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,15 +40,20 @@ class RunSummary:
     name: str
     path: str
     state: str
-    """finished, stopped early, interrupted, killed, running, failed or broken."""
+    """finished, stopped early, interrupted, killed, running, failed or broken; of a folder of
+    seeds, the state that its runs share, else each with its number."""
     source: str
     model: str
     epochs_done: int
     epochs: int
+    best_epoch: int | None
+    """None without a validation split."""
     val_accuracy: float | None
     """Of the best epoch, where there is a validation split."""
     train_accuracy: float | None
     seconds: float | None
+    seeds: int | None = None
+    """Of a folder of runs that differ only in the seed, how many; the figures are then means."""
 
 
 def find_run(name_or_path: str | Path, runs: Path = RUNS) -> RunFolder:
@@ -42,11 +64,12 @@ def find_run(name_or_path: str | Path, runs: Path = RUNS) -> RunFolder:
     """
     for path in (Path(name_or_path), runs / name_or_path):
         if path.is_dir():
+            _refuse_seeds(path)
             return RunFolder(path)
     _refuse_path(str(name_or_path))
     folders = run_folders(runs)
     if str(name_or_path) == "latest" and folders:
-        return folders[0]
+        return max(seed_folders(folders[0].path) or folders[:1], key=lambda one: _newest(one.path))
     names = [folder.name for folder in folders]
     if not names:
         raise RunError(
@@ -54,6 +77,21 @@ def find_run(name_or_path: str | Path, runs: Path = RUNS) -> RunFolder:
         )
     sentence = unknown("run", str(name_or_path), names)
     raise RunError(sentence[0].upper() + sentence[1:], "`sartor runs` lists all.")
+
+
+def _refuse_seeds(path: Path) -> None:
+    """Say of a folder of runs that it is none.
+
+    Raises:
+        RunError: `path` was made by `fit --seeds`.
+    """
+    seeds = seed_folders(path)
+    if seeds:
+        one = shlex.quote(str(seeds[0].path))
+        raise RunError(
+            f"{path} holds {len(seeds)} run{'' if len(seeds) == 1 else 's'}, one per seed.",
+            f"Name one of them, such as {one}; sartor compare {shlex.quote(str(path))} shows all.",
+        )
 
 
 def _refuse_path(given: str) -> None:
@@ -79,9 +117,14 @@ def run_folders(runs: Path = RUNS) -> list[RunFolder]:
     with explain_os_errors(f"read the folder {runs}"):
         paths = [path for path in runs.iterdir() if path.is_dir() and not path.name.startswith(".")]
     return [
-        RunFolder(path)
-        for path in sorted(paths, key=lambda p: (_last_trained(p), p.name), reverse=True)
+        RunFolder(path) for path in sorted(paths, key=lambda p: (_newest(p), p.name), reverse=True)
     ]
+
+
+def _newest(path: Path) -> float:
+    """When a run, or the newest of a folder of seeds, was made or trained last."""
+    inside = [_last_trained(folder.path) for folder in seed_folders(path)]
+    return max(inside, default=_last_trained(path))
 
 
 def _last_trained(path: Path) -> float:
@@ -94,12 +137,43 @@ def _last_trained(path: Path) -> float:
 
 
 def summarize_run(folder: RunFolder) -> RunSummary:
-    """What can be said of a run, even a broken one."""
+    """What can be said of a run, even a broken one, or of a folder of seeds."""
+    seeds = [summarize_run(one) for one in seed_folders(folder.path)]
+    return _summary_of_seeds(folder, seeds) if seeds else _summary_of_run(folder)
+
+
+def _summary_of_seeds(folder: RunFolder, seeds: list[RunSummary]) -> RunSummary:
+    states = Counter(run.state for run in seeds)
+    one_state = len(states) == 1
+    return RunSummary(
+        name=folder.name,
+        path=str(folder.path),
+        state=", ".join(name if one_state else f"{n} {name}" for name, n in states.items()),
+        source=seeds[0].source,
+        model=seeds[0].model,
+        epochs_done=min(run.epochs_done for run in seeds),
+        epochs=max(run.epochs for run in seeds),
+        best_epoch=None,
+        val_accuracy=_mean([run.val_accuracy for run in seeds]),
+        train_accuracy=_mean([run.train_accuracy for run in seeds]),
+        seconds=sum(run.seconds or 0.0 for run in seeds),
+        seeds=len(seeds),
+    )
+
+
+def _mean(values: list[float | None]) -> float | None:
+    """Of all; None where one is missing."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None
+
+
+def _summary_of_run(folder: RunFolder) -> RunSummary:
     recipe = _tables(folder)
     history = folder.history()
-    accuracies = [_number(row.get("val_accuracy")) for row in history]
     last: dict[str, Any] = history[-1] if history else {}
-    epochs = recipe.get("training", {}).get("epochs")
+    training = recipe.get("training", {})
+    epochs = training.get("epochs")
+    best = best_row(history, str(training.get("monitor", "val_accuracy"))) or {}
     return RunSummary(
         name=folder.name,
         path=str(folder.path),
@@ -108,7 +182,8 @@ def summarize_run(folder: RunFolder) -> RunSummary:
         model=str(recipe.get("model", {}).get("model", "?")),
         epochs_done=len(history),
         epochs=epochs if isinstance(epochs, int) and epochs > 0 else 0,
-        val_accuracy=max((one for one in accuracies if one is not None), default=None),
+        best_epoch=best["epoch"] if isinstance(best.get("epoch"), int) else None,
+        val_accuracy=_number(best.get("val_accuracy")),
         train_accuracy=_number(last.get("train_accuracy")),
         seconds=_number(last.get("seconds")),
     )

@@ -143,7 +143,7 @@ def validate(job: Job) -> Validation | None:
     for logits, labels in Forward.of(job.model, job.settings).over(job.val):
         losses.append(objective.sum(logits, labels))
         truths.append(labels)
-        predicted.append(logits.argmax(1))
+        predicted.append(_predicted(logits))
     # Read all at once, for reading waits for the device; added up one by one, in double precision.
     loss = functools.reduce(operator.add, torch.stack(losses).tolist(), 0.0)
     counts, correct, named = _tallies(truths, predicted, job.num_classes)
@@ -155,11 +155,16 @@ def validate(job: Job) -> Validation | None:
     )
 
 
+def _predicted(logits: Tensor) -> Tensor:
+    """The class with the highest output, int64 (B,); -1, which is always wrong, if not finite."""
+    return torch.where(logits.amax(1).isfinite(), logits.argmax(1), -1)
+
+
 def _tallies(truths: list[Tensor], predictions: list[Tensor], num_classes: int) -> list[list[int]]:
     """Images of each class, those of them that are correct, and images predicted as each class.
 
     The sums of a confusion matrix, which for 10,000 classes would not fit into memory.
     """
     labels, predicted = torch.cat(truths), torch.cat(predictions)
-    columns = (labels, labels[labels == predicted], predicted)
+    columns = (labels, labels[labels == predicted], predicted[predicted >= 0])
     return [torch.bincount(column, minlength=num_classes).tolist() for column in columns]

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import TrainingError
 from ..events import CheckpointDue, EpochDone, Event, StepDone
 from .job import Job, Outcome
-from .schedule import learning_rate
+from .schedule import extended_at, learning_rate
 from .state import Checkpoint, Progress, Sums, copied, snapshot
 
 _SECONDS_BETWEEN_STEP_EVENTS = 0.1
@@ -92,7 +92,7 @@ class Tracker:
         progress.history.append(row)
         improved = self._has_improved(row)
         better = improved or self._breaks_a_tie(row)
-        if improved:
+        if improved or extended_at(settings.extensions, progress.step):
             progress.patience_from = progress.epoch
         if better:
             progress.best_epoch = progress.epoch

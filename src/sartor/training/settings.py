@@ -115,6 +115,9 @@ class TrainingSettings:
     workers: Annotated[int | Literal["auto"], Range(0, 1_024)] = "auto"
     """Threads that prepare batches ahead. auto: one where a core would be idle or the disk is slow.
     The result is the same with any number."""
+    extensions: tuple[str, ...] = ()
+    """How many epochs were planned before the run was extended, such as "3 epochs until step 90".
+    Filled in by resume --epochs, so that the same learning rates can be used again."""
 
 
 @dataclass(frozen=True, kw_only=True)

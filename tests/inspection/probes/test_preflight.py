@@ -121,6 +121,25 @@ class TestWarnings:
         assert len(warned) == 1
         assert "trained already" in warned[0]
 
+    @pytest.mark.parametrize("scale", [0.1, 1.0, 2.5])
+    def test_first_outputs_under_mse_may_be_of_any_usual_size(
+        self, make_job: MakeJob, scale: float
+    ) -> None:
+        noise = scale * torch.randn(31, 3, generator=torch.Generator().manual_seed(0))
+        _, warned = checked(make_job, lambda x, w: noise[: len(x)] + w, loss="mse")
+        assert warned == []
+
+    @pytest.mark.parametrize(("scale", "question"), [(40.0, "badly scaled"), (0.0, "already")])
+    def test_mse_far_above_its_targets_or_better_than_any_constant(
+        self, make_job: MakeJob, toys: Any, scale: float, question: str
+    ) -> None:
+        right = nn.functional.one_hot(torch.from_numpy(toys.labels[:31]), 3) + scale
+        settings = {"loss": "mse", "shuffle": False, "batch_size": "all"}
+        _, warned = checked(make_job, lambda _, w: right + w, **settings)
+        assert len(warned) == 1
+        assert question in warned[0]
+        assert "chance" not in warned[0]
+
 
 class TestLoneImages:
     """31 training images."""

@@ -98,7 +98,12 @@ class Prepared:
             name=listing.name,
             excluded={names[index]: why for index, why in left_out.items()},
             pixels_sha256=hashlib.sha256(self.facts.pixels_sha256[kept].data).hexdigest(),
-            origin=Origin(listing=listing, settings=geometry_of(self.settings), excluded=left_out),
+            origin=Origin(
+                listing=listing,
+                settings=geometry_of(self.settings),
+                excluded=left_out,
+                file_sha256=self.facts.file_sha256[kept],
+            ),
         )
 
     def unreadable(self, excluded: Container[int]) -> dict[int, str]:

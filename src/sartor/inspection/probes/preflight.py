@@ -40,7 +40,7 @@ def check_model(job: Job, batch: Batch) -> tuple[float, list[str]]:
         )
     _refuse_lone_images(job, batch)
     loss = float(job.objective.plain().sum(logits, batch.labels)) / len(batch.labels)
-    return loss, [*_warn_of_probabilities(logits), *_warn_of_loss(job, loss)]
+    return loss, [*_warn_of_probabilities(job, logits), *_warn_of_loss(job, loss)]
 
 
 def _refuse_lone_images(job: Job, first: Batch) -> None:
@@ -106,7 +106,9 @@ def first_logits(job: Job, images: Tensor) -> Tensor:
     return logits.float() if logits.is_floating_point() else logits
 
 
-def _warn_of_probabilities(logits: Tensor) -> list[str]:
+def _warn_of_probabilities(job: Job, logits: Tensor) -> list[str]:
+    if job.objective.loss == "mse":
+        return []  # It takes outputs as they are.
     sums = logits.sum(dim=1)
     if (logits >= 0).all() and torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
         return [
