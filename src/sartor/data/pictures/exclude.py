@@ -68,18 +68,18 @@ def match(
     places = {name: index for index, name in enumerate(names)}
     matched, strange = {}, []
     for entry, reason in entries.items():
-        index = next((places[one] for one in _spellings(entry, root) if one in places), None)
+        index = next((places[one] for one in spellings(entry, root) if one in places), None)
         if index is not None:
             matched[index] = reason
-        elif not any(one in known for one in _spellings(entry, root)):
+        elif not any(one in known for one in spellings(entry, root)):
             strange.append(entry)
     if strange and not matched:
         raise UsageError(
-            f"Nothing to exclude was found in the data: {_nearest(strange[0], names)}.",
+            f"Nothing to exclude was found in the data: {nearest(strange[0], names)}.",
             "Names are those of the files below the source, or numbers where there are no files.",
         )
     if strange:
-        told = ", ".join(_nearest(one, names) for one in strange[:_SHOWN])
+        told = ", ".join(nearest(one, names) for one in strange[:_SHOWN])
         more = f" and {len(strange) - _SHOWN:,} more" if len(strange) > _SHOWN else ""
         warnings.warn(f"Not in the data, so not excluded: {told}{more}.", SartorWarning, 3)
     return matched
@@ -120,7 +120,7 @@ def renumbered(part: Int64Array | None, kept: Int64Array) -> Int64Array | None:
     return np.searchsorted(kept, part[np.isin(part, kept)])
 
 
-def _spellings(entry: str, root: str) -> list[str]:
+def spellings(entry: str, root: str) -> list[str]:
     """What the data may call it: as written, tidied, or as a path below the root."""
     tidy = Path(entry).as_posix()
     try:
@@ -129,7 +129,7 @@ def _spellings(entry: str, root: str) -> list[str]:
         return [entry, tidy]
 
 
-def _nearest(entry: str, names: Sequence[str]) -> str:
+def nearest(entry: str, names: Sequence[str]) -> str:
     """The entry, and the name that it may stand for."""
     # All names would be too much to compare with.
     last = Path(entry).name
