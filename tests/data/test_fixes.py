@@ -97,7 +97,7 @@ class TestChanges:
             LABELS,
             CLASSES,
         )
-        assert (found.labels, found.reasons) == ({0: 1}, {0: "a dog"})
+        assert found.labels == {0: (1, "a dog")}
         assert list(found.excluded) == [2]
 
     def test_a_label_found_right_changes_nothing(self) -> None:
@@ -107,11 +107,11 @@ class TestChanges:
 
     def test_a_path_into_the_root(self) -> None:
         found = changes([fix("some/where/cats/2.jpg")], NAMES, LABELS, CLASSES, root="some/where")
-        assert found.labels == {1: 1}
+        assert found.labels == {1: (1, "")}
 
     def test_the_same_row_twice(self) -> None:
         rows = [fix("cats/1.jpg"), fix("cats/1.jpg", reason="again")]
-        assert changes(rows, NAMES, LABELS, CLASSES).labels == {0: 1}
+        assert changes(rows, NAMES, LABELS, CLASSES).labels == {0: (1, "")}
 
     @pytest.mark.parametrize(
         ("rows", "told"),

@@ -17,13 +17,14 @@ import codecs
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..arrays import Int64Array
 from ..errors import UsageError, unknown
 from .pictures.exclude import nearest, spellings
+from .roster import Changes, NewLabel
 
 EXCLUDE = "exclude"
 """What stands under `suggested` for a picture that is to be left out."""
@@ -46,18 +47,6 @@ class Fix:
     reason: str = ""
     confidence: float | None = None
     """Of the suggestion, 0 to 1; None where nothing is known."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Changes:
-    """What fixes mean for pictures with numbers."""
-
-    labels: Mapping[int, int] = field(default_factory=dict)
-    """The other label, by the number of the picture."""
-    excluded: Mapping[int, str] = field(default_factory=dict)
-    """Why a picture is left out, by its number."""
-    reasons: Mapping[int, str] = field(default_factory=dict)
-    """Why a label is another one, by the number of the picture."""
 
 
 def fixes_table(fixes: Iterable[Fix]) -> str:
@@ -155,14 +144,9 @@ def changes(
             found.setdefault(index, fix)
     _refuse(problems, name, "Correct these rows, or delete them.")
     return Changes(
+        excluded={i: fix.reason for i, fix in found.items() if fix.suggested == EXCLUDE},
         labels={
-            index: numbers[fix.suggested]
-            for index, fix in found.items()
-            if fix.suggested not in (EXCLUDE, fix.given)
-        },
-        excluded={i: fix.reason or "fixes" for i, fix in found.items() if fix.suggested == EXCLUDE},
-        reasons={
-            index: fix.reason
+            index: NewLabel(numbers[fix.suggested], fix.reason)
             for index, fix in found.items()
             if fix.suggested not in (EXCLUDE, fix.given)
         },

@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from ...arrays import Int64Array
-from ...errors import SartorWarning, UsageError
+from ...errors import DataError, SartorWarning, UsageError
 from ..dataset import Dataset
+from ..roster import Changes
 
 _SHOWN = 3
 
@@ -91,21 +92,61 @@ def without(dataset: Dataset, entries: Mapping[str, str]) -> Dataset:
     Raises:
         As `match`. DataError: nothing would be left.
     """
-    names = dataset.files or tuple(map(str, range(len(dataset))))
-    excluded = match(entries, names, known=dataset.excluded)
-    if not excluded:
+    excluded = match(entries, dataset.names(), known=dataset.excluded)
+    numbers = dataset.everything().kept
+    return changed(dataset, {int(numbers[row]): why for row, why in excluded.items()}, Changes())
+
+
+def changed(dataset: Dataset, excluded: Mapping[int, str], fixes: Changes) -> Dataset:
+    """The dataset without some of its images, and others with new labels.
+
+    Args:
+        excluded: reasons by the number in `dataset.everything()`, as in `fixes`.
+
+    Raises:
+        DataError: nothing would be left.
+    """
+    if not excluded and not fixes:
         return dataset
-    kept = kept_indices(len(dataset), excluded)
+    roster = dataset.everything()
+    by_list = dict(sorted({**roster.by_list, **excluded}.items()))
+    by_fixes = combined(roster.by_fixes, fixes)
+    left_out = {**by_fixes.excluded, **by_list}
+    rows = np.flatnonzero(~np.isin(roster.kept, np.fromiter(left_out, np.int64)))
+    if not len(rows):
+        raise DataError("Every image is excluded.", "Shorten the list of --exclude or --fixes.")
+    kept, names = roster.kept[rows], dataset.names()
     return replace(
         dataset,
-        images=dataset.images[kept],
-        labels=dataset.labels[kept],
-        test=renumbered(dataset.test, kept),
-        val=renumbered(dataset.val, kept),
-        groups=None if dataset.groups is None else tuple(dataset.groups[i] for i in kept),
-        files=tuple(names[index] for index in kept),
-        excluded={**dataset.excluded, **{names[i]: why for i, why in excluded.items()}},
+        images=dataset.images if len(rows) == len(dataset) else dataset.images[rows],
+        labels=relabelled(roster.labels, by_fixes)[kept],
+        test=renumbered(dataset.test, rows),
+        val=renumbered(dataset.val, rows),
+        groups=None if dataset.groups is None else tuple(dataset.groups[row] for row in rows),
+        files=dataset.files if len(rows) == len(dataset) else tuple(names[row] for row in rows),
+        excluded={**dataset.excluded, **{roster.names[i]: why for i, why in left_out.items()}},
+        roster=replace(roster, kept=kept, by_list=by_list, by_fixes=by_fixes),
     )
+
+
+def combined(before: Changes, after: Changes) -> Changes:
+    """Both; where they differ, what comes after."""
+    labels = {**before.labels, **after.labels}
+    excluded = {i: why for i, why in before.excluded.items() if i not in after.labels}
+    return Changes(
+        excluded={**excluded, **after.excluded},
+        labels={i: label for i, label in labels.items() if i not in after.excluded},
+    )
+
+
+def relabelled(labels: Int64Array, fixes: Changes) -> Int64Array:
+    """Labels with those that fixes replace."""
+    if not fixes.labels:
+        return labels
+    corrected = labels.copy()
+    for index, new in fixes.labels.items():
+        corrected[index] = new.label
+    return corrected
 
 
 def kept_indices(count: int, excluded: Mapping[int, str]) -> Int64Array:
