@@ -67,7 +67,7 @@ class TestResolving:
             if value in (None, "auto", "all", "", (), {})
         }
         # What is open for good: the usual reading, all images and labels as they are, no clipping,
-        # no early stopping. And who prepares batches, which changes no bit: each start decides anew.
+        # no early stopping. And who prepares batches, which changes no bit: it is decided anew.
         reading = {"format", "image_column", "label_column", "group_column", "split_column"}
         data = {*reading, "image_root", "exclude", "fixes", "fixes_sha256", "limit_per_class"}
         assert open_ones == {*data, "augment", "clip_grad", "patience", "workers"}
