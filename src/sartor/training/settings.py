@@ -32,8 +32,8 @@ class TrainingSettings:
     """Draw a new order of images each epoch, from the seed."""
     sampler: Annotated[str, OneOf("sampler", SAMPLERS)] = "every"
     """Which images an epoch contains. every: each training image once; balanced: as many images,
-    but each class equally often, which repeats images of small classes and leaves out some of large
-    ones."""
+    but each class equally often, which repeats images of small classes, each time augmented in
+    another way, and leaves out some of large ones."""
     drop_last: bool = False
     """Skip the last step of an epoch if its batch is incomplete."""
     augment: tuple[str, ...] = ()
