@@ -96,6 +96,22 @@ class TestResolving:
         _, recipe = assembled(augment="flip crop=2")
         assert recipe.training.augment == ("flip=0.5", "crop=2,zero")
 
+    def test_decay_spares_biases_but_in_recipes_from_before_there_was_a_choice(self) -> None:
+        _, recipe = assembled(weight_decay=0.1)
+        assert recipe.training.weight_decay_on == "weights"
+        before = Recipe.from_toml(recipe.to_toml()).with_settings({"weight_decay_on": "auto"})
+        assert before.data.fingerprint
+        assert assembled(before)[1].training.weight_decay_on == "all"
+        _, given = assembled(weight_decay=0.1, weight_decay_on="all")
+        assert given.training.weight_decay_on == "all"
+
+    def test_a_split_from_before_there_were_methods_is_drawn_as_it_was(self) -> None:
+        _, recipe = assembled()
+        assert recipe.data.split_method == "stable"
+        before = Recipe.from_toml(recipe.to_toml()).with_settings({"split_method": "auto"})
+        assert assembly.split_method_of(before, DATASET) == "drawn"
+        assert assembled(before)[1].data.split_method == "auto"
+
     def test_keeps_what_is_given(self) -> None:
         given = {
             "image_size": (5, 7),

@@ -118,6 +118,7 @@ def resolve(
             "amp_dtype": hardware.chosen_precision(training.amp_dtype, training.device),
             "memory_format": hardware.chosen_memory_format(training.memory_format, network),
             "augment": vocabulary.canonical(training.augment),
+            "weight_decay_on": _decayed(recipe),
         }
     )
     chosen = hardware.chosen_engine(decided.training, network)
@@ -135,6 +136,14 @@ def split_method_of(recipe: Recipe, dataset: Dataset) -> str:
     if drawn_before_methods(recipe):
         return "drawn"
     return chosen_method(recipe.data.split_method, dataset)
+
+
+def _decayed(recipe: Recipe) -> str:
+    """What weight decay acts on. A recipe that was resolved before there was a choice means all."""
+    wish = recipe.training.weight_decay_on
+    if wish != "auto":
+        return wish
+    return "all" if recipe.data.fingerprint else "weights"
 
 
 def _recorded_method(recipe: Recipe, dataset: Dataset) -> str:

@@ -40,7 +40,7 @@ GROUPS: Mapping[str, tuple[str, str]] = {
         "epochs batch_size shuffle sampler drop_last grad_accum_steps clip_grad seed",
     ),
     "augment": ("Augmentation", "augment tta"),
-    "opt": ("Optimizer", "opt lr momentum nesterov betas weight_decay"),
+    "opt": ("Optimizer", "opt lr momentum nesterov betas weight_decay weight_decay_on"),
     "sched": ("Learning-rate schedule", "sched warmup_epochs min_lr decay_epochs decay_rate"),
     "loss": ("Loss", "loss smoothing class_weights effective_beta"),
     "best": ("Best epoch and early stopping", "monitor patience"),

@@ -103,6 +103,10 @@ def print_run(description: dict[str, Any], summary: RunSummary, recipe: str | No
         print(f"best validation accuracy {summary.val_accuracy:.2%}")
     elif summary.train_accuracy is not None:
         print(f"train accuracy {summary.train_accuracy:.2%}")
+    training = description["recipe"]["training"]
+    if training["weight_decay"]:
+        spared = ", not on biases and norms" if training["weight_decay_on"] == "weights" else ""
+        print(f"weight decay {training['weight_decay']:g}{spared}")
     if description["engine"]:
         print(f"{description['engine'].get('line', '')}")
     history = description["history"]
