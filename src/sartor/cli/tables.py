@@ -160,9 +160,10 @@ def print_evaluation(evaluation: Evaluation, run: str) -> None:
 def _print_as_given(given: AsGiven) -> None:
     """The figures without what the run's lists change, and why these change it."""
     low, high = given.accuracy_interval
+    print(f"as given, undoing {given.what}:")
     print(
-        f"as given (with {given.what} in this split): accuracy {given.accuracy:.2%} "
-        f"(95 % interval {low:.2%} to {high:.2%}) of {given.count:,}"
+        f"  accuracy {given.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}) of "
+        f"{given.count:,} images; the reasons:"
     )
     reasons = list(given.reasons())
     for reason, count in reasons[:_REASONS_SHOWN]:
