@@ -48,7 +48,13 @@ from .looking import dataset_for
 from .notes import Sink, note, warn
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
 from .other_data import run_with
-from .splitting import imbalanced, split_of, split_warnings, without_stale_split
+from .splitting import (
+    imbalanced,
+    split_of,
+    split_warnings,
+    touched_parts,
+    without_stale_split,
+)
 from .tuning import Tuning, tune
 
 _JUMP = 2
@@ -113,6 +119,8 @@ def _fit(
     assembled = _assembled(wanted, dataset, model)
     loss, warned = _check_model(assembled)
     warn([*split_warnings(assembled.recipe, dataset, assembled.material.split), *warned])
+    for line in touched_parts(dataset, assembled.material.split):
+        note(on_event, line)
     tuning = tune(wanted, assembled)
     if tuning:
         assembled = _with_engine(tuning, assembled)
@@ -126,7 +134,7 @@ def _fit(
         folder.begin()
         if check:
             _check_data(folder, assembled.recipe, dataset, material.split, on_event)
-        resolved = _keep_exclusions(folder, assembled.recipe, dataset)
+        resolved = _keep_lists(folder, assembled.recipe, dataset)
         promise = "due" if report else "none"
         _write_beginnings(folder, resolved, material, tuning, promise)
         sink = _sink(folder, on_event)
@@ -473,18 +481,23 @@ def _close(run: OpenedRun, recipe: ResolvedRecipe, progress: Progress) -> None:
         run.folder.write_status(state, **report)
 
 
-def _keep_exclusions(folder: RunFolder, recipe: ResolvedRecipe, dataset: Dataset) -> ResolvedRecipe:
-    """Write the excluded pictures into the run; the recipe that names this list.
+def _keep_lists(folder: RunFolder, recipe: ResolvedRecipe, dataset: Dataset) -> ResolvedRecipe:
+    """Write what was left out and corrected into the run; the recipe that names these lists.
 
     What the reader said of the source is written too, such as rows of a list that were left out.
     """
     if dataset.origin is not None:
         listing = dataset.origin.listing
         write_text(folder.source_path, "\n".join((listing.shape, *listing.remarks, "")))
-    if not dataset.excluded:
-        return recipe
-    write_text(folder.excluded_path, exclusion_list(dataset.excluded))
-    return recipe.with_exclusion_list(folder.excluded_path.absolute())
+    roster, paths = dataset.everything(), {}
+    if roster.by_list:
+        excluded = {roster.names[index]: reason for index, reason in roster.by_list.items()}
+        write_text(folder.excluded_path, exclusion_list(excluded))
+        paths["exclude"] = folder.excluded_path.absolute()
+    if recipe.data.fixes:
+        write_bytes(folder.fixes_path, Path(recipe.data.fixes).read_bytes())
+        paths["fixes"] = folder.fixes_path.absolute()
+    return recipe.with_lists(**paths) if paths else recipe
 
 
 def _write_beginnings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from ..files import make_folder
 from ..inference.forward import Forward
 from ..training.engines import hardware
 from . import looks
+from .as_given import as_given
 from .looks import pictures_of
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
 from .other_data import data_at, is_own, predictions_on
@@ -60,8 +62,15 @@ def evaluate(
         if not is_own(opened, found):
             return judge(predictions_on(opened, found, split, checkpoint=checkpoint))
         opened = open_run(opened, found)
-    predictions = predictions_of(opened, split, checkpoint=checkpoint)
-    return judge(predictions, choices_of(opened, split, checkpoint))
+    return evaluation_of(opened, predictions_of(opened, split, checkpoint=checkpoint), checkpoint)
+
+
+def evaluation_of(run: OpenedRun, predictions: Predictions, checkpoint: str = "best") -> Evaluation:
+    """Judge predictions of a run's own data, and beside these the split as given where exclusions
+    or fixes touch it."""
+    choices = choices_of(run, predictions.split, checkpoint)
+    given = as_given(run, predictions, checkpoint=checkpoint)
+    return replace(judge(predictions, choices), as_given=given)
 
 
 def choices_of(run: OpenedRun, split: str, checkpoint: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..data.sources import as_asked, at_any_place, open_source
 from ..errors import DataError, UsageError
 from ..models.summary import Summary, summarize
 from ..recipe import Recipe
+from ..training.settings import ResolvedTraining
 from .notes import Sink, noting
 from .opened import OpenedRun
 
@@ -49,8 +51,9 @@ def summary(
         data: whose images decide the shapes.
     """
     if isinstance(model, OpenedRun):
-        shape = Preprocess.from_settings(model.recipe.preprocess).input_shape
-        return summarize(model.network("last"), shape)
+        resolved = model.recipe
+        shape = Preprocess.from_settings(resolved.preprocess).input_shape
+        return with_decay(summarize(model.network("last"), shape), resolved.training)
     dataset, _ = dataset_for(data, Recipe(), None)
     if isinstance(model, str):
         recipe = Recipe().with_settings(
@@ -63,6 +66,16 @@ def summary(
         )
         model = assembly.build_network(recipe, len(dataset.classes))
     return summarize(model, dataset.shape)
+
+
+def with_decay(summary: Summary, training: ResolvedTraining) -> Summary:
+    """A network's summary with the weight decay of its training."""
+    decayed = summary.decayed_parameters
+    if training.weight_decay_on != "weights":
+        decayed = summary.trainable_parameters
+    if not training.weight_decay:
+        decayed = 0
+    return replace(summary, weight_decay=training.weight_decay, decayed_parameters=decayed)
 
 
 def dataset_for(

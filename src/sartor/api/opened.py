@@ -16,7 +16,7 @@ from .. import assembly
 from ..data.dataset import Dataset
 from ..data.sources import as_asked, open_source
 from ..data.splits.split import Split
-from ..errors import CheckpointError, DataError, RunError, SartorWarning, UsageError
+from ..errors import CheckpointError, DataError, RunError, SartorError, SartorWarning, UsageError
 from ..files import sha256_of_file
 from ..models.custom import is_custom
 from ..recipe import ResolvedRecipe
@@ -170,10 +170,12 @@ class OpenedRun:
             self.given_dataset = _reopened(recipe, self.folder, on_event)
         elif self.given_dataset.origin is not None:
             # At the size of the run, where it was loaded at another.
-            data = replace(recipe.data, exclude=None)
+            data = replace(recipe.data, exclude=None, fixes=None)
             self.given_dataset = as_asked(
                 self.given_dataset, data, recipe.preprocess, on_event=on_event
             )
+        if self.given_dataset.fingerprint_now() != recipe.data.fingerprint:
+            self.given_dataset = _with_lists(self.given_dataset, recipe, self.folder, on_event)
         if self.given_dataset.fingerprint_now() != recipe.data.fingerprint:
             raise DataError(
                 f"The data {recipe.data.source} is not what {self.path} was trained on"
@@ -369,9 +371,23 @@ def _read_recipe(folder: RunFolder) -> ResolvedRecipe:
         ) from error
 
 
+def _with_lists(
+    dataset: Dataset, recipe: ResolvedRecipe, folder: RunFolder, on_event: Sink | None
+) -> Dataset:
+    """A program's dataset as the run's exclusions and fixes leave it; itself where they do not fit
+    it, or where there are none."""
+    data = recipe.data.with_lists_at(folder.excluded_path, folder.fixes_path)
+    if not (data.exclude or data.fixes) or (dataset.roster is not None and dataset.excluded):
+        return dataset
+    try:
+        return as_asked(dataset, data, recipe.preprocess, on_event=on_event)
+    except SartorError:
+        return dataset
+
+
 def _reopened(recipe: ResolvedRecipe, folder: RunFolder, on_event: Sink | None) -> Dataset:
     try:
-        data = recipe.data.with_list_at(folder.excluded_path)
+        data = recipe.data.with_lists_at(folder.excluded_path, folder.fixes_path)
         return open_source(data, recipe.preprocess, on_event=on_event)
     except UsageError as error:
         raise DataError(

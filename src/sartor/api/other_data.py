@@ -46,7 +46,8 @@ def data_at(run: OpenedRun, path: str | Path, *, on_event: Sink | None = None) -
             dataset = open_source(settings, preprocess, note=note, on_event=on_event)
         except UsageError:
             continue
-        if settings is alike or is_own(run, dataset) or not dataset.excluded:
+        untouched = not dataset.excluded and not settings.fixes
+        if settings is alike or is_own(run, dataset) or untouched:
             return dataset
     return open_source(plain, preprocess, note=note, on_event=on_event)
 
@@ -104,7 +105,7 @@ def predictions_on(
 
 def _moved(run: OpenedRun, path: Path) -> DataSettings:
     """How the run's data is read, from another place."""
-    data = run.recipe.data.with_list_at(run.folder.excluded_path)
+    data = run.recipe.data.with_lists_at(run.folder.excluded_path, run.folder.fixes_path)
     root = data.image_root
     if root is not None and not Path(root).exists():
         # Where pictures and list moved together.

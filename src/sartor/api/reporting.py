@@ -25,6 +25,7 @@ from ..models.summary import Summary, summarize
 from ..reports.contents import Document, Evidence, Explained, describe, mistakes_table
 from ..reports.run_page import render_notebook, render_report
 from ..training.state import Checkpoint
+from .as_given import as_given
 from .explaining import explain_images
 from .judging import choices_of, predictions_of
 from .looks import looks_of
@@ -222,6 +223,7 @@ def _write(
         embedding=embedding,
         explained=explained,
         looks=looks_of(run.folder, dataset, parts.test),
+        as_given=as_given(run, predictions, checkpoint=checkpoint) if predictions else None,
     )
     text = json.dumps(describe(evidence), allow_nan=False)
     document = json.loads(text)

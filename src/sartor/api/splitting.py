@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..arrays import Int64Array
+from ..assembly import drawn_before_methods, split_method_of
 from ..data.dataset import Dataset
 from ..data.pictures.exclude import kept_indices
 from ..data.pictures.indistinct import Hidden, what_is_hidden
@@ -17,7 +19,17 @@ from ..errors import DataError
 from ..evaluation.intervals import enough_images, wilson
 from ..recipe import Recipe
 
-_DECIDING = {"source", "val_fraction", "test_fraction", "duplicates", "limit_per_class", "seed"}
+_DECIDING = {
+    "source",
+    "val_fraction",
+    "test_fraction",
+    "split_method",
+    "duplicates",
+    "limit_per_class",
+    "seed",
+    "exclude",
+    "fixes",
+}
 _NAMED = 5
 _FAR_OFF = 0.5
 _IMBALANCED = 1.5
@@ -30,10 +42,13 @@ def split_of(recipe: Recipe, dataset: Dataset) -> Split:
         DataError: it cannot be made, or differs from the one that the recipe was resolved with.
     """
     settings = recipe.data
+    if drawn_before_methods(recipe):
+        dataset = replace(dataset, roster=None)
     _refuse_one_image(dataset)
     try:
         split = make_split(
             dataset,
+            method=split_method_of(recipe, dataset),
             val_fraction=settings.val_fraction,
             test_fraction=settings.test_fraction,
             seed=recipe.training.seed,
@@ -82,13 +97,34 @@ def _hidden(dataset: Dataset, indices: Int64Array) -> Hidden | None:
     origin = dataset.origin
     if origin is None or len(indices) < 2:
         return None
-    rows = kept_indices(len(origin.listing), origin.excluded)[indices]
+    left_out = {**origin.fixes.excluded, **origin.excluded}
+    rows = kept_indices(len(origin.listing), left_out)[indices]
     return what_is_hidden(origin.listing, origin.settings, rows.tolist())
 
 
 def without_stale_split(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The same changes to a recipe, without its split's hash if they may change the split."""
-    return {**({"split_hash": ""} if _DECIDING & set(changes) else {}), **changes}
+    """The same changes to a recipe, without the hashes that these may change."""
+    stale = {"split_hash": ""} if _DECIDING & set(changes) else {}
+    if "fixes" in changes:
+        stale["fixes_sha256"] = ""
+    return {**stale, **changes}
+
+
+def touched_parts(dataset: Dataset, split: Split) -> Iterator[str]:
+    """A sentence for each held-out part that exclusions or fixes touch."""
+    roster = dataset.everything()
+    given = roster.labels[roster.kept]
+    for part in ("val", "test"):
+        indices = split.part(part)
+        corrected = int((dataset.labels[indices] != given[indices]).sum())
+        left_out = len(split.left_out.get(part, ()))
+        counts = ((left_out, "left out"), (corrected, "with a corrected label"))
+        said = [f"{count:,} {what}" for count, what in counts if count]
+        if said:
+            yield (
+                f"of the {part} split, {' and '.join(said)}: evaluate and report also give the "
+                "figures as the data was given"
+            )
 
 
 def imbalanced(dataset: Dataset, split: Split) -> bool:

@@ -52,11 +52,10 @@ def evaluate(given: Evaluate) -> int:
             run.dataset(on_event=progress)
     if other is None:
         predictions = api.predictions_of(run, given.split, checkpoint=given.checkpoint)
-        choices = api.choices_of(run, given.split, given.checkpoint)
+        evaluation = api.evaluation_of(run, predictions, given.checkpoint)
     else:
         predictions = api.predictions_on(run, other, given.split, checkpoint=given.checkpoint)
-        choices = 1
-    evaluation = judge(predictions, choices)
+        evaluation = judge(predictions)
     if given.mistakes and evaluation.accuracy == 1:
         note("There are no mistakes to draw.")
     elif given.mistakes:

@@ -32,7 +32,7 @@ GROUPS: Mapping[str, tuple[str, str]] = {
     ),
     "split": (
         "Splitting the data",
-        "exclude val_fraction test_fraction duplicates limit_per_class",
+        "exclude fixes val_fraction test_fraction split_method duplicates limit_per_class",
     ),
     "preprocess": (
         "Preparing images",
@@ -44,7 +44,7 @@ GROUPS: Mapping[str, tuple[str, str]] = {
         "epochs batch_size shuffle sampler drop_last grad_accum_steps clip_grad seed",
     ),
     "augment": ("Augmentation", "augment tta"),
-    "opt": ("Optimizer", "opt lr momentum nesterov betas weight_decay"),
+    "opt": ("Optimizer", "opt lr momentum nesterov betas weight_decay weight_decay_on"),
     "sched": ("Learning-rate schedule", "sched warmup_epochs min_lr decay_epochs decay_rate"),
     "loss": ("Loss", "loss smoothing class_weights effective_beta"),
     "best": ("Best epoch and early stopping", "monitor patience"),
@@ -82,6 +82,7 @@ _METAVARS = {
     "class_weights": "WAY",
     "image_root": "DIR",
     "exclude": "FILE",
+    "fixes": "FILE",
     "fit.out": "DIR",
     "pictures": "PICTURE...",
     "runs": "RUN...",

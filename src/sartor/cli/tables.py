@@ -13,13 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from ..console.progress import duration, epoch_line
-from ..reports.text import text_histogram
+from ..reports.text import fitted, text_histogram
 
 if TYPE_CHECKING:
     from ..api import Prediction, Report
+    from ..evaluation.as_given import AsGiven
     from ..evaluation.metrics import Evaluation
     from ..inspection.probes.range_test import RangeTest
     from ..runs.store import RunSummary
+
+_REASONS_SHOWN = 5
 
 
 def print_result(result: dict[str, Any], report: Path | None, following: str | None) -> None:
@@ -117,6 +120,10 @@ def print_run(description: dict[str, Any], summary: RunSummary, recipe: str | No
         print(f"val accuracy {summary.val_accuracy:.2%} (best epoch, {summary.best_epoch})")
     elif summary.train_accuracy is not None:
         print(f"train accuracy {summary.train_accuracy:.2%}")
+    training = description["recipe"]["training"]
+    if training["weight_decay"]:
+        spared = ", not on biases and norms" if training["weight_decay_on"] == "weights" else ""
+        print(f"weight decay {training['weight_decay']:g}{spared}")
     if description["engine"]:
         print(f"{description['engine'].get('line', '')}")
     history, training = description["history"], description["recipe"]["training"]
@@ -156,8 +163,11 @@ def print_evaluation(evaluation: Evaluation, run: str, weights: dict[str, Any]) 
         print(not_finite_line(evaluation.not_finite, evaluation.count))
     print(
         f"balanced accuracy {evaluation.balanced_accuracy:.2%}, "
-        f"macro F1 {evaluation.macro_f1:.2%} (all classes weighted equally)\n"
+        f"macro F1 {evaluation.macro_f1:.2%} (all classes weighted equally)"
     )
+    if evaluation.as_given:
+        _print_as_given(evaluation.as_given)
+    print()
     table = _table("class")
     for heading in ("count", "accuracy", "95 % interval", "precision", "recall", "F1"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -188,6 +198,21 @@ def not_finite_line(not_finite: int, count: int) -> str:
         f"The network's outputs are not finite for {not_finite:,} of {count:,} images: "
         "they count as wrong."
     )
+
+
+def _print_as_given(given: AsGiven) -> None:
+    """The figures without what the run's lists change, and why these change it."""
+    low, high = given.accuracy_interval
+    print(f"as given, undoing {given.what}:")
+    print(
+        f"  accuracy {given.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}) of "
+        f"{given.count:,} images; the reasons:"
+    )
+    reasons = list(given.reasons())
+    for reason, count in reasons[:_REASONS_SHOWN]:
+        print(f"  {count:,}: {fitted(reason, 70)}")
+    if len(reasons) > _REASONS_SHOWN:
+        print(f"  and {len(reasons) - _REASONS_SHOWN:,} more reasons")
 
 
 def print_report(report: Report) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..arrays import UInt8Array
 from .listing import Listing
+from .roster import Changes
 from .settings import PreprocessSettings
 
 
@@ -21,6 +22,8 @@ class Origin:
     """Why a picture was left out, by its index in the listing."""
     file_sha256: UInt8Array | None = None
     """uint8 (N, 32): the content of the file of each image of the dataset."""
+    fixes: Changes = field(default_factory=Changes)
+    """What fixes say, by the index in the listing."""
 
     def filled_in(self, settings: PreprocessSettings) -> PreprocessSettings:
         """The geometry of `settings`, and that of the dataset for what they leave open."""

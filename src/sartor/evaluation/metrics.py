@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ..arrays import Int64Array
 from ..averages import balanced_accuracy, macro_f1
 from ..errors import DataError
+from .as_given import AsGiven
 from .clusters import effective_share
 from .intervals import of_the_best, simultaneous, wilson
 from .predictions import NO_PREDICTION, Predictions
@@ -80,6 +81,8 @@ class Evaluation:
     """Epochs from which these weights were chosen by these very images; 1 for none."""
     groups: int | None = None
     """Groups that the images come from (patients, sessions); None where each is independent."""
+    as_given: AsGiven | None = None
+    """The figures with what was left out and without fixes, where these touch the split."""
 
     @property
     def weakest(self) -> ClassEvaluation:
@@ -143,6 +146,7 @@ class Evaluation:
                 "accuracy": self.weakest.accuracy,
                 "interval": list(self.weakest_interval),
             },
+            "as_given": self.as_given and self.as_given.to_json(),
         }
 
     def __repr__(self) -> str:

@@ -22,6 +22,7 @@ _BEGUN = "beginning"
 _BEGINNINGS = (
     "findings.json",
     "excluded.txt",
+    "fixes.csv",
     "model.py",
     "split.npz",
     "environment.json",
@@ -84,6 +85,11 @@ class RunFolder:
     def excluded_path(self) -> Path:
         """What was left out of the data and why, where something was."""
         return self.path / "excluded.txt"
+
+    @property
+    def fixes_path(self) -> Path:
+        """The corrected labels that it was trained with, where there were some."""
+        return self.path / "fixes.csv"
 
     @property
     def source_path(self) -> Path:

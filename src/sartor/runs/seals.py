@@ -18,7 +18,7 @@ from ..errors import RunError
 from .folder import RunFolder, read_tables
 
 _RECIPE = "recipe.toml"
-_BY_HASH = ("model.py", "excluded.txt")
+_BY_HASH = ("model.py", "excluded.txt", "fixes.csv")
 _CHANGED_BY_RESUME = {"epochs", "extensions", "device", "amp_dtype", "engine"}
 _PLACES = {"source", "exclude", "workers"}
 """Where things lie, and how fast they come: nothing of the result depends on it."""

@@ -24,11 +24,12 @@ from ...machine import total_memory
 from ..dataset import Dataset
 from ..listing import Listing
 from ..origin import Origin, geometry_of
+from ..roster import Changes, Roster
 from ..settings import PreprocessSettings
 from ..tolerance import flag_for, percent, tolerable
 from .cache import PictureCache
 from .decoding import Pace, Sink, filled
-from .exclude import exclusion_list, kept_indices, match, renumbered
+from .exclude import combined, exclusion_list, kept_indices, match, relabelled, renumbered
 from .facts import PictureFacts
 from .geometry import complete
 from .preprocess import Preprocess
@@ -66,30 +67,37 @@ class Prepared:
         return Preprocess.from_settings(self.settings)
 
     def dataset(
-        self, excluded: Mapping[int, str] | None = None, *, max_unreadable: float = 0.0
+        self,
+        excluded: Mapping[int, str] | None = None,
+        fixes: Changes | None = None,
+        *,
+        max_unreadable: float = 0.0,
     ) -> Dataset:
-        """The pictures that are not excluded, and can be read.
+        """The pictures that are not excluded and can be read, with corrected labels.
 
         Args:
             excluded: reasons by the index of the picture in the listing.
+            fixes: what fixes say, by that index too.
             max_unreadable: share of the others that may be unreadable, and are left out.
 
         Raises:
             DataError: more of them cannot be read; the sentence names them.
         """
-        listing, asked = self.listing, excluded or {}
+        listing, fixes = self.listing, fixes or Changes()
+        asked = {**fixes.excluded, **(excluded or {})}
         names = listing.pictures.names
         unread = self.unreadable(asked)
         if unread and not tolerable(len(unread), len(names) - len(asked), max_unreadable):
             self._refuse(unread, asked)
         reasons = {index: why.removeprefix(names[index]).strip() for index, why in unread.items()}
+        by_list = dict(sorted({**(excluded or {}), **reasons}.items()))
         left_out = dict(sorted({**asked, **reasons}.items()))
         kept = kept_indices(len(listing), left_out)
         if not len(kept):
             raise DataError("Every picture is excluded.", "Shorten the list of --exclude.")
         return Dataset(
             self._rows(kept),
-            listing.labels[kept],
+            relabelled(listing.labels, fixes)[kept],
             listing.classes,
             test=renumbered(listing.test, kept),
             val=renumbered(listing.val, kept),
@@ -101,9 +109,28 @@ class Prepared:
             origin=Origin(
                 listing=listing,
                 settings=geometry_of(self.settings),
-                excluded=left_out,
+                excluded=by_list,
+                fixes=fixes,
                 file_sha256=self.facts.file_sha256[kept],
             ),
+            roster=self._roster(kept, by_list, fixes),
+        )
+
+    def _roster(self, kept: Int64Array, by_list: Mapping[int, str], fixes: Changes) -> Roster:
+        listing, hashes = self.listing, np.ascontiguousarray(self.facts.file_sha256)
+        return Roster(
+            images=self.images,
+            labels=listing.labels,
+            names=listing.pictures.names,
+            from_files=True,
+            usable=np.flatnonzero(self.facts.readable),
+            kept=kept,
+            val=listing.val,
+            test=listing.test,
+            groups=listing.groups,
+            identities=hashes[:, :8].copy().view(">u8")[:, 0].astype(np.uint64),
+            by_list=by_list,
+            by_fixes=fixes,
         )
 
     def unreadable(self, excluded: Container[int]) -> dict[int, str]:
@@ -159,11 +186,15 @@ def _lines(faults: Mapping[int, str]) -> str:
 
 
 def _dataset(
-    found: Prepared, excluded: Mapping[int, str], max_unreadable: float, on_event: Sink | None
+    found: Prepared,
+    excluded: Mapping[int, str],
+    fixes: Changes,
+    max_unreadable: float,
+    on_event: Sink | None,
 ) -> Dataset:
     """The dataset; what is left out since it cannot be read is said."""
-    dataset = found.dataset(excluded, max_unreadable=max_unreadable)
-    unread = found.unreadable(excluded)
+    dataset = found.dataset(excluded, fixes, max_unreadable=max_unreadable)
+    unread = found.unreadable({**fixes.excluded, **excluded})
     if unread:
         sentence = (
             f"{len(unread):,} of {len(found.listing):,} pictures cannot be read and are left out "
@@ -181,6 +212,7 @@ def prepare(
     settings: PreprocessSettings,
     *,
     entries: Mapping[str, str] | None = None,
+    fixes: Changes | None = None,
     root: str = "",
     max_unreadable: float = 0.0,
     on_event: Sink | None = None,
@@ -189,6 +221,7 @@ def prepare(
 
     Args:
         entries: names to leave out, each with its reason.
+        fixes: what fixes say, by the index in the listing.
         root: folder in which the names of the pictures lie, where there is one.
         max_unreadable: share of the pictures that may be unreadable, and are left out.
 
@@ -196,28 +229,34 @@ def prepare(
         DataError: pictures cannot be read; the sentence names them.
     """
     excluded = match(entries or {}, listing.pictures.names, root=root, known={})
-    found = prepared(listing, settings, excluded=excluded, on_event=on_event)
-    return _dataset(found, excluded, max_unreadable, on_event)
+    fixes = fixes or Changes()
+    left_out = {**fixes.excluded, **excluded}
+    found = prepared(listing, settings, excluded=left_out, on_event=on_event)
+    return _dataset(found, excluded, fixes, max_unreadable, on_event)
 
 
 def prepared_as(
     origin: Origin,
     settings: PreprocessSettings,
     entries: Mapping[str, str] | None = None,
+    fixes: Changes | None = None,
     on_event: Sink | None = None,
     *,
     max_unreadable: float = 0.0,
 ) -> Dataset:
     """The pictures of a dataset at another size, without those that `entries` name as well.
 
+    What `fixes` say, by the index in the listing, is added to what it was prepared with.
+
     Raises:
         DataError: pictures cannot be read; the sentence names them.
     """
     names = origin.listing.pictures.names
-    known = {names[index]: why for index, why in origin.excluded.items()}
-    excluded = {**origin.excluded, **match(entries or {}, names, known=known)}
-    found = prepared(origin.listing, settings, excluded=excluded, on_event=on_event)
-    return _dataset(found, excluded, max_unreadable, on_event)
+    excluded = {**origin.excluded, **match(entries or {}, names, known={})}
+    fixes = combined(origin.fixes, fixes or Changes())
+    left_out = {**fixes.excluded, **excluded}
+    found = prepared(origin.listing, settings, excluded=left_out, on_event=on_event)
+    return _dataset(found, excluded, fixes, max_unreadable, on_event)
 
 
 def prepared(
