@@ -175,8 +175,11 @@ class TestTheMark:
         (tmp_path / "file").touch()
         Path("net.py").write_text(NET)
         monkeypatch.setenv("SARTOR_HOME", str(tmp_path / "file"))
+        settings = SETTINGS | {"report": True}
         with pytest.warns(sartor.SartorWarning, match="will ask for --trust"):
-            run = sartor.fit("digits", model="net.py:Net", out="own", **SETTINGS)
+            run = sartor.fit("digits", model="net.py:Net", out="own", **settings)
+        assert (run.path / "report.html").is_file()
+        assert run.evaluate().count == 359
         assert self.refused(run.path)
 
 
