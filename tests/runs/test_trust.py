@@ -14,6 +14,9 @@ from sartor.errors import RunError
 from sartor.files import sha256_of_file
 from sartor.home import cache_home
 
+# What was changed is said besides; tests/runs/test_seals.py looks at that.
+pytestmark = pytest.mark.filterwarnings("ignore:.*is not the file that the run was trained with")
+
 NET = """
 from pathlib import Path
 from torch import nn
