@@ -69,8 +69,9 @@ class Started:
     """Updates done already; 0 for a new training."""
     untrained_loss: float | None
     """Loss of the first batch before training; None where training resumes."""
-    expected_loss: float
-    """Loss of a network that guesses at chance level: ln(classes) for cross-entropy."""
+    expected_loss: float | None
+    """Loss of a network that guesses at chance level: ln(classes) for cross-entropy; None for
+    mse, which has no such level."""
     imbalanced: bool = False
     """Whether classes differ so much in size that the accuracy of all images hides small ones."""
     engine: str = ""

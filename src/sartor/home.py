@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .errors import FileError
 from .files import explain_os_errors, remove_temporary
 
 Note = Callable[[str], None]
@@ -27,6 +28,18 @@ def cache_home() -> Path:
 def tidy_cache() -> None:
     """Remove what processes that were killed while they wrote left in the cache."""
     remove_temporary(cache_home())
+
+
+@contextmanager
+def explain_cache_errors() -> Iterator[None]:
+    """Name the variable that moves the cache where it cannot be written."""
+    try:
+        yield
+    except FileError as error:
+        if "SARTOR_HOME" in error.hint:
+            raise
+        hint = f"{error.hint} The environment variable SARTOR_HOME names the folder to use."
+        raise FileError(error.message, hint) from error
 
 
 def wait_silently() -> None:

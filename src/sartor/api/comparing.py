@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -224,7 +225,7 @@ def _predictions(
     if saved.split != split:
         raise RunError(
             f"{path} holds predictions on {saved.split}, not on {split}.",
-            f"Make them again: sartor evaluate {folder.path} --split {split}",
+            f"Make them again: sartor evaluate {shlex.quote(str(folder.path))} --split {split}",
         )
     checkpoints = folder.checkpoints("best")
     if not checkpoints:
@@ -296,6 +297,6 @@ def _html_row(run: Standing) -> str:
         html.escape(run.name),
         f"{run.accuracy:.2%}",
         f"{low:.2%} to {high:.2%}",
-        f"{run.loss:.4f}",
+        f"{run.loss:.4f} {html.escape(run.loss_kind)}",
     )
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

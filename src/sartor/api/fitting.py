@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -12,7 +13,8 @@ import torch
 from torch import nn
 
 from .. import assembly
-from ..assembly import Assembly, assemble
+from ..arrays import UInt8Array
+from ..assembly import Assembly, Material, assemble
 from ..data.dataset import Dataset
 from ..data.pictures.exclude import exclusion_list
 from ..data.splits.split import Split
@@ -20,6 +22,7 @@ from ..errors import FileError, Interrupted, RunError, SartorError, TrainingErro
 from ..events import Ended, Event, Started
 from ..files import write_bytes, write_json, write_json_lines, write_text
 from ..home import tidy_cache
+from ..inference import familiarity
 from ..inspection.probes.overfit import OverfitResult
 from ..inspection.probes.overfit import overfit_batch as learn_by_heart
 from ..inspection.probes.preflight import check_model, count_parameters
@@ -36,12 +39,13 @@ from ..runs.store import RUNS
 from ..runs.trust import mark_as_ours
 from ..training.engines import hardware
 from ..training.loop import Job, train
-from ..training.objective import untrained_loss
+from ..training.objective import chance_level
 from ..training.state import Checkpoint, Progress
 from .default_recipe import default_recipe
 from .looking import dataset_for
 from .notes import Sink, note, warn
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
+from .other_data import run_with
 from .splitting import imbalanced, split_of, split_warnings, without_stale_split
 from .tuning import Tuning, tune
 
@@ -97,7 +101,7 @@ def fit(
             _check_data(folder, assembled.recipe, dataset, material.split, on_event)
         resolved = _keep_exclusions(folder, assembled.recipe, dataset)
         promise = "due" if report else "none"
-        _write_beginnings(folder, resolved, material.split, tuning, promise)
+        _write_beginnings(folder, resolved, material, tuning, promise)
         sink = _sink(folder, on_event)
         progress = Progress(seconds=time.perf_counter() - ready)
         sink(_started(folder, assembled, progress, loss, tuning))
@@ -118,7 +122,7 @@ def resume(
     run: str | Path | OpenedRun,
     *,
     epochs: int | None = None,
-    data: Dataset | None = None,
+    data: Dataset | str | Path | None = None,
     model: nn.Module | None = None,
     report: bool | None = None,
     device: str | None = None,
@@ -127,8 +131,9 @@ def resume(
 ) -> OpenedRun:
     """Continue a run where it stopped, or train a finished one for more epochs.
 
-    On the processor the weights end bit for bit as if it had never stopped. `data` and `model` are
-    needed only by runs that were given these as Python objects.
+    On the processor the weights end bit for bit as if it had never stopped. `data` says where
+    the data lies now, if it moved. Runs that were given data or a model as Python objects need
+    these again.
 
     Args:
         report: write the report of the validation split at the end; by default as `fit` was told,
@@ -139,7 +144,8 @@ def resume(
     Raises:
         RunError: no such run, broken, in use, or from another version. Others as `fit`.
     """
-    before = open_run(run, data, model, device=device, trust=trust)
+    opened = open_run(run, None, model, device=device, trust=trust)
+    before = run_with(opened, data, on_event=on_event)
     tidy_cache()
     with before.folder.locked():
         before.folder.settle()
@@ -308,12 +314,13 @@ def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink, promise:
         with (
             stop_requests() as request,
             hardware.tuned(job.settings, job.model),
-            assembly.batches_ahead(job) as job,
+            assembly.batches_ahead(job) as fed,
         ):
-            for event in _explained(train(job, progress, request.asked), progress):
-                sink(event)
+            for event in _explained(train(fed, progress, request.asked), progress):
                 if isinstance(event, Ended):
+                    assembly.check_unchanged(job)
                     reason = event.reason
+                sink(event)
     except BaseException as error:
         state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         with suppress(FileError):
@@ -324,7 +331,7 @@ def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink, promise:
         raise Interrupted(
             request.signal_number,
             f"Stopped after step {progress.step}, in epoch {progress.epoch + 1}; all is saved.",
-            f"Go on with: sartor resume {folder.path}",
+            f"Go on with: sartor resume {shlex.quote(str(folder.path))}",
         )
 
 
@@ -403,7 +410,13 @@ def _close(run: OpenedRun, recipe: ResolvedRecipe, progress: Progress) -> None:
 
 
 def _keep_exclusions(folder: RunFolder, recipe: ResolvedRecipe, dataset: Dataset) -> ResolvedRecipe:
-    """Write the excluded pictures into the run; the recipe that names this list."""
+    """Write the excluded pictures into the run; the recipe that names this list.
+
+    What the reader said of the source is written too, such as rows of a list that were left out.
+    """
+    if dataset.origin is not None:
+        listing = dataset.origin.listing
+        write_text(folder.source_path, "\n".join((listing.shape, *listing.remarks, "")))
     if not dataset.excluded:
         return recipe
     write_text(folder.excluded_path, exclusion_list(dataset.excluded))
@@ -413,7 +426,7 @@ def _keep_exclusions(folder: RunFolder, recipe: ResolvedRecipe, dataset: Dataset
 def _write_beginnings(
     folder: RunFolder,
     recipe: ResolvedRecipe,
-    split: Split,
+    material: Material,
     tuning: Tuning | None,
     promise: str,
 ) -> None:
@@ -424,13 +437,22 @@ def _write_beginnings(
             mark_as_ours(folder, recipe.to_tables()["model"])
         except FileError as error:
             warn([f"The run will ask for --trust, for it could not be marked: {error.message}"])
-    write_bytes(folder.split_path, split.to_bytes())
+    write_bytes(folder.split_path, material.split.to_bytes())
+    write_json(folder.input_ranges_path, familiarity.ranges_of(_some_training_images(material)))
     write_json(folder.path / "environment.json", describe_environment())
     if tuning:
         write_json(folder.engine_path, tuning.document)
     folder.write_status("running", report=promise)
     # Last, since it makes the folder a run.
     write_text(folder.recipe_path, recipe.to_toml())
+
+
+def _some_training_images(material: Material) -> UInt8Array:
+    """Evenly chosen, uint8 (N, C, H, W)."""
+    train = material.split.train
+    chosen = torch.from_numpy(train[:: len(train) // familiarity.MOST_IMAGES + 1])
+    images: UInt8Array = material.images[chosen.to(material.images.device)].cpu().numpy()
+    return images
 
 
 def _started(
@@ -459,7 +481,7 @@ def _started(
         amp_dtype=training.amp_dtype,
         step=progress.step,
         untrained_loss=loss,
-        expected_loss=untrained_loss(training.loss, job.num_classes),
+        expected_loss=chance_level(training.loss, job.num_classes),
         imbalanced=imbalanced(material.dataset, split),
         engine=tuning.line if tuning else "",
     )

@@ -18,6 +18,7 @@ from ..files import make_folder
 from ..inference.forward import Forward
 from ..training.engines import hardware
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
+from .other_data import data_at, is_own, predictions_on
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +29,7 @@ def evaluate(
     split: str = "test",
     *,
     checkpoint: str = "best",
-    data: Dataset | None = None,
+    data: Dataset | str | Path | None = None,
     model: nn.Module | None = None,
     device: str | None = None,
     trust: bool = False,
@@ -38,14 +39,32 @@ def evaluate(
     Args:
         split: "test", "val" or "train".
         checkpoint: "best" by the validation split (where there is none, the last), or "last".
+        data: the run's own, as a program gave it or where it lies now; or the path of other
+            labelled pictures, whose classes are matched by name. Of these the test part is judged,
+            or all where they have none, and nothing is saved.
         device: auto, cpu, cuda or mps; by default that of the training, if it is here.
         trust: let the run's own Python file run, whoever wrote it.
 
     Raises:
         UsageError: an unknown split, or one without images. RunError: a broken run.
     """
-    opened = open_run(run, data, model, device=device, trust=trust)
-    return judge(predictions_of(opened, split, checkpoint=checkpoint))
+    if isinstance(data, Dataset) or data is None:
+        opened = open_run(run, data, model, device=device, trust=trust)
+    else:
+        opened = open_run(run, None, model, device=device, trust=trust)
+        found = data_at(opened, data)
+        if not is_own(opened, found):
+            return judge(predictions_on(opened, found, split, checkpoint=checkpoint))
+        opened = open_run(opened, found)
+    predictions = predictions_of(opened, split, checkpoint=checkpoint)
+    return judge(predictions, choices_of(opened, split, checkpoint))
+
+
+def choices_of(run: OpenedRun, split: str, checkpoint: str) -> int:
+    """Epochs from which the weights were chosen by the images of `split`; 1 where none was."""
+    if split != "val" or checkpoint != "best":
+        return 1
+    return max(1, sum(row["val_accuracy"] is not None for row in run.history))
 
 
 def predictions_of(run: OpenedRun, split: str, *, checkpoint: str = "best") -> Predictions:
@@ -83,8 +102,13 @@ def predictions_of(run: OpenedRun, split: str, *, checkpoint: str = "best") -> P
     return predictions
 
 
-def mistakes_figure(run: OpenedRun, predictions: Predictions, count: int = 32) -> Figure:
-    """The wrong predictions with the highest loss, each titled with true and predicted class."""
+def mistakes_figure(
+    run: OpenedRun, predictions: Predictions, count: int = 32, *, data: Dataset | None = None
+) -> Figure:
+    """The wrong predictions with the highest loss, each titled with true and predicted class.
+
+    `data` is what was predicted, where it is not the run's own.
+    """
     from ..reports.figures import sample_grid
 
     predicted = predictions.predicted()
@@ -93,10 +117,13 @@ def mistakes_figure(run: OpenedRun, predictions: Predictions, count: int = 32) -
         raise UsageError(
             f"There is no mistake on the {predictions.split} split.", "Leave --mistakes out."
         )
-    worst = wrong[np.argsort(-predictions.example_losses()[wrong], kind="stable")][:count]
+    losses = np.nan_to_num(predictions.example_losses()[wrong], nan=np.inf)
+    worst = wrong[np.argsort(-losses, kind="stable")][:count]
     classes = predictions.classes
     captions = [
-        f"true: {classes[predictions.labels[row]]}\npredicted: {classes[predicted[row]]}"
+        f"true: {classes[predictions.labels[row]]}\n"
+        f"predicted: {predictions.class_name(int(predicted[row]))}"
         for row in worst
     ]
-    return sample_grid(run.dataset(), predictions.indices[worst].tolist(), captions=captions)
+    dataset = data or run.dataset()
+    return sample_grid(dataset, predictions.indices[worst].tolist(), captions=captions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -165,7 +166,7 @@ class OpenedRun:
             self.given_dataset = as_asked(
                 self.given_dataset, data, recipe.preprocess, on_event=on_event
             )
-        if self.given_dataset.fingerprint != recipe.data.fingerprint:
+        if self.given_dataset.fingerprint_now() != recipe.data.fingerprint:
             raise DataError(
                 f"The data {recipe.data.source} is not what {self.path} was trained on"
                 f"{self._other_classes(self.given_dataset)}.",
@@ -316,7 +317,8 @@ def load_checkpoint(folder: RunFolder, which: str) -> Checkpoint:
     if faults:
         raise CheckpointError(" ".join(faults), "No older checkpoint is whole: train again.")
     raise RunError(
-        f"{folder.path} has no checkpoint yet.", f"Train it: sartor resume {folder.path}"
+        f"{folder.path} has no checkpoint yet.",
+        f"Train it: sartor resume {shlex.quote(str(folder.path))}",
     )
 
 
@@ -348,5 +350,5 @@ def _reopened(recipe: ResolvedRecipe, folder: RunFolder, on_event: Sink | None) 
     except UsageError as error:
         raise DataError(
             f"The run's data {recipe.data.source} is not at hand.",
-            "Give it again with data=..., or put it back where it was.",
+            "Say where it is now with --data PATH (in Python data=...), or put it back.",
         ) from error

@@ -18,7 +18,7 @@ from ..data.pictures.preprocess import Preprocess
 from ..data.splits.split import Split
 from ..errors import FileError, RunError, SartorError, UsageError
 from ..evaluation.judgement import ScoredPredictions, judge
-from ..evaluation.predictions import Predictions
+from ..evaluation.predictions import NO_PREDICTION, Predictions
 from ..files import make_folder, write_text
 from ..inspection.attribution import METHODS as ATTRIBUTION_METHODS
 from ..models.summary import Summary, summarize
@@ -27,10 +27,11 @@ from ..reports.run_page import render_notebook, render_report
 from ..training.state import Checkpoint
 from ..wording import cell
 from .explaining import explain_images
-from .judging import predictions_of
+from .judging import choices_of, predictions_of
 from .mapping import Embedding, embed
 from .notes import warn
 from .opened import OpenedRun, load_checkpoint, open_run
+from .other_data import run_with
 from .predictor import Predictor
 from .repeating import commands_to_repeat
 
@@ -80,7 +81,7 @@ def report(
     out: str | Path | None = None,
     checkpoint: str = "best",
     map: str = "pca",
-    data: Dataset | None = None,
+    data: Dataset | str | Path | None = None,
     model: nn.Module | None = None,
     device: str | None = None,
     trust: bool = False,
@@ -93,6 +94,7 @@ def report(
         out: the page's file, if not in the run's folder; the other two are written beside it.
         checkpoint: "best" by the validation split (where there is none, the last), or "last".
         map: how the images are laid out in two dimensions: pca, tsne or umap (extra `maps`).
+        data: the run's own, as a program gave it or where it lies now.
         device, trust: as for `evaluate`.
 
     The temperature of the calibration is fitted on the validation split, whatever is judged.
@@ -100,7 +102,7 @@ def report(
     Raises:
         UsageError: an unknown split, or one without images. RunError: a broken run.
     """
-    opened = open_run(run, data, model, device=device, trust=trust)
+    opened = run_with(open_run(run, None, model, device=device, trust=trust), data)
     page = opened.folder.report_path if out is None else _checked_page(Path(out))
     parts = opened.split()
     chosen = _chosen_split(parts, split)
@@ -148,11 +150,12 @@ def _insights(
 
 
 def _explained(run: OpenedRun, predictions: Predictions, checkpoint: str) -> tuple[Explained, ...]:
-    worst = ScoredPredictions.of(predictions).mistakes()[:_EXPLAINED]
+    classes, predicted = predictions.classes, predictions.predicted()
+    mistakes = ScoredPredictions.of(predictions).mistakes()
+    worst = mistakes[predicted[mistakes] != NO_PREDICTION][:_EXPLAINED]
     if not len(worst):
         return ()
     indices = predictions.indices[worst].tolist()
-    classes, predicted = predictions.classes, predictions.predicted()
     predictor = Predictor(run, checkpoint=checkpoint)
     images = predictor.preprocess.images(run.dataset().images[indices])
     names = [str(index) for index in indices]
@@ -209,7 +212,11 @@ def _write(
         commands=commands,
         note=note,
         predictions=predictions,
-        judgement=judge(predictions, validation) if predictions else None,
+        judgement=judge(
+            predictions, validation, choices=choices_of(run, predictions.split, checkpoint)
+        )
+        if predictions
+        else None,
         embedding=embedding,
         explained=explained,
     )

@@ -142,10 +142,10 @@ def opening_lines(started: Started) -> list[str]:
     if started.engine:
         lines.append(started.engine)
     if started.untrained_loss is not None:
-        lines.append(
-            f"loss before training: {started.untrained_loss:.3f}; chance level for "
-            f"{started.num_classes} classes: {started.expected_loss:.3f}"
-        )
+        line = f"loss before training: {started.untrained_loss:.3f}"
+        if started.expected_loss is not None:
+            line += f"; chance level for {started.num_classes} classes: {started.expected_loss:.3f}"
+        lines.append(line)
     if started.step:
         lines.append(f"resuming after step {started.step:,}")
     lines.append(f"run: {started.run}")

@@ -27,6 +27,8 @@ class Report:
     out: Path | None = None
     """File of the page (.html), if not in the run's folder. The other files are written next to
     it."""
+    data: Path | None = None
+    """The run's data, where it moved."""
     device: DeviceName | None = None
     """Device to compute on; by default that of the training if it is here, else what is here."""
     trust: bool = False
@@ -48,6 +50,7 @@ def report(given: Report) -> int:
         out=given.out,
         checkpoint=given.checkpoint,
         map=given.map,
+        data=given.data,
         device=given.device,
         trust=given.trust,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from tyro.conf import Positional
 
@@ -18,6 +19,8 @@ class Resume:
     """A run's folder, its name in runs/, or latest."""
     epochs: int | None = None
     """Train until the run has N epochs in total."""
+    data: Path | None = None
+    """The run's data, where it moved."""
     device: DeviceName | None = None
     """Device to compute on; by default that of the training if it is here, else what is here."""
     trust: bool = False
@@ -36,6 +39,7 @@ def resume(given: Resume) -> int:
         run = api.resume(
             given.run,
             epochs=given.epochs,
+            data=given.data,
             device=given.device,
             trust=given.trust,
             on_event=progress,

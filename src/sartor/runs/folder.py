@@ -85,6 +85,11 @@ class RunFolder:
         """What was left out of the data and why, where something was."""
         return self.path / "excluded.txt"
 
+    @property
+    def source_path(self) -> Path:
+        """How the source was read, and what was said of it, a sentence a line; for files only."""
+        return self.path / "source.txt"
+
     def predictions_path(self, split: str) -> Path:
         return self.path / "predictions" / f"{split}.npz"
 
@@ -107,6 +112,15 @@ class RunFolder:
         """Versions and machine, as far as they can be read."""
         found = _read_json(self.path / "environment.json")
         return found if isinstance(found, dict) else {}
+
+    @property
+    def input_ranges_path(self) -> Path:
+        """What is usual among the training images, in a few figures."""
+        return self.path / "input_ranges.json"
+
+    def input_ranges(self) -> Any:
+        """What `input_ranges_path` holds; None where it cannot be read."""
+        return _read_json(self.input_ranges_path)
 
     @property
     def engine_path(self) -> Path:

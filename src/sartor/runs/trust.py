@@ -19,7 +19,7 @@ from typing import Any
 
 from .. import files
 from ..errors import FileError
-from ..home import cache_home, locked
+from ..home import cache_home, explain_cache_errors, locked
 from .folder import RunFolder
 
 _KEY_BYTES = 32
@@ -35,13 +35,14 @@ def mark_as_ours(folder: RunFolder, model: Mapping[str, Any]) -> None:
     Raises:
         FileError: `SARTOR_HOME` cannot be written to.
     """
-    home = files.make_folder(_home())
-    with locked(home / ".lock", what=f"the folder {home}"):
-        key = _key()
-        if key is None:
-            key = secrets.token_bytes(_KEY_BYTES)
-            files.write_bytes(_key_path(), key, private=True)
-    files.write_text(home / _mark(folder, model, key), f"{folder.path.resolve()}\n")
+    with explain_cache_errors():
+        home = files.make_folder(_home())
+        with locked(home / ".lock", what=f"the folder {home}"):
+            key = _key()
+            if key is None:
+                key = secrets.token_bytes(_KEY_BYTES)
+                files.write_bytes(_key_path(), key, private=True)
+        files.write_text(home / _mark(folder, model, key), f"{folder.path.resolve()}\n")
 
 
 def is_ours(folder: RunFolder, model: Mapping[str, Any]) -> bool:
