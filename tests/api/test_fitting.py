@@ -198,7 +198,12 @@ class TestFit:
         with pytest.raises(ZeroDivisionError, match="mine"):
             sartor.fit(digits, out=tmp_path / "run", on_event=fails, **SMALL)
         run = sartor.Run.open(tmp_path / "run")
-        assert run.status == {"format": 1, "state": "failed", "reason": "mine"}
+        assert run.status == {
+            "format": 1,
+            "state": "failed",
+            "reason": "mine",
+            "report": "none",
+        }
         whole = sartor.fit(digits, out=tmp_path / "whole", **SMALL)
         assert run.resume().weights_sha256 == whole.weights_sha256
 

@@ -14,6 +14,9 @@ from sartor.errors import RunError
 from sartor.files import sha256_of_file
 from sartor.home import cache_home
 
+# What was changed is said besides; tests/runs/test_seals.py looks at that.
+pytestmark = pytest.mark.filterwarnings("ignore:.*is not the file that the run was trained with")
+
 NET = """
 from pathlib import Path
 from torch import nn
@@ -175,8 +178,11 @@ class TestTheMark:
         (tmp_path / "file").touch()
         Path("net.py").write_text(NET)
         monkeypatch.setenv("SARTOR_HOME", str(tmp_path / "file"))
+        settings = SETTINGS | {"report": True}
         with pytest.warns(sartor.SartorWarning, match="will ask for --trust"):
-            run = sartor.fit("digits", model="net.py:Net", out="own", **SETTINGS)
+            run = sartor.fit("digits", model="net.py:Net", out="own", **settings)
+        assert (run.path / "report.html").is_file()
+        assert run.evaluate().count == 359
         assert self.refused(run.path)
 
 

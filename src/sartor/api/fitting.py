@@ -142,7 +142,11 @@ def _fit(
         sink(_started(folder, assembled, progress, loss, tuning))
         _train(folder, job, progress, sink, promise)
         run = OpenedRun(
-            folder, dataset=dataset, network=model if isinstance(model, nn.Module) else None
+            folder,
+            dataset=dataset,
+            network=model if isinstance(model, nn.Module) else None,
+            # Its Python file ran in this process already.
+            trust=is_custom(assembled.recipe.model.model),
         )
         if report:
             _report(run)

@@ -25,6 +25,7 @@ from ..models.summary import Summary, summarize
 from ..reports.contents import Document, Evidence, Explained, describe, mistakes_table
 from ..reports.run_page import render_notebook, render_report
 from ..training.state import Checkpoint
+from ..wording import cell
 from .as_given import as_given
 from .explaining import explain_images
 from .judging import choices_of, predictions_of
@@ -310,5 +311,8 @@ def _as_csv(rows: list[Document]) -> str:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(
+        {key: cell(value) if isinstance(value, str) else value for key, value in row.items()}
+        for row in rows
+    )
     return stream.getvalue()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from ..console.streams import forget, has_vanished, say
+from ..console.streams import forget, has_vanished, plain_stdout, say
 from ..errors import FileError, SartorError, UsageError, unknown
 
 
@@ -43,7 +43,8 @@ def run(arguments: Sequence[str]) -> int:
     _prepare_streams()
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
-        exit_code = _answer(arguments)
+        with plain_stdout():
+            exit_code = _answer(arguments)
         # Here, and not while Python shuts down, a failure can still be told.
         sys.stdout.flush()
         return exit_code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ..console.progress import duration, epoch_line
+from ..console.streams import Plain
 from ..reports.text import fitted, text_histogram
+from ..wording import plain
 
 if TYPE_CHECKING:
     from ..api import Prediction, Report
@@ -297,10 +300,16 @@ class _Console(Console):
         """Leave it to `main.run`, which knows that it is not an error."""
         raise
 
+    def render_str(self, text: str, **choices: Any) -> Text:
+        """Names may hold anything."""
+        return super().render_str(plain(text), **choices)
+
 
 def _console() -> Console:
     # Names of files and classes stand as they are: "[red]" is no colour, ":smile:" no picture.
-    return _Console(highlight=False, soft_wrap=False, markup=False, emoji=False)
+    # Its own sequences, for bold headings, must reach the terminal as they are.
+    stream = sys.stdout.stream if isinstance(sys.stdout, Plain) else sys.stdout
+    return _Console(file=stream, highlight=False, soft_wrap=False, markup=False, emoji=False)
 
 
 def groups_sentence(groups: int) -> str:
@@ -322,7 +331,7 @@ def _table(*headings: str) -> Table:
 
 def name_cell(name: str) -> Text:
     """A name in a table: cut at its end where its column is too narrow, never on two lines."""
-    return Text(name, no_wrap=True, overflow="ellipsis")
+    return Text(plain(name), no_wrap=True, overflow="ellipsis")
 
 
 def _hides_small_classes(row: dict[str, Any]) -> bool:

@@ -17,6 +17,7 @@ from ..events import (
     Started,
     StepDone,
 )
+from ..wording import plain
 from .streams import Unfailing, say
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -115,7 +116,7 @@ class BarProgress(PlainProgress):
 
     def line(self, text: str) -> None:
         """Print one line above the bar."""
-        self._console.print(text, markup=False, emoji=False, soft_wrap=True)
+        self._console.print(plain(text), markup=False, emoji=False, soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar away."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from contextlib import suppress
-from typing import IO, Any, TextIO
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, Any, TextIO, cast
+
+from ..wording import plain
 
 _NOBODY_READS = (errno.EIO, errno.EPIPE, errno.EBADF, errno.ENXIO)
 
@@ -36,10 +39,36 @@ class Unfailing:
         return getattr(self._stream, name)
 
 
+class Plain:
+    """A text stream for what is printed: text from outside is shown as `wording.plain` shows it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """As `TextIO.write`."""
+        self.stream.write(plain(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@contextmanager
+def plain_stdout() -> Iterator[None]:
+    """Inside, all that is printed goes through `Plain`."""
+    before = sys.stdout
+    sys.stdout = cast(TextIO, Plain(before))
+    try:
+        yield
+    finally:
+        sys.stdout = before
+
+
 def say(text: str) -> None:
     """One line on stderr, where results do not go; nothing where nobody reads it any more."""
     stream = Unfailing(sys.stderr)
-    stream.write(f"{text}\n")
+    stream.write(f"{plain(text)}\n")
     stream.flush()
 
 

@@ -18,6 +18,7 @@ from PIL import Image
 from ..arrays import UInt8Array
 from ..data.pictures.preprocess import as_picture
 from ..errors import DataError
+from ..wording import plain
 
 LARGEST_PICTURE = 96
 """Pixels of the longer side; a larger image is made smaller for a page."""
@@ -41,6 +42,8 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        # What is escaped already is marked up by us.
+        finalize=lambda value: plain(value) if type(value) is str else value,
     )
     environment.filters |= {
         "percent": percent,
