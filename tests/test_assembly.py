@@ -69,7 +69,7 @@ class TestResolving:
         # What is open for good: the usual reading, all images as they are, no clipping, no early
         # stopping. And who prepares batches, which changes no bit: each start decides anew.
         reading = {"format", "image_column", "label_column", "group_column", "split_column"}
-        data = {*reading, "image_root", "exclude", "limit_per_class"}
+        data = {*reading, "split_words", "image_root", "exclude", "limit_per_class"}
         assert open_ones == {*data, "augment", "clip_grad", "patience", "workers"}
         assert recipe.preprocess.image_size == (9, 9)
         assert recipe.preprocess.channels == 1

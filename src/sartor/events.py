@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,7 +10,9 @@ from typing import Any, Protocol
 class Kept(Protocol):
     """Something that can be written to a file."""
 
-    def to_bytes(self) -> bytes: ...
+    def to_bytes(self, sealed: Mapping[str, str] | None = None) -> bytes:
+        """The file's content, which vouches for what is `sealed`, too."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -55,11 +55,26 @@ from .mapping import (
 )
 from .notes import Sink as Sink
 from .opened import load_checkpoint as load_checkpoint
+from .other_data import (
+    data_at as data_at,
+)
+from .other_data import (
+    is_own as is_own,
+)
+from .other_data import (
+    predictions_on as predictions_on,
+)
 from .predicting import (
     Picture as Picture,
 )
 from .predicting import (
     Prediction as Prediction,
+)
+from .predicting import (
+    inputs as inputs,
+)
+from .predicting import (
+    inputs_figure as inputs_figure,
 )
 from .predicting import (
     predict as predict,

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from .. import assembly
-from ..data.dataset import Dataset
+from ..data.dataset import Dataset, refuse_strange_parts
 from ..data.pictures.preprocess import Preprocess
 from ..data.settings import SourceSettings
 from ..data.sources import as_asked, at_any_place, open_source
@@ -73,7 +73,9 @@ def dataset_for(
     which was prepared from pictures stays.
     """
     if isinstance(data, Dataset):
+        data.fingerprint_now()
         _refuse_reading(recipe)
+        refuse_strange_parts(data)
         recipe = recipe.with_settings({"source": data.name, "split_hash": ""})
         if data.origin and not resize_given:
             recipe = recipe.with_settings({"resize": data.origin.settings.resize})

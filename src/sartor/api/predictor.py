@@ -28,7 +28,7 @@ class Predictor(predictor.Predictor):
             RunError: a broken run, or one without a checkpoint.
             UsageError: `calibrated`, but no predictions of validation images are saved.
         """
-        recipe = run.recipe
+        recipe = run.recipe_here
         kept = load_checkpoint(run.folder, checkpoint)
         untrained = run.untrained_network(len(kept.classes))
         network = with_weights(untrained, kept, run.path).eval()

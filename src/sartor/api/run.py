@@ -31,7 +31,13 @@ class Run(OpenedRun):
         """The same run with the verbs as methods."""
         if isinstance(opened, cls):
             return opened
-        return cls(opened.folder, dataset=opened.given_dataset, network=opened.given_network)
+        return cls(
+            opened.folder,
+            dataset=opened.given_dataset,
+            network=opened.given_network,
+            device=opened.device,
+            trust=opened.trust,
+        )
 
     def __repr__(self) -> str:
         status, rows = self.status["state"], self.history
@@ -76,12 +82,13 @@ class Run(OpenedRun):
         pictures: Picture | Sequence[Picture],
         *,
         invert: bool = False,
+        ink: str | None = None,
         checkpoint: str = "best",
         calibrated: bool = False,
     ) -> list[Prediction]:
         """As `sartor.predict`."""
         return predicting.predict(
-            self, pictures, invert=invert, checkpoint=checkpoint, calibrated=calibrated
+            self, pictures, invert=invert, ink=ink, checkpoint=checkpoint, calibrated=calibrated
         )
 
     def predictor(self, *, checkpoint: str = "best", calibrated: bool = False) -> Predictor:

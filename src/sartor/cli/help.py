@@ -27,13 +27,17 @@ _POSITIONAL = get_args(Positional[str])[1]
 GROUPS: Mapping[str, tuple[str, str]] = {
     "data": (
         "Reading the data",
-        "format image_column label_column group_column split_column image_root",
+        "format image_column label_column group_column split_column split_words image_root "
+        "max_unreadable",
     ),
     "split": (
         "Splitting the data",
         "exclude val_fraction test_fraction duplicates limit_per_class",
     ),
-    "preprocess": ("Preparing images", "image_size channels resize mean std"),
+    "preprocess": (
+        "Preparing images",
+        "image_size channels resize background value_range ink mean std",
+    ),
     "model": ("Network", "model model_kwargs"),
     "training": (
         "Training",
@@ -70,6 +74,7 @@ _METAVARS = {
     "only": "CHECK...",
     "skip": "CHECK...",
     "image_size": "H [W]",
+    "value_range": "LO,HI",
     "mean": "X...",
     "std": "X...",
     "betas": "B1 B2",

@@ -121,7 +121,8 @@ def print_evaluation(evaluation: Evaluation, run: str) -> None:
     low, high = evaluation.accuracy_interval
     correct = sum(row.correct for row in evaluation.per_class)
     print(run)
-    print(f"{evaluation.split} split: {correct:,} of {evaluation.count:,} correct")
+    part = "all images" if evaluation.split == "all" else f"{evaluation.split} split"
+    print(f"{part}: {correct:,} of {evaluation.count:,} correct")
     loss = f"{evaluation.loss:.4f}" if math.isfinite(evaluation.loss) else "not finite"
     print(
         f"accuracy {evaluation.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}), loss {loss}"
@@ -187,7 +188,8 @@ def print_report(report: Report) -> None:
         if calibration["after"]:
             print(f"at temperature {calibration['temperature']['value']:.3f}:")
             print(_calibration_lines(calibration["after"], "  "))
-    print(f"report: {report.path}")
+    if report.path:
+        print(f"report: {report.path}")
 
 
 def _calibration_lines(reliability: dict[str, Any], indent: str = "") -> str:

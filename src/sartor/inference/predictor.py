@@ -58,7 +58,7 @@ class Predictor:
         Raises:
             DataError: another shape or type, or a single image in colour, (H, W, 3).
         """
-        prepared = self.preprocess.images(_checked(images, self.preprocess.input_shape))
+        prepared = self.preprocess.pictures(_checked(images, self.preprocess.input_shape))
         parts = [
             self.forward.logits(self.batch(prepared[start : start + _IMAGES_AT_ONCE])).cpu().numpy()
             for start in range(0, len(prepared), _IMAGES_AT_ONCE)

@@ -39,6 +39,7 @@ Version 1. Keys are only added within a version; null stands for what is not kno
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -217,7 +218,8 @@ def _untouched(evidence: Evidence) -> Document | None:
     count = len(evidence.split.test)
     if not count or (evidence.predictions and evidence.predictions.split == "test"):
         return None
-    return {"split": "test", "count": count, "command": f"sartor report {evidence.run['path']}"}
+    command = f"sartor report {shlex.quote(str(evidence.run['path']))}"
+    return {"split": "test", "count": count, "command": command}
 
 
 def _data(evidence: Evidence) -> Document:

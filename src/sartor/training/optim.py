@@ -82,10 +82,15 @@ class Optimizer:
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Take over the state of an optimizer of the same settings and parameters.
 
+        Its precision may differ: what only float16 keeps is left out, or begins again.
+
         Raises:
             ValueError: names or shapes differ.
         """
         own = self.tensors
+        of_float16 = {name for name in own.keys() ^ tensors.keys() if name.startswith("scaling.")}
+        own = {name: tensor for name, tensor in own.items() if name not in of_float16}
+        tensors = {name: tensor for name, tensor in tensors.items() if name not in of_float16}
         here = {(name, tensor.shape) for name, tensor in own.items()}
         there = {(name, tensor.shape) for name, tensor in tensors.items()}
         if here != there:

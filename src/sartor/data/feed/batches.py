@@ -14,7 +14,7 @@ from torch import Tensor
 from ...arrays import Int64Array
 from ..augment import mixing
 from ..augment.pipeline import Augmentation
-from .mapped import ReadAhead
+from .mapped import MappedFile, ReadAhead
 from .order import balanced_order, epoch_order
 
 _BYTES_TOGETHER = 1 << 20
@@ -48,6 +48,8 @@ class Feed:
     memory_format: torch.memory_format = torch.contiguous_format
     read_ahead: ReadAhead | None = None
     """How the images are read where they lie in a file too large for memory."""
+    mapped_file: MappedFile | None = None
+    """The file that they are mapped from, which must stay as it is."""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -59,6 +61,8 @@ class Feed:
 
     def bytes_at(self, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
         """The images at `rows` as they are, uint8 (B, C, H, W), and their labels (B,)."""
+        if self.mapped_file is not None:
+            self.mapped_file.check()
         if self.read_ahead is not None:
             self.read_ahead.of_rows(rows if isinstance(rows, slice) else rows.numpy())
         if isinstance(rows, slice):

@@ -30,6 +30,14 @@ _LOOKALIKES = str.maketrans("аеорсухіјѕԁһкмтвнαορνκτικ�
 def find(subject: Subject) -> Iterator[Finding]:
     """Everything about the classes as such."""
     counts = counts_by_part(subject)
+    if subject.indivisible:
+        yield Finding(
+            check="classes",
+            kind="no split",
+            severity="error",
+            summary=f"Training would refuse this set. {subject.indivisible.message}",
+            remedy=subject.indivisible.hint,
+        )
     yield from _similar_names(subject.dataset.classes)
     yield from _missing(subject, counts)
     yield from _imbalance(subject.dataset.classes, counts)
