@@ -482,9 +482,8 @@ def section(entry: Entry, rows: Sequence[Row]) -> list[str]:
     return [*lines, ""]
 
 
-def page(tables: Sequence[str], seconds: float, repetitions: int) -> str:
+def page(tables: Sequence[str], described: dict[str, str], seconds: float, repetitions: int) -> str:
     """docs/coverage.md."""
-    described = machine.describe(machine.command_of("coverage"))
     facts = "\n".join(f"    {name:12} {text}" for name, text in described.items())
     return "\n".join(
         [
@@ -495,7 +494,8 @@ def page(tables: Sequence[str], seconds: float, repetitions: int) -> str:
             f"{repetitions:,} samples per case, {max(1, repetitions // SLOWER):,} where images are "
             "resampled;",
             "the range beside each share is what so many samples can tell. All of it supposes that",
-            "images are independent of each other.",
+            "images are independent of each other. To make the page again:",
+            "`python benchmarks/coverage.py --page PAGE`.",
             "",
             *tables,
             "## Made by",
@@ -514,7 +514,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="entries whose name holds this text")
     parser.add_argument("--page", type=Path, help="write the page into this file")
     given = parser.parse_args(words)
-    began = time.perf_counter()
+    # Before the start, since files may change while it runs.
+    described, began = machine.describe(machine.command_of("coverage")), time.perf_counter()
     tables: list[str] = []
     for entry in ENTRIES:
         if given.only.lower() in entry.name.lower():
@@ -525,7 +526,9 @@ def main(words: Sequence[str] | None = None) -> int:
             print("\n".join(lines), flush=True)
             tables += lines
     if given.page:
-        files.write_text(given.page, page(tables, time.perf_counter() - began, given.repetitions))
+        files.write_text(
+            given.page, page(tables, described, time.perf_counter() - began, given.repetitions)
+        )
     return 0
 
 

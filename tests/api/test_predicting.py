@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import sartor
 from sartor.data.dataset import Dataset
 from sartor.data.pictures.preprocess import as_picture
-from sartor.errors import (
-    PictureError,
-)
+from sartor.errors import PictureError, UsageError
+from sartor.evaluation.calibration import fit_temperature
 from sartor.evaluation.predictions import Predictions
 
 
@@ -93,3 +95,48 @@ class TestPredict:
         probabilities = [p for _, p in one.top(10)]
         assert probabilities == sorted(one.probabilities.values(), reverse=True)
         assert list(one.to_json(2)["probabilities"]) == [name for name, _ in one.top(2)]
+
+
+class TestCalibrated:
+    def test_logits_are_divided_by_the_temperature_of_the_validation_images(
+        self, run: sartor.Run, digits: Dataset
+    ) -> None:
+        run.evaluate("val")
+        validation = Predictions.load(run.path / "predictions" / "val.npz")
+        temperature = fit_temperature(validation).value
+        assert abs(temperature - 1) > 0.01
+        images = digits.images[:20]
+        logits = run.predictor().logits(images).astype(float) / temperature
+        expected = np.exp(logits - logits.max(axis=1, keepdims=True))
+        expected /= expected.sum(axis=1, keepdims=True)
+        found = run.predictor(calibrated=True)
+        assert found.temperature == temperature
+        np.testing.assert_allclose(found.probabilities(images), expected, rtol=1e-6)
+        assert found.labels(images) == run.predictor().labels(images)
+        (plain,), (calibrated,) = (
+            run.predict(as_picture(images[0]), calibrated=wanted) for wanted in (False, True)
+        )
+        assert calibrated.probability == pytest.approx(expected[0].max(), abs=1e-6)
+        assert plain.label == calibrated.label
+
+    def test_the_command_names_the_temperature_or_uses_it(
+        self, run: sartor.Run, digits: Dataset, tmp_path: Path, command: Any
+    ) -> None:
+        run.evaluate("val")
+        fitted = sartor.api.saved_temperature(run)
+        as_picture(digits.images[3]).save(tmp_path / "a.png")
+        answer = command("predict", run.path, tmp_path / "a.png")
+        assert ("--calibrated divides the logits" in answer.err) == fitted.needed
+        answer = command("predict", run.path, tmp_path / "a.png", "--calibrated", "--json")
+        assert f"at the temperature {fitted.temperature.value:.3f}" in answer.err
+        (expected,) = run.predict(tmp_path / "a.png", calibrated=True)
+        assert answer.document[0]["probability"] == expected.probability
+
+    def test_without_predictions_of_validation_images_it_says_how_to_make_them(
+        self, run: sartor.Run, tmp_path: Path
+    ) -> None:
+        copy = shutil.copytree(run.path, tmp_path / "a copy")
+        shutil.rmtree(copy / "predictions", ignore_errors=True)
+        with pytest.raises(UsageError, match="no predictions of its validation images") as caught:
+            sartor.Run.open(copy).predictor(calibrated=True)
+        assert f"sartor evaluate '{copy}' --split val" in caught.value.hint

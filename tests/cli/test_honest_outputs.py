@@ -44,7 +44,7 @@ def not_finite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run trained with mse."""
     out = tmp_path_factory.mktemp("scores") / "run"
-    fit = {"model": "linear", "loss": "mse", "epochs": 3, "engine": "plain"}
+    fit = {"model": "linear", "loss": "mse", "epochs": 3, "engine": "plain", "ink": "off"}
     return sartor.fit("digits", out=out, report=False, device="cpu", **fit).path
 
 

@@ -152,11 +152,16 @@ class TestWithoutATerminal:
         number = r"\d+\.\d\d%"
         accuracy = rf"accuracy {number} \(95 % interval {number} to {number}\)"
         assert re.fullmatch(rf"test split: {accuracy}, best epoch, \d", lines[0])
-        gap = r"[+-]\d+\.\d\d"
-        error = rf"confidence minus accuracy {gap} points \({gap} to {gap}\); ECE {number}, .*"
-        assert re.fullmatch(error, lines[1])
-        assert re.fullmatch(rf"at temperature \d\.\d+: {error}", lines[2])
-        assert lines[-1] == f"report: {run_copy / 'report.html'}"
+        points = r"[+-]\d+\.\d\d"
+        gap = rf"confidence minus accuracy {points} points \({points} to {points}\)"
+        error = rf"calibration error {number}, by chance up to {number}"
+        verdict = "(: (over|under)confident)?"
+        for first, indent in ((1, ""), (4, "  ")):
+            assert re.fullmatch(f"{indent}{gap}{verdict}", lines[first])
+            assert re.fullmatch(f"{indent}{error}", lines[first + 1])
+        assert re.fullmatch(r"at temperature \d\.\d+:", lines[3])
+        assert lines[6] == f"report: {run_copy / 'report.html'}"
+        assert max(map(len, lines[:6])) <= 80
 
     def test_quiet_says_nothing_but_the_result(self, command: Any, tmp_path: Path) -> None:
         words = ["--epochs", 1, "--threads", 1, "--out", tmp_path / "run", "--quiet"]

@@ -15,9 +15,11 @@ from sartor.evaluation.bootstrap import (
     balanced_accuracy,
     bootstrap,
     f1_of_each_class,
+    interval_of_mean_over_classes,
     macro_f1,
     mean_of,
 )
+from sartor.evaluation.intervals import wilson
 
 
 class TestInterval:
@@ -122,3 +124,32 @@ class TestStatistics:
                     predictions.labels, predictions.predicted(), sample_weight=weights
                 )
             )
+
+
+class TestMeanOverClasses:
+    def test_of_classes_of_one_size_balanced_accuracy_has_the_interval_of_accuracy(
+        self, made: Any
+    ) -> None:
+        labels = np.arange(400) % 4
+        predictions = made(400, 4, labels=labels)
+        right = int((predictions.predicted() == labels).sum())
+        found = bootstrap({"": balanced_accuracy(predictions)}, 400, resamples=4000)[""]
+        interval = interval_of_mean_over_classes(found, [100] * 4)
+        assert interval == pytest.approx(wilson(right, 400), abs=0.005)
+
+    def test_it_covers_where_percentiles_do_not(self, made: Any) -> None:
+        """60 classes of five images, half of them right."""
+        random = np.random.default_rng(4)
+        cells = np.full((60, 60), 0.5 / 59) + np.eye(60) * (0.5 - 0.5 / 59)
+        hits = by_percentiles = 0
+        for _ in range(60):
+            labels = random.integers(0, 60, 300)
+            logits = np.eye(60)[[random.choice(60, p=cells[label]) for label in labels]]
+            predictions = made(300, 60, labels=labels, logits=logits)
+            found = bootstrap({"": macro_f1(predictions)}, 300, resamples=200)[""]
+            low, high = interval_of_mean_over_classes(found, np.bincount(labels).tolist())
+            # By symmetry precision and recall are 0.5 in every class.
+            hits += low <= 0.5 <= high
+            by_percentiles += found.low <= 0.5 <= found.high
+        assert hits >= 52
+        assert by_percentiles < 48

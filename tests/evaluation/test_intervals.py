@@ -6,7 +6,13 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from sartor.errors import UsageError
-from sartor.evaluation.intervals import enough_images, wilson
+from sartor.evaluation.intervals import (
+    enough_images,
+    of_the_best,
+    score_interval,
+    simultaneous,
+    wilson,
+)
 
 shares = st.integers(1, 100_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -53,3 +59,32 @@ def test_enough_images_is_the_first_number_that_is(width: float) -> None:
 
 def test_ten_images_are_enough_by_default() -> None:
     assert enough_images() == 10
+
+
+@given(share=shares, number=st.integers(1, 1000))
+def test_a_simultaneous_interval_is_scipys_exact_one_at_bonferronis_level(share, number):
+    correct, count = share
+    expected = binomtest(correct, count).proportion_ci(1 - 0.05 / number, method="exact")
+    assert simultaneous(correct, count, number) == pytest.approx(tuple(expected), abs=1e-9)
+
+
+@given(share=shares)
+def test_of_one_choice_the_interval_is_wilsons(share):
+    assert of_the_best(*share, 1) == wilson(*share)
+
+
+@given(share=shares, choices=st.integers(2, 500))
+def test_of_several_choices_only_the_lower_bound_moves(share, choices):
+    low, high = of_the_best(*share, choices)
+    assert low <= wilson(*share)[0]
+    assert high == wilson(*share)[1]
+    assert low <= of_the_best(*share, choices - 1)[0]
+
+
+def test_without_images_nothing_is_known():
+    assert simultaneous(0, 0, 5) == of_the_best(0, 0, 5) == (0.0, 1.0)
+
+
+def test_a_score_interval_takes_any_number_of_images():
+    wide, narrow = score_interval(0.8, 10.5), score_interval(0.8, 1000.5)
+    assert wide[0] < narrow[0] < 0.8 < narrow[1] < wide[1]

@@ -309,3 +309,45 @@ def test_notebook(made: Make) -> None:
     assert "<i>1</i>" not in page
     assert "runs/x/report.html" in page
     assert "nothing to evaluate" in render_notebook(made(judged=False)[0], "x")
+
+
+class TestCalibrationInWords:
+    """What the page says, by hand-made figures of the calibration."""
+
+    def said(self, made: Make, gap: tuple[float, float, float], ece: float) -> str:
+        document, dataset = made()
+        before = document["calibration"]["before"]
+        low, value, high = gap
+        verdict = "overconfident" if low > 0 else "underconfident" if high < 0 else None
+        before |= {"gap": value, "gap_interval": [low, high], "verdict": verdict}
+        before |= {"ece": ece, "ece_by_chance": 0.03, "ece_by_chance_mean": 0.02}
+        return " ".join(render_report(document, dataset, "", "mistakes.csv").split())
+
+    @pytest.mark.parametrize("ece", [0.01, 0.05])
+    def test_a_gap_decides_what_is_claimed(self, made: Make, ece: float) -> None:
+        over = self.said(made, (0.01, 0.02, 0.03), ece)
+        assert "The network is overconfident." in over
+        under = self.said(made, (-0.03, -0.02, -0.01), ece)
+        assert "The network is underconfident." in under
+        neither = self.said(made, (-0.01, 0.002, 0.02), ece)
+        assert "neither over- nor underconfidence is shown" in neither
+        assert "The network is" not in neither
+        for page in (over, under):
+            assert "may be chance" not in page, "which would contradict the verdict"
+            assert "neither over- nor" not in page
+
+    def test_an_error_within_chance_is_said_to_be_one(self, made: Make) -> None:
+        inside = self.said(made, (-0.01, 0.002, 0.02), 0.01)
+        assert "5,000 draws: it may be chance" in inside
+        outside = self.said(made, (-0.01, 0.002, 0.02), 0.05)
+        assert "5,000 draws: some levels of confidence are too high and others too low" in outside
+
+    @pytest.mark.parametrize(
+        ("value", "words"),
+        [(0.2, "no validation image or nearly none is wrong"), (20.0, "hardly tell the classes")],
+    )
+    def test_a_temperature_at_either_limit(self, made: Make, value: float, words: str) -> None:
+        document, dataset = made(split="val")
+        document["calibration"]["temperature"] |= {"value": value, "at_bound": True}
+        page = " ".join(render_report(document, dataset, "", "mistakes.csv").split())
+        assert words in page

@@ -236,20 +236,22 @@ def print_report(report: Report) -> None:
         if evaluation["not_finite"]:
             print(not_finite_line(evaluation["not_finite"], evaluation["count"]))
     if calibration:
-        print(_calibration_line(calibration["before"]))
+        print(_calibration_lines(calibration["before"]))
         if calibration["after"]:
-            temperature = calibration["temperature"]["value"]
-            print(f"at temperature {temperature:.3f}: {_calibration_line(calibration['after'])}")
+            print(f"at temperature {calibration['temperature']['value']:.3f}:")
+            print(_calibration_lines(calibration["after"], "  "))
     if report.path:
         print(f"report: {report.path}")
 
 
-def _calibration_line(reliability: dict[str, Any]) -> str:
+def _calibration_lines(reliability: dict[str, Any], indent: str = "") -> str:
     """Confidence minus accuracy, and the calibration error beside what chance gives."""
-    low, high = reliability["gap_interval"]
+    low, high = (f"{100 * limit:+.2f}" for limit in reliability["gap_interval"])
+    verdict = f": {reliability['verdict']}" if reliability["verdict"] else ""
     return (
-        f"confidence minus accuracy {100 * reliability['gap']:+.2f} points ({100 * low:+.2f} to "
-        f"{100 * high:+.2f}); ECE {reliability['ece']:.2%}, by chance up to "
+        f"{indent}confidence minus accuracy {100 * reliability['gap']:+.2f} points "
+        f"({low} to {high}){verdict}\n"
+        f"{indent}calibration error {reliability['ece']:.2%}, by chance up to "
         f"{reliability['ece_by_chance']:.2%}"
     )
 

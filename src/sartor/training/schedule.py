@@ -101,7 +101,10 @@ def planned_epochs(settings: ResolvedTraining, step: int) -> int:
 
 
 def _onecycle(peak: float, step: int, total: int, warmup: int) -> float:
-    """Up from peak/25 and down to peak/250,000, both along a cosine (Smith and Topin, 2018)."""
+    """Up from peak/25 and down to peak/250,000, both along a cosine (Smith and Topin, 2018).
+
+    The learning rate only: their cycle of momentum, opposite to it, is left out.
+    """
     top = (warmup or _ONECYCLE_RISE * total) - 1
     start = peak / _ONECYCLE_START
     if step <= top:

@@ -57,7 +57,8 @@ class TrainingSettings:
     """Parameters that weight decay acts on. weights: those of linear layers and convolutions, not
     biases and norms; all; auto: weights."""
     sched: Annotated[str, OneOf("schedule", SCHEDULES)] = "cosine"
-    """Schedule."""
+    """Schedule. constant; cosine; onecycle: up from a 25th of --lr and far down, while momentum and
+    betas stay as they are; step."""
     warmup_epochs: Annotated[float, Range(0, 1_000_000)] = 0.0
     """Epochs over which the learning rate rises to --lr; fractions are allowed."""
     min_lr: Annotated[float, Range(0, 1_000)] = 0.0
