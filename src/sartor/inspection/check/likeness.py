@@ -9,13 +9,14 @@ the other, its contrast and brightness fitted, is subtracted: of a copy, little,
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from ...arrays import Float32Array, Int64Array, UInt8Array
 
+T = TypeVar("T", bound=np.generic)
 Bools = npt.NDArray[np.bool_]
 
 TURNS = (
@@ -54,7 +55,7 @@ class Colours(NamedTuple):
     """Mean of the gray levels; float32 (N,)."""
 
 
-def turned(images: npt.NDArray[np.generic], turn: int) -> npt.NDArray[np.generic]:
+def turned(images: npt.NDArray[T], turn: int) -> npt.NDArray[T]:
     """Images (..., H, W) in one of the eight orientations of `TURNS`."""
     if turn >= 4:
         images = images.swapaxes(-1, -2)

@@ -62,7 +62,7 @@ _LEAST_STD = 2.0
 """Standard deviation in gray levels; flatter images cannot be recognized."""
 _VALUES_AT_A_TIME = 8_000_000
 _PAIRS_AT_A_TIME = 20_000
-_BACK = np.array([0, 1, 2, 3, 5, 4, 6, 7], np.int8)
+_BACK = np.array([0, 1, 2, 3, 5, 4, 6, 7])
 """The turn that undoes each."""
 
 
@@ -71,7 +71,7 @@ class Pairs(NamedTuple):
 
     one: Int64Array
     other: Int64Array
-    turn: npt.NDArray[np.int8]
+    turn: Int64Array
     """The orientation of the one that the other is almost equal to: a place in `TURNS`."""
     distance: npt.NDArray[np.float32]
     sure: npt.NDArray[np.bool_]
@@ -82,7 +82,7 @@ class Pairs(NamedTuple):
         cls, one: Int64Array, other: Int64Array, turn: Int64Array, distance: Float32Array
     ) -> Pairs:
         """Pairs of which none is sure yet."""
-        return cls(one, other, turn.astype(np.int8), distance, np.zeros(len(one), bool))
+        return cls(one, other, turn, distance, np.zeros(len(one), bool))
 
     @classmethod
     def none(cls) -> Pairs:
@@ -213,7 +213,7 @@ def _each_once(pairs: Pairs) -> Pairs:
     chosen = chosen._replace(
         one=np.minimum(chosen.one, chosen.other),
         other=np.maximum(chosen.one, chosen.other),
-        turn=back.astype(np.int8),
+        turn=back,
     )
     return chosen.where(np.argsort(chosen.distance, kind="stable"))
 
