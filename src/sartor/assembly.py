@@ -25,9 +25,11 @@ from .data.feed.ahead import chosen_workers, prepared_ahead
 from .data.feed.batches import Batch, Batches, Feed
 from .data.feed.mapped import ReadAhead, read_ahead
 from .data.pictures.preprocess import Preprocess
-from .data.splits.split import Split, chosen_duplicates
+from .data.settings import DataSettings
+from .data.splits.split import Split, chosen_duplicates, chosen_method
 from .device import choose_device
 from .errors import ModelError, RecipeError
+from .files import sha256_of_file
 from .machine import total_memory
 from .models.registry import build_model, resolve_kwargs
 from .models.whitening import PatchWhitening
@@ -102,8 +104,10 @@ def resolve(
         mean, std = mean or measured_mean, std or measured_std
     decided = recipe.with_settings(
         {
-            "exclude": data.exclude if dataset.excluded else None,
+            "exclude": data.exclude if dataset.everything().by_list else None,
             "fingerprint": dataset.fingerprint,
+            "fixes_sha256": _sha256_of_fixes(data),
+            "split_method": _recorded_method(recipe, dataset),
             "duplicates": chosen_duplicates(data.duplicates, dataset),
             "split_hash": split.sha256(dataset.fingerprint),
             "mean": mean,
@@ -118,6 +122,27 @@ def resolve(
     )
     chosen = hardware.chosen_engine(decided.training, network)
     return ResolvedRecipe.of(decided.with_settings({"engine": chosen}))
+
+
+def drawn_before_methods(recipe: Recipe) -> bool:
+    """Whether a recipe was resolved before there were ways to split: its split was drawn from the
+    images that were left, and stays so."""
+    return bool(recipe.data.split_hash) and recipe.data.split_method == "auto"
+
+
+def split_method_of(recipe: Recipe, dataset: Dataset) -> str:
+    """The way in which the recipe's split is made."""
+    if drawn_before_methods(recipe):
+        return "drawn"
+    return chosen_method(recipe.data.split_method, dataset)
+
+
+def _recorded_method(recipe: Recipe, dataset: Dataset) -> str:
+    return "auto" if drawn_before_methods(recipe) else split_method_of(recipe, dataset)
+
+
+def _sha256_of_fixes(data: DataSettings) -> str:
+    return (sha256_of_file(Path(data.fixes)) or "") if data.fixes else ""
 
 
 def build_network(recipe: Recipe, num_classes: int, model_file: Path | None = None) -> nn.Module:

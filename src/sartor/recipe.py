@@ -201,9 +201,9 @@ class ResolvedRecipe(Recipe):
         """
         return self._changed(epochs=epochs)
 
-    def with_exclusion_list(self, path: Path) -> ResolvedRecipe:
-        """With a run's own copy of the list of excluded pictures; the folder is made last."""
-        return self._changed(exclude=str(path))
+    def with_lists(self, **paths: Path) -> ResolvedRecipe:
+        """With a run's own copies of `exclude` and `fixes`; the folder is made last."""
+        return self._changed(**{name: str(path) for name, path in paths.items()})
 
     def _changed(self, **settings: Any) -> ResolvedRecipe:
         return ResolvedRecipe.of(self.with_settings(settings))

@@ -76,10 +76,9 @@ def subject_of(dataset: Dataset, split: Split, *, seed: int = 0) -> Subject:
     origin = dataset.origin
     if origin is None:
         return Subject(dataset=dataset, split=split, seed=seed)
-    pictures = prepared(origin.listing, origin.settings, excluded=origin.excluded)
-    return Subject(
-        dataset=dataset, split=split, seed=seed, prepared=pictures, left_out=origin.excluded
-    )
+    left_out = {**origin.fixes.excluded, **origin.excluded}
+    pictures = prepared(origin.listing, origin.settings, excluded=left_out)
+    return Subject(dataset=dataset, split=split, seed=seed, prepared=pictures, left_out=left_out)
 
 
 def _subject(dataset: Dataset, recipe: Recipe, on_event: Sink | None) -> Subject:

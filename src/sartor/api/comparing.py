@@ -254,7 +254,8 @@ def _dataset(run: str | Path | OpenedRun, folder: RunFolder, fingerprint: str) -
 
     recipe = Recipe.from_toml(folder.read_recipe_text())
     try:
-        dataset = open_source(recipe.data.with_list_at(folder.excluded_path), recipe.preprocess)
+        data = recipe.data.with_lists_at(folder.excluded_path, folder.fixes_path)
+        dataset = open_source(data, recipe.preprocess)
     except UsageError as error:
         raise DataError(
             f"The data {recipe.data.source} of {folder.path} is not at hand.",

@@ -90,7 +90,7 @@ def fit(
         folder.refuse_unless_empty()
         if check:
             _check_data(folder, assembled.recipe, dataset, material.split, on_event)
-        resolved = _keep_exclusions(folder, assembled.recipe, dataset)
+        resolved = _keep_lists(folder, assembled.recipe, dataset)
         _write_beginnings(folder, resolved, material.split, tuning)
         sink = _sink(folder, on_event)
         progress = Progress(seconds=time.perf_counter() - ready)
@@ -369,12 +369,17 @@ def _close(run: OpenedRun, recipe: ResolvedRecipe, progress: Progress) -> None:
         run.folder.write_status(state)
 
 
-def _keep_exclusions(folder: RunFolder, recipe: ResolvedRecipe, dataset: Dataset) -> ResolvedRecipe:
-    """Write the excluded pictures into the run; the recipe that names this list."""
-    if not dataset.excluded:
-        return recipe
-    write_text(folder.excluded_path, exclusion_list(dataset.excluded))
-    return recipe.with_exclusion_list(folder.excluded_path.absolute())
+def _keep_lists(folder: RunFolder, recipe: ResolvedRecipe, dataset: Dataset) -> ResolvedRecipe:
+    """Write what was left out and corrected into the run; the recipe that names these lists."""
+    roster, paths = dataset.everything(), {}
+    if roster.by_list:
+        excluded = {roster.names[index]: reason for index, reason in roster.by_list.items()}
+        write_text(folder.excluded_path, exclusion_list(excluded))
+        paths["exclude"] = folder.excluded_path.absolute()
+    if recipe.data.fixes:
+        write_bytes(folder.fixes_path, Path(recipe.data.fixes).read_bytes())
+        paths["fixes"] = folder.fixes_path.absolute()
+    return recipe.with_lists(**paths) if paths else recipe
 
 
 def _write_beginnings(

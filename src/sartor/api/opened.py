@@ -86,7 +86,7 @@ class OpenedRun:
             self.given_dataset = _reopened(recipe, self.folder, on_event)
         elif self.given_dataset.origin is not None:
             # At the size of the run, where it was loaded at another.
-            data = replace(recipe.data, exclude=None)
+            data = replace(recipe.data, exclude=None, fixes=None)
             self.given_dataset = as_asked(
                 self.given_dataset, data, recipe.preprocess, on_event=on_event
             )
@@ -235,7 +235,7 @@ def _read_recipe(folder: RunFolder) -> ResolvedRecipe:
 
 def _reopened(recipe: ResolvedRecipe, folder: RunFolder, on_event: Sink | None) -> Dataset:
     try:
-        data = recipe.data.with_list_at(folder.excluded_path)
+        data = recipe.data.with_lists_at(folder.excluded_path, folder.fixes_path)
         return open_source(data, recipe.preprocess, on_event=on_event)
     except UsageError as error:
         raise DataError(

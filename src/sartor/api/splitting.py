@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from ..assembly import drawn_before_methods, split_method_of
 from ..data.dataset import Dataset
 from ..data.splits.split import Split, make_split
 from ..errors import DataError
 from ..evaluation.intervals import enough_images, wilson
 from ..recipe import Recipe
 
-_DECIDING = {"source", "val_fraction", "test_fraction", "duplicates", "limit_per_class", "seed"}
+_DECIDING = {
+    "source",
+    "val_fraction",
+    "test_fraction",
+    "split_method",
+    "duplicates",
+    "limit_per_class",
+    "seed",
+    "exclude",
+    "fixes",
+}
 _NAMED = 5
 _FAR_OFF = 0.5
 _IMBALANCED = 1.5
@@ -26,8 +38,11 @@ def split_of(recipe: Recipe, dataset: Dataset) -> Split:
         DataError: it cannot be made, or differs from the one that the recipe was resolved with.
     """
     settings = recipe.data
+    if drawn_before_methods(recipe):
+        dataset = replace(dataset, roster=None)
     split = make_split(
         dataset,
+        method=split_method_of(recipe, dataset),
         val_fraction=settings.val_fraction,
         test_fraction=settings.test_fraction,
         seed=recipe.training.seed,
@@ -43,8 +58,11 @@ def split_of(recipe: Recipe, dataset: Dataset) -> Split:
 
 
 def without_stale_split(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The same changes to a recipe, without its split's hash if they may change the split."""
-    return {**({"split_hash": ""} if _DECIDING & set(changes) else {}), **changes}
+    """The same changes to a recipe, without the hashes that these may change."""
+    stale = {"split_hash": ""} if _DECIDING & set(changes) else {}
+    if "fixes" in changes:
+        stale["fixes_sha256"] = ""
+    return {**stale, **changes}
 
 
 def imbalanced(dataset: Dataset, split: Split) -> bool:

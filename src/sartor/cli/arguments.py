@@ -32,3 +32,12 @@ class DataFlags(DataSettings):
     source: Suppress[str] = "digits"
     fingerprint: Suppress[str] = ""
     split_hash: Suppress[str] = ""
+    fixes_sha256: Suppress[str] = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckDataFlags(DataFlags):
+    """Data"""
+
+    # What check finds, it finds in the data as given.
+    fixes: Suppress[str | None] = None

@@ -10,7 +10,7 @@ from tyro.conf import OmitArgPrefixes, Positional
 from ..data.settings import PreprocessSettings
 from ..recipe import Recipe
 from .arguments import (
-    DataFlags,
+    CheckDataFlags,
 )
 from .output import note, print_json, progress_shown
 from .parsing import changed_settings
@@ -44,7 +44,7 @@ class Check:
     """Show no progress."""
     json: bool = False
     """Print the result as one line of JSON."""
-    data: OmitArgPrefixes[DataFlags] = field(default_factory=DataFlags)
+    data: OmitArgPrefixes[CheckDataFlags] = field(default_factory=CheckDataFlags)
     preprocess: OmitArgPrefixes[PreprocessSettings] = field(default_factory=PreprocessSettings)
 
 

@@ -31,7 +31,7 @@ GROUPS: Mapping[str, tuple[str, str]] = {
     ),
     "split": (
         "Splitting the data",
-        "exclude val_fraction test_fraction duplicates limit_per_class",
+        "exclude fixes val_fraction test_fraction split_method duplicates limit_per_class",
     ),
     "preprocess": ("Preparing images", "image_size channels resize mean std"),
     "model": ("Network", "model model_kwargs"),
@@ -77,6 +77,7 @@ _METAVARS = {
     "class_weights": "WAY",
     "image_root": "DIR",
     "exclude": "FILE",
+    "fixes": "FILE",
     "fit.out": "DIR",
     "pictures": "PICTURE...",
     "runs": "RUN...",

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..arrays import Int64Array, UInt8Array
 from ..errors import DataError
+from .roster import Roster
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,6 +69,11 @@ class Dataset:
     """Stands for the pixels in the fingerprint, where they are too many to be read for it."""
     origin: Origin | None = None
     """The pictures that it was prepared from, where they can be prepared at another size."""
+    roster: Roster | None = None
+    """What the source holds besides: images that were left out, and labels as given. None where
+    this is all of it."""
+    published: bool = False
+    """A set with published figures, whose split is drawn as it was for these."""
 
     def __post_init__(self) -> None:
         images = _checked_images(self.images)
@@ -132,6 +138,27 @@ class Dataset:
         if self.groups is not None:
             digest.update(repr(self.groups).encode())
         return digest.hexdigest()
+
+    def names(self) -> tuple[str, ...]:
+        """What each image is called towards the user: its file, or its number."""
+        return self.files or tuple(map(str, range(len(self))))
+
+    def everything(self) -> Roster:
+        """What the source holds, whether it is part of this dataset or left out."""
+        if self.roster is not None:
+            return self.roster
+        numbers = np.arange(len(self), dtype=np.int64)
+        return Roster(
+            images=self.images,
+            labels=self.labels,
+            names=self.names(),
+            from_files=self.files is not None,
+            usable=numbers,
+            kept=numbers,
+            val=self.val,
+            test=self.test,
+            groups=self.groups,
+        )
 
     def torch(self) -> TorchDataset[tuple[Tensor, int]]:
         """The same samples for a `DataLoader`: float image (C, H, W) in 0..1, and label."""

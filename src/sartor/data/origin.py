@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from .listing import Listing
+from .roster import Changes
 from .settings import PreprocessSettings
 
 
@@ -18,6 +19,8 @@ class Origin:
     """With size and channels filled in."""
     excluded: Mapping[int, str]
     """Why a picture was left out, by its index in the listing."""
+    fixes: Changes = field(default_factory=Changes)
+    """What fixes say, by the index in the listing."""
 
     def filled_in(self, settings: PreprocessSettings) -> PreprocessSettings:
         """The geometry of `settings`, and that of the dataset for what they leave open."""

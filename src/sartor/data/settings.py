@@ -10,6 +10,7 @@ from typing import Annotated
 from ..settings import OneOf, Range
 
 DUPLICATES = ("auto", "together", "ignored")
+SPLIT_METHODS = ("auto", "stable", "drawn")
 RESIZE_WAYS = ("letterbox", "crop", "stretch")
 FORMATS = ("auto", "folder", "split-folders", "manifest", "parquet", "npz", "idx")
 COLUMN_SETTINGS = ("image_column", "label_column", "group_column", "split_column")
@@ -54,6 +55,13 @@ class DataSettings(SourceSettings):
     exclude: str | None = None
     """File that lists pictures to leave out, as written by sartor check --quarantine. One per line:
     the file's name, or the image's number where there are no files. The run keeps a copy."""
+    fixes: str | None = None
+    """File with corrected labels, as written by sartor check --fixes. Columns: file, given,
+    suggested (a class, or exclude), reason, confidence. The pictures and their labels stay as they
+    are; without this file they count as given again. The run keeps a copy."""
+    fixes_sha256: str = ""
+    """SHA-256 of the run's copy of the fixes; filled in when a run is made, checked when it is
+    resumed."""
     fingerprint: str = ""
     """SHA-256 of the dataset; filled in when a run is made, checked when it is resumed."""
     val_fraction: Annotated[float, Range(0, 0.9)] = 0.1
@@ -61,6 +69,10 @@ class DataSettings(SourceSettings):
     part; stratified, groups kept whole; 0 trains on all of them."""
     test_fraction: Annotated[float, Range(0, 0.9)] = 0.2
     """Share held out for testing. Used where the source has no test part."""
+    split_method: Annotated[str, OneOf("way to split", SPLIT_METHODS)] = "auto"
+    """How to choose the images that are held out. stable: each image by its own content, so that
+    excluding, adding or relabelling others does not move it, and shares are near what is asked;
+    drawn: exact shares, drawn among all images; auto: drawn for named sets, else stable."""
     duplicates: Annotated[str, OneOf("way with duplicates", DUPLICATES)] = "auto"
     """What to do with identical images when splitting. together: keep them on one side; ignored:
     treat them as different images; auto: together for picture files, ignored for named sets and
@@ -71,16 +83,23 @@ class DataSettings(SourceSettings):
     split_hash: str = ""
     """SHA-256 of the split; filled in when a run is made, checked when it is resumed."""
 
-    def with_list_at(self, path: Path) -> DataSettings:
-        """With the list of what to exclude there, if there is a list: a run has its own copy."""
-        return replace(self, exclude=str(path)) if self.exclude else self
+    def with_lists_at(self, excluded: Path, fixes: Path) -> DataSettings:
+        """With the lists of what to exclude and to correct there, where it has these: a run has
+        its own copies."""
+        return replace(
+            self,
+            exclude=str(excluded) if self.exclude else None,
+            fixes=str(fixes) if self.fixes else None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedData(DataSettings):
     """Where the images of one particular dataset come from and how they are divided.
 
-    Runs from before `duplicates` and `split_hash` existed lack them; their split.npz decides.
+    Runs from before `duplicates` and `split_hash` existed lack them; their split.npz decides. Those
+    from before `split_method` have "auto" beside a `split_hash`: theirs was drawn without the
+    images that were left out.
     """
 
     fingerprint: str = field()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ..arrays import Int64Array
 from ..errors import DataError, UsageError, unknown
-from ..files import can_only_be_a_path, explain_os_errors
+from ..files import can_only_be_a_path, explain_os_errors, sha256_of_file
 from .dataset import Dataset
+from .fixes import changes, read_fixes
 from .listing import Listing
 from .named.catalogue import NAMES, load_named
 from .pictures.decoding import Sink
-from .pictures.exclude import read_exclusions, without
+from .pictures.exclude import changed, read_exclusions, without
 from .pictures.prepare import prepare, prepared_as
 from .readers.archive import ZipTree, inflated_head, is_tar, open_tar
 from .readers.columns import flag
@@ -23,6 +25,7 @@ from .readers.manifest import find_lists, list_manifests
 from .readers.npz import Arrays, holds_arrays, load_npz
 from .readers.tables import list_parquet
 from .readers.tree import FileTree, FolderTree, inside, is_picture, shown, some
+from .roster import Changes
 from .settings import (
     UNFIT_SETTINGS,
     DataSettings,
@@ -74,14 +77,20 @@ def open_source(
         DataError: it is not available, or cannot be read.
     """
     opened = find_source(data, note=note)
-    entries = read_exclusions(Path(data.exclude)) if data.exclude else {}
     if isinstance(opened, Dataset):
-        dataset = without(opened, entries)
+        dataset = _changed(opened, data)
     else:
-        settings = preprocess or PreprocessSettings()
-        dataset = prepare(opened, settings, entries=entries, root=data.source, on_event=on_event)
-    if dataset.excluded and note:
-        note(f"{len(dataset.excluded):,} left out, as {data.exclude} says")
+        dataset = prepare(
+            opened,
+            preprocess or PreprocessSettings(),
+            entries=_exclusions(data),
+            fixes=_fixes(data, opened.pictures.names, opened.labels, opened.classes),
+            root=data.source,
+            on_event=on_event,
+        )
+    if note:
+        for line in _told_of_changes(dataset, data):
+            note(line)
     return dataset
 
 
@@ -92,18 +101,62 @@ def as_asked(
     *,
     on_event: Sink | None = None,
 ) -> Dataset:
-    """A dataset at hand, without what `data` excludes, and pictures as `preprocess` says.
+    """A dataset at hand, without what `data` excludes, with the labels that its fixes correct, and
+    pictures as `preprocess` says.
 
     These are prepared again from their files, since resizing twice would give other pixels than a
     prediction, which resizes once.
     """
-    entries = read_exclusions(Path(data.exclude)) if data.exclude else {}
-    if dataset.origin is None:
-        return without(dataset, entries)
-    wanted = dataset.origin.filled_in(preprocess)
-    if wanted == dataset.origin.settings and not entries:
+    origin = dataset.origin
+    if origin is None:
+        return _changed(dataset, data)
+    entries, listing = _exclusions(data), origin.listing
+    fixes = _fixes(data, listing.pictures.names, listing.labels, listing.classes)
+    wanted = origin.filled_in(preprocess)
+    if wanted == origin.settings and not entries and not fixes:
         return dataset
-    return prepared_as(dataset.origin, wanted, entries, on_event)
+    return prepared_as(origin, wanted, entries, fixes, on_event)
+
+
+def _changed(dataset: Dataset, data: DataSettings) -> Dataset:
+    """A dataset that is at hand, changed as the lists that `data` names say."""
+    roster = dataset.everything()
+    fixes = _fixes(data, roster.names, roster.labels, dataset.classes)
+    return changed(without(dataset, _exclusions(data)), {}, fixes)
+
+
+def _exclusions(data: DataSettings) -> dict[str, str]:
+    return read_exclusions(Path(data.exclude)) if data.exclude else {}
+
+
+def _fixes(
+    data: DataSettings, names: Sequence[str], labels: Int64Array, classes: Sequence[str]
+) -> Changes:
+    """What the table of fixes that `data` names means for these images.
+
+    Raises:
+        UsageError: as `read_fixes` and `changes`; or it is another table than the run had.
+    """
+    if not data.fixes:
+        return Changes()
+    path = Path(data.fixes)
+    fixes = read_fixes(path)
+    if data.fixes_sha256 not in ("", sha256_of_file(path)):
+        raise UsageError(
+            f"The fixes {path} are not those that this recipe was made with.",
+            "Put the original file back, or name the fixes again: --fixes FILE.",
+        )
+    return changes(fixes, names, labels, classes, root=data.source, name=str(path))
+
+
+def _told_of_changes(dataset: Dataset, data: DataSettings) -> Iterator[str]:
+    roster = dataset.everything()
+    fixes = roster.by_fixes
+    if roster.by_list:
+        yield f"{len(roster.by_list):,} left out, as {data.exclude} says"
+    if fixes:
+        left_out = f", {len(fixes.excluded):,} left out" if fixes.excluded else ""
+        yield f"{len(fixes.labels):,} labels corrected{left_out}, as {data.fixes} says"
 
 
 def find_source(data: SourceSettings, *, note: Note | None = None) -> Dataset | Listing:

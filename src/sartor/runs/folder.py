@@ -69,6 +69,11 @@ class RunFolder:
         """What was left out of the data and why, where something was."""
         return self.path / "excluded.txt"
 
+    @property
+    def fixes_path(self) -> Path:
+        """The corrected labels that it was trained with, where there were some."""
+        return self.path / "fixes.csv"
+
     def predictions_path(self, split: str) -> Path:
         return self.path / "predictions" / f"{split}.npz"
 

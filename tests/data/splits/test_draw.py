@@ -12,6 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from sartor.arrays import Int64Array
 from sartor.data.splits.draw import draw, limited
+from sartor.randomness import keys
 
 UNITS = st.lists(
     st.tuples(st.integers(0, 3), st.integers(0, 30)), min_size=2, max_size=80
@@ -107,19 +108,19 @@ def test_seeds_draw_different_units() -> None:
 class TestLimit:
     def test_takes_at_most_so_many_a_class(self) -> None:
         labels = np.repeat([0, 1, 2], [50, 3, 20])
-        kept = limited(np.arange(73), labels, 10, stream=3)
+        kept = limited(np.arange(73), labels, 10, keys(73, 0, 3))
         assert np.bincount(labels[kept]).tolist() == [10, 3, 10]
         assert (np.diff(kept) > 0).all()
         assert kept.max() - kept.min() > 23, "no block"
 
     def test_a_smaller_one_keeps_a_part(self) -> None:
         labels = np.arange(300) % 4
-        small, large = (limited(np.arange(300), labels, n, stream=3) for n in (5, 17))
+        small, large = (limited(np.arange(300), labels, n, keys(300, 0, 3)) for n in (5, 17))
         assert np.isin(small, large).all()
 
     def test_other_images_missing_change_few(self) -> None:
         """What validation takes away under another seed is replaced, nothing else."""
         labels = np.zeros(100, np.int64)
-        whole = limited(np.arange(100), labels, 20, stream=3)
+        whole = limited(np.arange(100), labels, 20, keys(100, 0, 3))
         without = np.setdiff1d(np.arange(100), whole[:5])
-        assert np.isin(whole[5:], limited(without, labels, 20, stream=3)).all()
+        assert np.isin(whole[5:], limited(without, labels, 20, keys(100, 0, 3))).all()

@@ -33,10 +33,11 @@ def split_of(
     val_fraction: float = 0.1,
     test_fraction: float = 0.2,
     seed: int = 0,
+    method: str = "drawn",
     **settings: Any,
 ) -> Split:
     fractions = {"val_fraction": val_fraction, "test_fraction": test_fraction}
-    return make_split(dataset, seed=seed, **fractions, **settings)
+    return make_split(dataset, seed=seed, method=method, **fractions, **settings)
 
 
 def class_counts(dataset: Dataset, indices: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]

@@ -12,7 +12,7 @@ import string
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -81,11 +81,11 @@ def load_named(name: str, *, home: Path | None = None, note: Note | None = None)
     if name not in NAMES:
         raise UsageError(unknown("set", name, NAMES))
     if name == "digits":
-        return _load_digits()
+        return replace(_load_digits(), published=True)
     named = SETS[name]
     folder = (home or cache_home()) / "sets" / name
     files = _cached(named, folder) or _fetched(named, folder, note or _ignore)
-    return named.read(named, files)
+    return replace(named.read(named, files), published=True)
 
 
 def _ignore(line: str) -> None:

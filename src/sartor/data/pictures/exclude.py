@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from ...arrays import Int64Array
-from ...errors import SartorWarning, UsageError
+from ...errors import DataError, SartorWarning, UsageError
 from ..dataset import Dataset
+from ..roster import Changes
 
 _SHOWN = 3
 
@@ -68,18 +69,18 @@ def match(
     places = {name: index for index, name in enumerate(names)}
     matched, strange = {}, []
     for entry, reason in entries.items():
-        index = next((places[one] for one in _spellings(entry, root) if one in places), None)
+        index = next((places[one] for one in spellings(entry, root) if one in places), None)
         if index is not None:
             matched[index] = reason
-        elif not any(one in known for one in _spellings(entry, root)):
+        elif not any(one in known for one in spellings(entry, root)):
             strange.append(entry)
     if strange and not matched:
         raise UsageError(
-            f"Nothing to exclude was found in the data: {_nearest(strange[0], names)}.",
+            f"Nothing to exclude was found in the data: {nearest(strange[0], names)}.",
             "Names are those of the files below the source, or numbers where there are no files.",
         )
     if strange:
-        told = ", ".join(_nearest(one, names) for one in strange[:_SHOWN])
+        told = ", ".join(nearest(one, names) for one in strange[:_SHOWN])
         more = f" and {len(strange) - _SHOWN:,} more" if len(strange) > _SHOWN else ""
         warnings.warn(f"Not in the data, so not excluded: {told}{more}.", SartorWarning, 3)
     return matched
@@ -91,21 +92,61 @@ def without(dataset: Dataset, entries: Mapping[str, str]) -> Dataset:
     Raises:
         As `match`. DataError: nothing would be left.
     """
-    names = dataset.files or tuple(map(str, range(len(dataset))))
-    excluded = match(entries, names, known=dataset.excluded)
-    if not excluded:
+    excluded = match(entries, dataset.names(), known=dataset.excluded)
+    numbers = dataset.everything().kept
+    return changed(dataset, {int(numbers[row]): why for row, why in excluded.items()}, Changes())
+
+
+def changed(dataset: Dataset, excluded: Mapping[int, str], fixes: Changes) -> Dataset:
+    """The dataset without some of its images, and others with new labels.
+
+    Args:
+        excluded: reasons by the number in `dataset.everything()`, as in `fixes`.
+
+    Raises:
+        DataError: nothing would be left.
+    """
+    if not excluded and not fixes:
         return dataset
-    kept = kept_indices(len(dataset), excluded)
+    roster = dataset.everything()
+    by_list = dict(sorted({**roster.by_list, **excluded}.items()))
+    by_fixes = combined(roster.by_fixes, fixes)
+    left_out = {**by_fixes.excluded, **by_list}
+    rows = np.flatnonzero(~np.isin(roster.kept, np.fromiter(left_out, np.int64)))
+    if not len(rows):
+        raise DataError("Every image is excluded.", "Shorten the list of --exclude or --fixes.")
+    kept, names = roster.kept[rows], dataset.names()
     return replace(
         dataset,
-        images=dataset.images[kept],
-        labels=dataset.labels[kept],
-        test=renumbered(dataset.test, kept),
-        val=renumbered(dataset.val, kept),
-        groups=None if dataset.groups is None else tuple(dataset.groups[i] for i in kept),
-        files=tuple(names[index] for index in kept),
-        excluded={**dataset.excluded, **{names[i]: why for i, why in excluded.items()}},
+        images=dataset.images if len(rows) == len(dataset) else dataset.images[rows],
+        labels=relabelled(roster.labels, by_fixes)[kept],
+        test=renumbered(dataset.test, rows),
+        val=renumbered(dataset.val, rows),
+        groups=None if dataset.groups is None else tuple(dataset.groups[row] for row in rows),
+        files=dataset.files if len(rows) == len(dataset) else tuple(names[row] for row in rows),
+        excluded={**dataset.excluded, **{roster.names[i]: why for i, why in left_out.items()}},
+        roster=replace(roster, kept=kept, by_list=by_list, by_fixes=by_fixes),
     )
+
+
+def combined(before: Changes, after: Changes) -> Changes:
+    """Both; where they differ, what comes after."""
+    labels = {**before.labels, **after.labels}
+    excluded = {i: why for i, why in before.excluded.items() if i not in after.labels}
+    return Changes(
+        excluded={**excluded, **after.excluded},
+        labels={i: label for i, label in labels.items() if i not in after.excluded},
+    )
+
+
+def relabelled(labels: Int64Array, fixes: Changes) -> Int64Array:
+    """Labels with those that fixes replace."""
+    if not fixes.labels:
+        return labels
+    corrected = labels.copy()
+    for index, new in fixes.labels.items():
+        corrected[index] = new.label
+    return corrected
 
 
 def kept_indices(count: int, excluded: Mapping[int, str]) -> Int64Array:
@@ -120,7 +161,7 @@ def renumbered(part: Int64Array | None, kept: Int64Array) -> Int64Array | None:
     return np.searchsorted(kept, part[np.isin(part, kept)])
 
 
-def _spellings(entry: str, root: str) -> list[str]:
+def spellings(entry: str, root: str) -> list[str]:
     """What the data may call it: as written, tidied, or as a path below the root."""
     tidy = Path(entry).as_posix()
     try:
@@ -129,7 +170,7 @@ def _spellings(entry: str, root: str) -> list[str]:
         return [entry, tidy]
 
 
-def _nearest(entry: str, names: Sequence[str]) -> str:
+def nearest(entry: str, names: Sequence[str]) -> str:
     """The entry, and the name that it may stand for."""
     # All names would be too much to compare with.
     last = Path(entry).name

@@ -21,10 +21,11 @@ from ...machine import total_memory
 from ..dataset import Dataset
 from ..listing import Listing
 from ..origin import Origin, geometry_of
+from ..roster import Changes, Roster
 from ..settings import PreprocessSettings
 from .cache import PictureCache
 from .decoding import Pace, Sink, filled
-from .exclude import exclusion_list, kept_indices, match, renumbered
+from .exclude import combined, exclusion_list, kept_indices, match, relabelled, renumbered
 from .facts import PictureFacts
 from .geometry import complete
 from .preprocess import Preprocess
@@ -59,16 +60,20 @@ class Prepared:
         """Size, channels and way of resizing of the images."""
         return Preprocess.from_settings(self.settings)
 
-    def dataset(self, excluded: Mapping[int, str] | None = None) -> Dataset:
-        """The pictures that are not excluded.
+    def dataset(
+        self, excluded: Mapping[int, str] | None = None, fixes: Changes | None = None
+    ) -> Dataset:
+        """The pictures that are not excluded, with corrected labels.
 
         Args:
             excluded: reasons by the index of the picture in the listing.
+            fixes: what fixes say, by that index too.
 
         Raises:
             DataError: pictures that are not excluded cannot be read; the sentence names them.
         """
-        listing, left_out = self.listing, dict(sorted((excluded or {}).items()))
+        listing, by_list, fixes = self.listing, dict(excluded or {}), fixes or Changes()
+        left_out = dict(sorted({**fixes.excluded, **by_list}.items()))
         names = listing.pictures.names
         self._refuse_faults(left_out)
         kept = kept_indices(len(listing), left_out)
@@ -76,7 +81,7 @@ class Prepared:
             raise DataError("Every picture is excluded.", "Shorten the list of --exclude.")
         return Dataset(
             self._rows(kept),
-            listing.labels[kept],
+            relabelled(listing.labels, fixes)[kept],
             listing.classes,
             test=renumbered(listing.test, kept),
             val=renumbered(listing.val, kept),
@@ -85,7 +90,30 @@ class Prepared:
             name=listing.name,
             excluded={names[index]: why for index, why in left_out.items()},
             pixels_sha256=hashlib.sha256(self.facts.pixels_sha256[kept].data).hexdigest(),
-            origin=Origin(listing=listing, settings=geometry_of(self.settings), excluded=left_out),
+            origin=Origin(
+                listing=listing,
+                settings=geometry_of(self.settings),
+                excluded=by_list,
+                fixes=fixes,
+            ),
+            roster=self._roster(kept, by_list, fixes),
+        )
+
+    def _roster(self, kept: Int64Array, by_list: Mapping[int, str], fixes: Changes) -> Roster:
+        listing, hashes = self.listing, np.ascontiguousarray(self.facts.file_sha256)
+        return Roster(
+            images=self.images,
+            labels=listing.labels,
+            names=listing.pictures.names,
+            from_files=True,
+            usable=np.flatnonzero(self.facts.readable),
+            kept=kept,
+            val=listing.val,
+            test=listing.test,
+            groups=listing.groups,
+            identities=hashes[:, :8].copy().view(">u8")[:, 0].astype(np.uint64),
+            by_list=by_list,
+            by_fixes=fixes,
         )
 
     def _refuse_faults(self, excluded: Mapping[int, str]) -> None:
@@ -134,6 +162,7 @@ def prepare(
     settings: PreprocessSettings,
     *,
     entries: Mapping[str, str] | None = None,
+    fixes: Changes | None = None,
     root: str = "",
     on_event: Sink | None = None,
 ) -> Dataset:
@@ -141,32 +170,39 @@ def prepare(
 
     Args:
         entries: names to leave out, each with its reason.
+        fixes: what fixes say, by the index in the listing.
         root: folder in which the names of the pictures lie, where there is one.
 
     Raises:
         DataError: pictures cannot be read; the sentence names them.
     """
     excluded = match(entries or {}, listing.pictures.names, root=root, known={})
-    found = prepared(listing, settings, excluded=excluded, on_event=on_event)
-    return found.dataset(excluded)
+    fixes = fixes or Changes()
+    left_out = {**fixes.excluded, **excluded}
+    found = prepared(listing, settings, excluded=left_out, on_event=on_event)
+    return found.dataset(excluded, fixes)
 
 
 def prepared_as(
     origin: Origin,
     settings: PreprocessSettings,
     entries: Mapping[str, str] | None = None,
+    fixes: Changes | None = None,
     on_event: Sink | None = None,
 ) -> Dataset:
     """The pictures of a dataset at another size, without those that `entries` name as well.
+
+    What `fixes` say, by the index in the listing, is added to what it was prepared with.
 
     Raises:
         DataError: pictures cannot be read; the sentence names them.
     """
     names = origin.listing.pictures.names
-    known = {names[index]: why for index, why in origin.excluded.items()}
-    excluded = {**origin.excluded, **match(entries or {}, names, known=known)}
-    found = prepared(origin.listing, settings, excluded=excluded, on_event=on_event)
-    return found.dataset(excluded)
+    excluded = {**origin.excluded, **match(entries or {}, names, known={})}
+    fixes = combined(origin.fixes, fixes or Changes())
+    left_out = {**fixes.excluded, **excluded}
+    found = prepared(origin.listing, settings, excluded=left_out, on_event=on_event)
+    return found.dataset(excluded, fixes)
 
 
 def prepared(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -55,9 +57,13 @@ def draw(
     return np.sort(np.concatenate(drawn))
 
 
-def limited(indices: Int64Array, labels: Int64Array, limit: int, *, stream: int) -> Int64Array:
-    """At most `limit` of `indices` a class; a smaller limit keeps a part of what a larger keeps."""
-    chances = keys(len(labels), 0, stream)
+def limited(
+    indices: Int64Array, labels: Int64Array, limit: int, chances: npt.NDArray[Any]
+) -> Int64Array:
+    """At most `limit` of `indices` a class; a smaller limit keeps a part of what a larger keeps.
+
+    `chances`, one for each label, decide: those with the lowest are kept.
+    """
     order = indices[np.lexsort((chances[indices], labels[indices]))]
     kinds = labels[order]
     _, starts, counts = np.unique(kinds, return_index=True, return_counts=True)

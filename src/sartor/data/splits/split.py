@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from ...arrays import Int64Array
 from ...errors import DataError, RunError
 from ..dataset import Dataset
-from .draw import draw, limited
+from ..roster import Roster
+from .draw import limited
+from .duplicates import contents_of
+from .held_out import LIMIT_STREAM, Chance, held_out
+from .stable import unit_identities
 from .units import units_of
 
 PARTS = ("train", "val", "test")
-_VAL_STREAM, _TEST_STREAM, _LIMIT_STREAM = 1, 2, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +32,8 @@ class Split:
     train: Int64Array
     val: Int64Array
     test: Int64Array
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names of the images of "val" and "test" that can be read and were left out of the dataset."""
 
     def part(self, name: str) -> Int64Array:
         """Indices of "train", "val" or "test"."""
@@ -42,7 +50,10 @@ class Split:
     def to_bytes(self) -> bytes:
         """The contents of an .npz file."""
         stream = io.BytesIO()
-        np.savez(stream, train=self.train, val=self.val, test=self.test)
+        arrays: dict[str, Any] = {name: self.part(name) for name in PARTS}
+        for part, names in self.left_out.items():
+            arrays[f"{part}_left_out"] = np.frombuffer(json.dumps(names).encode(), np.uint8)
+        np.savez(stream, **arrays)
         return stream.getvalue()
 
     @classmethod
@@ -57,7 +68,13 @@ class Split:
             if zipfile.ZipFile(io.BytesIO(content)).testzip():
                 raise ValueError("a checksum does not match")
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                return cls(*(arrays[name].astype(np.int64) for name in PARTS))
+                left_out = {
+                    part: tuple(map(str, json.loads(arrays[f"{part}_left_out"].tobytes())))
+                    for part in PARTS
+                    if f"{part}_left_out" in arrays
+                }
+                train, val, test = (arrays[name].astype(np.int64) for name in PARTS)
+                return cls(train, val, test, left_out)
         except Exception as error:  # zipfile and NumPy leave with a dozen kinds on damaged bytes
             raise RunError(
                 "The run's split.npz is damaged.", "Train again from its recipe.toml."
@@ -70,6 +87,7 @@ def make_split(
     val_fraction: float,
     test_fraction: float,
     seed: int,
+    method: str = "auto",
     duplicates: str = "auto",
     limit_per_class: int | None = None,
 ) -> Split:
@@ -81,30 +99,34 @@ def make_split(
     shares are then those that come nearest. A limit leaves out only training images, the same
     ones whatever it is drawn for: figures on validation and testing stay comparable.
 
+    It is drawn from all that the source holds, with the labels that it gives, and only then are
+    images left out: so neither exclusions nor corrected labels move another image.
+
+    Args:
+        method: "stable" (see `stable`), "drawn" (see `draw`) or "auto", see `chosen_method`.
+
     Raises:
         DataError: nothing would be left to train on, or no group can be held out.
     """
-    together = chosen_duplicates(duplicates, dataset) == "together"
-    units = units_of(dataset, duplicates_together=together)
-    everything = np.arange(len(dataset), dtype=np.int64)
-    given = [part for part in (dataset.val, dataset.test) if part is not None]
-    rest = np.setdiff1d(everything, np.concatenate(given)) if given else everything
-    test = dataset.test
-    if test is None:
-        test = _held_out(rest, dataset, units, test_fraction, "test", seed=0, stream=_TEST_STREAM)
-        rest = np.setdiff1d(rest, test, assume_unique=True)
-    val = dataset.val
-    if val is None:
-        val = _held_out(rest, dataset, units, val_fraction, "val", seed=seed, stream=_VAL_STREAM)
-        rest = np.setdiff1d(rest, val, assume_unique=True)
+    roster = dataset.everything()
+    chance = _chance_of(dataset, roster, method, duplicates)
+    test, val = held_out(roster, chance, (test_fraction, val_fraction), seed)
+    rest = np.setdiff1d(roster.kept, np.concatenate([test, val]))
     if not len(rest):
         raise DataError(
             f"No image is left for training: {len(val)} for validation, {len(test)} for testing.",
             "Lower --val-fraction or --test-fraction, or add images.",
         )
+    train = np.searchsorted(roster.kept, rest)
     if limit_per_class is not None:
-        rest = limited(rest, dataset.labels, limit_per_class, stream=_LIMIT_STREAM)
-    return Split(rest, np.sort(val), np.sort(test))
+        order = chance.of_each(0, LIMIT_STREAM)[roster.kept]
+        train = limited(train, dataset.labels, limit_per_class, order)
+    kept_val, kept_test = map(roster.rows, (val, test))
+    left_out = {
+        name: tuple(roster.names[index] for index in np.setdiff1d(part, roster.kept))
+        for name, part in (("val", val), ("test", test))
+    }
+    return Split(train, kept_val, kept_test, {k: names for k, names in left_out.items() if names})
 
 
 def chosen_duplicates(wish: str, dataset: Dataset) -> str:
@@ -116,28 +138,28 @@ def chosen_duplicates(wish: str, dataset: Dataset) -> str:
     """
     if wish != "auto":
         return wish
-    return "ignored" if dataset.files is None else "together"
+    return "together" if dataset.everything().from_files else "ignored"
 
 
-def _held_out(
-    indices: Int64Array,
-    dataset: Dataset,
-    units: Int64Array | None,
-    fraction: float,
-    part: str,
-    *,
-    seed: int,
-    stream: int,
-) -> Int64Array:
-    """What is drawn of `indices`; an error where units alone stand in the way of drawing any."""
-    drawn = draw(indices, dataset.labels, fraction, seed=seed, stream=stream, units=units)
-    if len(drawn) or units is None:
-        return drawn
-    if len(draw(indices, dataset.labels, fraction, seed=seed, stream=stream)):
-        what = "group" if dataset.groups is not None else "set of equal pictures"
-        raise DataError(
-            f"No {what} can be held out for --{part}-fraction: each has all that is left of some "
-            "class.",
-            f"Give each class more than one {what}, or set --{part}-fraction 0.",
-        )
-    return drawn
+def chosen_method(wish: str, dataset: Dataset) -> str:
+    """For "auto": drawn for the named sets, with whose figures others are compared; else stable."""
+    if wish != "auto":
+        return wish
+    return "drawn" if dataset.published else "stable"
+
+
+def _chance_of(dataset: Dataset, roster: Roster, method: str, duplicates: str) -> Chance:
+    together = chosen_duplicates(duplicates, dataset) == "together"
+    units = units_of(roster, duplicates_together=together)
+    identities = None
+    if chosen_method(method, dataset) == "stable":
+        contents = roster.identities
+        if contents is None:
+            contents = contents_of(roster.images)
+        identities = unit_identities(contents, roster.groups, units)
+    return Chance(
+        labels=roster.labels,
+        units=units,
+        grouped=roster.groups is not None,
+        identities=identities,
+    )

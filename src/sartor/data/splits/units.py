@@ -6,23 +6,35 @@ import numpy as np
 
 from ...arrays import Int64Array
 from ..dataset import Dataset
+from ..roster import Roster
 from .duplicates import first_equals
 
 
-def units_of(dataset: Dataset, *, duplicates_together: bool) -> Int64Array | None:
+def units_of(dataset: Dataset | Roster, *, duplicates_together: bool) -> Int64Array | None:
     """For each image the number of its unit, int64 (N,); None where every image stands alone.
 
     Units are numbered by their first image, so names of groups decide nothing. A group without a
-    name ("") is none: its images stand alone.
+    name ("") is none: its images stand alone. So does an image that cannot be read.
     """
     ties = []
     if dataset.groups is not None:
         ties.append(_first_of_group(dataset.groups))
     if duplicates_together:
-        ties.append(first_equals(dataset.images))
+        firsts = first_equals(dataset.images)
+        if isinstance(dataset, Roster) and len(dataset.usable) < len(dataset):
+            firsts = _of_usable(firsts, dataset.usable)
+        ties.append(firsts)
     if not ties:
         return None
     return ties[0] if len(ties) == 1 else _joined(ties)
+
+
+def _of_usable(firsts: Int64Array, usable: Int64Array) -> Int64Array:
+    """Ties among the usable images; all others stand alone."""
+    own = np.arange(len(firsts), dtype=np.int64)
+    _, first, number = np.unique(firsts[usable], return_index=True, return_inverse=True)
+    own[usable] = usable[first[number]]
+    return own
 
 
 def _first_of_group(groups: tuple[str, ...]) -> Int64Array:
