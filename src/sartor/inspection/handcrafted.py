@@ -72,7 +72,8 @@ def _gradients(images: UInt8Array) -> Float32Array:
     blocks = np.lib.stride_tricks.sliding_window_view(histograms, windows, (1, 2))
     flat = blocks.reshape(*blocks.shape[:3], -1)
     flat = flat / (np.linalg.norm(flat, axis=3, keepdims=True) + 0.1)
-    return flat.reshape(len(images), -1).astype(np.float32)
+    described: Float32Array = flat.reshape(len(images), -1).astype(np.float32)
+    return described
 
 
 def _cell_size(shape: tuple[int, ...]) -> int:
@@ -96,4 +97,5 @@ def _colours(images: UInt8Array) -> Float32Array:
         for columns in np.array_split(np.arange(images.shape[3]), _COLOUR_CELLS):
             part = images[:, :, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] >> 5
             found += [(part == level).mean(axis=(2, 3)) for level in range(_LEVELS)]
-    return np.sqrt(np.concatenate(found, axis=1)).astype(np.float32)
+    shares: Float32Array = np.concatenate(found, axis=1).astype(np.float32)
+    return np.sqrt(shares)
