@@ -66,10 +66,10 @@ class TestResolving:
             for name, value in recipe.settings().items()
             if value in (None, "auto", "all", "", (), {})
         }
-        # What is open for good: the usual reading, all images as they are, no clipping, no early
-        # stopping. And who prepares batches, which changes no bit: each start decides anew.
+        # What is open for good: the usual reading, all images and labels as they are, no clipping,
+        # no early stopping. And who prepares batches, which changes no bit: it is decided anew.
         reading = {"format", "image_column", "label_column", "group_column", "split_column"}
-        data = {*reading, "image_root", "exclude", "limit_per_class"}
+        data = {*reading, "image_root", "exclude", "fixes", "fixes_sha256", "limit_per_class"}
         assert open_ones == {*data, "augment", "clip_grad", "patience", "workers"}
         assert recipe.preprocess.image_size == (9, 9)
         assert recipe.preprocess.channels == 1

@@ -32,7 +32,7 @@ def doubted(dataset: Dataset, **settings: Any) -> list[str]:
 
 class TestDoubts:
     def test_classes_with_few_test_images_are_named(self) -> None:
-        (text,) = doubted(dataset_of([100, 20, 50, 3]))
+        (text,) = doubted(dataset_of([100, 20, 50, 3]), split_method="drawn")
         assert text.startswith("Too few test images to trust the figures of: d 1, b 4. With 4 of 4")
         assert "51% to 100%" in text
 
@@ -41,8 +41,8 @@ class TestDoubts:
         assert "a 1, b 1, c 1, d 1, e 1 and 5 more classes" in text
 
     def test_enough_are_enough(self) -> None:
-        assert doubted(dataset_of([50, 50])) == []
-        assert len(doubted(dataset_of([50, 45]))) == 1
+        assert doubted(dataset_of([50, 50]), split_method="drawn") == []
+        assert len(doubted(dataset_of([50, 45]), split_method="drawn")) == 1
 
     def test_no_test_part_asks_for_no_trust(self) -> None:
         assert doubted(dataset_of([5, 5]), test_fraction=0) == []

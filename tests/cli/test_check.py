@@ -135,7 +135,7 @@ class TestCommand:
     ) -> None:
         from sartor.cli.findings import print_report
 
-        print_report(sartor.check(leaking, only=["classes", "duplicates"]))
+        print_report(sartor.check(leaking, only=["classes", "duplicates"], split_method="drawn"))
         out = capsys.readouterr().out
         assert max(map(len, out.splitlines())) <= 80
         assert out.count("error    duplicates: equal in train and test") == 1
@@ -144,7 +144,7 @@ class TestCommand:
 
 class TestPython:
     def test_finds_what_leaks(self, leaking: Dataset) -> None:
-        report = sartor.check(leaking, only=["duplicates"])
+        report = sartor.check(leaking, only=["duplicates"], split_method="drawn")
         assert isinstance(report, sartor.CheckReport)
         (leak, *_) = report.findings
         assert (leak.kind, leak.severity, leak.count) == ("equal in train and test", "error", 20)
@@ -166,7 +166,9 @@ class TestPython:
 class TestBeforeTraining:
     def test_grave_findings_are_said_and_kept(self, leaking: Dataset, tmp_path: Path) -> None:
         said: list[object] = []
-        run = sartor.fit(leaking, out=tmp_path / "run", on_event=said.append, **SMALL)
+        run = sartor.fit(
+            leaking, split_method="drawn", out=tmp_path / "run", on_event=said.append, **SMALL
+        )
         lines = [event.text for event in said if isinstance(event, Note)]
         assert lines[0].startswith("error: 10 test images (4.76%) have an equal copy")
         assert lines[-1] == "What to do about it: sartor check leaking"
@@ -176,7 +178,7 @@ class TestBeforeTraining:
 
     def test_without_a_listener_errors_are_warnings(self, leaking: Dataset, tmp_path: Path) -> None:
         with pytest.warns(SartorWarning, match="10 test images"):
-            sartor.fit(leaking, out=tmp_path / "run", **SMALL)
+            sartor.fit(leaking, split_method="drawn", out=tmp_path / "run", **SMALL)
 
     def test_a_set_without_faults_says_nothing(self, digits: Dataset, tmp_path: Path) -> None:
         said: list[object] = []

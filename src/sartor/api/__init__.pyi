@@ -30,6 +30,9 @@ from .judging import (
     evaluate as evaluate,
 )
 from .judging import (
+    evaluation_of as evaluation_of,
+)
+from .judging import (
     mistakes_figure as mistakes_figure,
 )
 from .judging import (

@@ -39,7 +39,13 @@ from .default_recipe import default_recipe
 from .looking import dataset_for
 from .notes import Sink, note, warn
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
-from .splitting import imbalanced, split_of, split_warnings, without_stale_split
+from .splitting import (
+    imbalanced,
+    split_of,
+    split_warnings,
+    touched_parts,
+    without_stale_split,
+)
 from .tuning import Tuning, tune
 
 
@@ -78,6 +84,8 @@ def fit(
     assembled = _assembled(wanted, dataset, model)
     loss, warned = _check_model(assembled)
     warn([*split_warnings(assembled.recipe, dataset, assembled.material.split), *warned])
+    for line in touched_parts(dataset, assembled.material.split):
+        note(on_event, line)
     tuning = tune(wanted, assembled)
     if tuning:
         assembled = _with_engine(tuning, assembled)

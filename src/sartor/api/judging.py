@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from ..evaluation.predictions import Predictions
 from ..files import make_folder
 from ..inference.forward import Forward
 from ..training.engines import hardware
+from .as_given import as_given
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
 
 if TYPE_CHECKING:
@@ -40,7 +42,14 @@ def evaluate(
     Raises:
         UsageError: an unknown split, or one without images. RunError: a broken run.
     """
-    return judge(predictions_of(open_run(run, data, model), split, checkpoint=checkpoint))
+    opened = open_run(run, data, model)
+    return evaluation_of(opened, predictions_of(opened, split, checkpoint=checkpoint), checkpoint)
+
+
+def evaluation_of(run: OpenedRun, predictions: Predictions, checkpoint: str = "best") -> Evaluation:
+    """Judge predictions, and beside these the split as given where lists of the run touch it."""
+    given = as_given(run, predictions, checkpoint=checkpoint)
+    return replace(judge(predictions), as_given=given)
 
 
 def predictions_of(run: OpenedRun, split: str, *, checkpoint: str = "best") -> Predictions:

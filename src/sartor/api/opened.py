@@ -13,7 +13,7 @@ from .. import assembly
 from ..data.dataset import Dataset
 from ..data.sources import as_asked, open_source
 from ..data.splits.split import Split
-from ..errors import CheckpointError, DataError, RunError, UsageError
+from ..errors import CheckpointError, DataError, RunError, SartorError, UsageError
 from ..recipe import ResolvedRecipe
 from ..runs.folder import RunFolder
 from ..runs.store import find_run
@@ -90,6 +90,8 @@ class OpenedRun:
             self.given_dataset = as_asked(
                 self.given_dataset, data, recipe.preprocess, on_event=on_event
             )
+        if self.given_dataset.fingerprint != recipe.data.fingerprint:
+            self.given_dataset = _with_lists(self.given_dataset, recipe, self.folder, on_event)
         if self.given_dataset.fingerprint != recipe.data.fingerprint:
             raise DataError(
                 f"The data {recipe.data.source} is not what {self.path} was trained on"
@@ -231,6 +233,20 @@ def _read_recipe(folder: RunFolder) -> ResolvedRecipe:
             f"The recipe of {folder.path} cannot be used: {error.message}",
             "It may come from another version of sartor; its environment.json says which.",
         ) from error
+
+
+def _with_lists(
+    dataset: Dataset, recipe: ResolvedRecipe, folder: RunFolder, on_event: Sink | None
+) -> Dataset:
+    """A program's dataset as the run's exclusions and fixes leave it; itself where they do not fit
+    it, or where there are none."""
+    data = recipe.data.with_lists_at(folder.excluded_path, folder.fixes_path)
+    if not (data.exclude or data.fixes) or (dataset.roster is not None and dataset.excluded):
+        return dataset
+    try:
+        return as_asked(dataset, data, recipe.preprocess, on_event=on_event)
+    except SartorError:
+        return dataset
 
 
 def _reopened(recipe: ResolvedRecipe, folder: RunFolder, on_event: Sink | None) -> Dataset:

@@ -24,6 +24,7 @@ from ..models.summary import Summary, summarize
 from ..reports.contents import Document, Evidence, Explained, describe, mistakes_table
 from ..reports.run_page import render_notebook, render_report
 from ..training.state import Checkpoint
+from .as_given import as_given
 from .explaining import explain_images
 from .judging import predictions_of
 from .mapping import Embedding, embed
@@ -204,6 +205,7 @@ def _write(
         judgement=judge(predictions, validation) if predictions else None,
         embedding=embedding,
         explained=explained,
+        as_given=as_given(run, predictions, checkpoint=checkpoint) if predictions else None,
     )
     text = json.dumps(describe(evidence), allow_nan=False)
     document = json.loads(text)

@@ -65,6 +65,23 @@ def without_stale_split(changes: Mapping[str, Any]) -> dict[str, Any]:
     return {**stale, **changes}
 
 
+def touched_parts(dataset: Dataset, split: Split) -> Iterator[str]:
+    """A sentence for each held-out part that exclusions or fixes touch."""
+    roster = dataset.everything()
+    given = roster.labels[roster.kept]
+    for part in ("val", "test"):
+        indices = split.part(part)
+        corrected = int((dataset.labels[indices] != given[indices]).sum())
+        left_out = len(split.left_out.get(part, ()))
+        counts = ((left_out, "left out"), (corrected, "with a corrected label"))
+        said = [f"{count:,} {what}" for count, what in counts if count]
+        if said:
+            yield (
+                f"of the {part} split, {' and '.join(said)}: evaluate and report also give the "
+                "figures as the data was given"
+            )
+
+
 def imbalanced(dataset: Dataset, split: Split) -> bool:
     """Whether the largest class has at least 1.5 times the training images of the smallest."""
     counts = np.bincount(dataset.labels[split.train])

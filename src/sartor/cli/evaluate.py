@@ -32,13 +32,12 @@ class Evaluate:
 def evaluate(given: Evaluate) -> int:
     """Judge a run."""
     from .. import api
-    from ..evaluation.metrics import evaluate as judge
 
     run = api.Run.open(given.run)
     with progress_shown(quiet=False) as progress:
         run.dataset(on_event=progress)
     predictions = api.predictions_of(run, given.split, checkpoint=given.checkpoint)
-    evaluation = judge(predictions)
+    evaluation = api.evaluation_of(run, predictions, given.checkpoint)
     if given.mistakes and evaluation.accuracy == 1:
         note("There are no mistakes to draw.")
     elif given.mistakes:

@@ -12,14 +12,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..reports.text import text_histogram
+from ..reports.text import fitted, text_histogram
 from .progress import duration, epoch_line
 
 if TYPE_CHECKING:
     from ..api import Prediction, Report
+    from ..evaluation.as_given import AsGiven
     from ..evaluation.metrics import Evaluation
     from ..inspection.probes.range_test import RangeTest
     from ..runs.store import RunSummary
+
+_REASONS_SHOWN = 5
 
 
 def print_result(result: dict[str, Any], report: Path | None) -> None:
@@ -127,8 +130,11 @@ def print_evaluation(evaluation: Evaluation, run: str) -> None:
     )
     print(
         f"balanced accuracy {evaluation.balanced_accuracy:.2%}, "
-        f"macro F1 {evaluation.macro_f1:.2%} (all classes weighted equally)\n"
+        f"macro F1 {evaluation.macro_f1:.2%} (all classes weighted equally)"
     )
+    if evaluation.as_given:
+        _print_as_given(evaluation.as_given)
+    print()
     table = _table("class")
     for heading in ("count", "accuracy", "95 % interval", "precision", "recall", "F1"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -145,6 +151,20 @@ def print_evaluation(evaluation: Evaluation, run: str) -> None:
         )
     _console().print(table)
     _print_confusion(evaluation)
+
+
+def _print_as_given(given: AsGiven) -> None:
+    """The figures without what the run's lists change, and why these change it."""
+    low, high = given.accuracy_interval
+    print(
+        f"as given (with {given.what} in this split): accuracy {given.accuracy:.2%} "
+        f"(95 % interval {low:.2%} to {high:.2%}) of {given.count:,}"
+    )
+    reasons = list(given.reasons())
+    for reason, count in reasons[:_REASONS_SHOWN]:
+        print(f"  {count:,}: {fitted(reason, 70)}")
+    if len(reasons) > _REASONS_SHOWN:
+        print(f"  and {len(reasons) - _REASONS_SHOWN:,} more reasons")
 
 
 def print_report(report: Report) -> None:

@@ -156,7 +156,8 @@ def _told_of_changes(dataset: Dataset, data: DataSettings) -> Iterator[str]:
         yield f"{len(roster.by_list):,} left out, as {data.exclude} says"
     if fixes:
         left_out = f", {len(fixes.excluded):,} left out" if fixes.excluded else ""
-        yield f"{len(fixes.labels):,} labels corrected{left_out}, as {data.fixes} says"
+        labels = "label" if len(fixes.labels) == 1 else "labels"
+        yield f"{len(fixes.labels):,} {labels} corrected{left_out}, as {data.fixes} says"
 
 
 def find_source(data: SourceSettings, *, note: Note | None = None) -> Dataset | Listing:

@@ -13,6 +13,7 @@ import numpy as np
 from ..arrays import Int64Array
 from ..averages import balanced_accuracy, macro_f1
 from ..errors import DataError
+from .as_given import AsGiven
 from .intervals import wilson
 from .predictions import Predictions
 
@@ -69,6 +70,8 @@ class Evaluation:
     """One entry per class, in the order of the classes."""
     confusion: Int64Array
     """int64 (classes, classes): images of the true class (row) predicted as a class (column)."""
+    as_given: AsGiven | None = None
+    """The figures with what was left out and without fixes, where these touch the split."""
 
     @property
     def macro_f1(self) -> float:
@@ -101,6 +104,7 @@ class Evaluation:
             "macro_f1": self.macro_f1,
             "per_class": [entry.to_json() for entry in self.per_class],
             "confusion": self.confusion.tolist(),
+            "as_given": self.as_given and self.as_given.to_json(),
         }
 
     def __repr__(self) -> str:

@@ -11,12 +11,14 @@ Version 1. Keys are only added within a version; null stands for what is not kno
     untouched       {"split", "count", "command"}: images that nothing here has used, or null
     data            source, fingerprint, shape, classes,
                     splits {train, val, test: {count, per_class}}, samples [{class, indices,
-                    files}], findings [{check, severity, summary, count, files, remedy}] or null
+                    files}], changes {left_out, corrected [{file, given, label, reason}]},
+                    findings [{check, severity, summary, count, files, remedy}] or null
     network         model, input_shape, output_shape, parameters, trainable_parameters,
                     parameter_bytes, rows [{name, kind, output_shape, parameter_shapes, parameters}]
     training        epochs, seconds, history (rows as in history.jsonl)
     evaluation      as `sartor evaluate --json`, and loss_interval, macro_f1, balanced_accuracy with
-                    theirs, and in per_class f1_interval and precision_interval
+                    theirs, and in per_class f1_interval and precision_interval; as_given is null
+                    where neither exclusions nor fixes touch the split
     confusions      [{true, predicted, count, share, images}], the most frequent first
     pairs           [{classes, there, back, count, share, interval}]: both directions together
     mistakes        {count, images}, the largest loss first; all of them are in mistakes.csv
@@ -48,6 +50,7 @@ import numpy.typing as npt
 from ..arrays import Int64Array
 from ..data.dataset import Dataset
 from ..data.splits.split import PARTS, Split
+from ..evaluation.as_given import AsGiven
 from ..evaluation.intervals import wilson
 from ..evaluation.judgement import Judgement, ScoredPredictions
 from ..evaluation.predictions import Predictions
@@ -91,6 +94,8 @@ class Evidence:
     """A map of the judged split."""
     explained: Sequence[Explained] = ()
     """The worst mistakes."""
+    as_given: AsGiven | None = None
+    """The figures of the judged split without exclusions and fixes, where these touch it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -143,7 +148,10 @@ def _judged(evidence: Evidence) -> Document:
             "final": predictions.split == "test",
             "count": len(predictions),
         },
-        "evaluation": judgement.to_json(),
+        "evaluation": {
+            **judgement.to_json(),
+            "as_given": evidence.as_given and evidence.as_given.to_json(),
+        },
         "confusions": _confusions(confusion, mistakes, images),
         "pairs": _pairs(confusion, predictions.classes),
         "mistakes": {
@@ -222,7 +230,35 @@ def _data(evidence: Evidence) -> Document:
         "classes": list(dataset.classes),
         "splits": {name: _counts(dataset, split.part(name)) for name in PARTS},
         "samples": [_samples(dataset, split.train, label) for label in range(len(dataset.classes))],
+        "changes": _changes(dataset),
         "findings": None if evidence.findings is None else [*map(_finding, evidence.findings)],
+    }
+
+
+def _changes(dataset: Dataset) -> Document:
+    """What exclusions and fixes say about single images; none of it changes the source."""
+    roster, classes = dataset.everything(), dataset.classes
+    left_out = {**roster.by_fixes.excluded, **roster.by_list}
+    return {
+        "left_out": [
+            {
+                "file": roster.names[index],
+                "given": classes[roster.labels[index]],
+                "label": None,
+                "reason": left_out[index],
+            }
+            for index in sorted(left_out)
+        ],
+        "corrected": [
+            {
+                "file": roster.names[index],
+                "given": classes[roster.labels[index]],
+                "label": classes[new.label],
+                "reason": new.reason,
+            }
+            for index, new in sorted(roster.by_fixes.labels.items())
+            if index not in left_out
+        ],
     }
 
 

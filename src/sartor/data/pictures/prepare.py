@@ -72,7 +72,11 @@ class Prepared:
         Raises:
             DataError: pictures that are not excluded cannot be read; the sentence names them.
         """
-        listing, by_list, fixes = self.listing, dict(excluded or {}), fixes or Changes()
+        listing, by_list, fixes = (
+            self.listing,
+            dict(sorted((excluded or {}).items())),
+            fixes or Changes(),
+        )
         left_out = dict(sorted({**fixes.excluded, **by_list}.items()))
         names = listing.pictures.names
         self._refuse_faults(left_out)
