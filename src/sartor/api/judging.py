@@ -83,7 +83,10 @@ def predictions_of(run: OpenedRun, split: str, *, checkpoint: str = "best") -> P
 
 
 def mistakes_figure(run: OpenedRun, predictions: Predictions, count: int = 32) -> Figure:
-    """The wrong predictions with the highest loss, each titled with true and predicted class."""
+    """The wrong predictions with the highest loss, each with true and predicted class.
+
+    The number above each is the one that `sartor trace RUN --image N` takes.
+    """
     from ..reports.figures import sample_grid
 
     predicted = predictions.predicted()
@@ -95,6 +98,7 @@ def mistakes_figure(run: OpenedRun, predictions: Predictions, count: int = 32) -
     worst = wrong[np.argsort(-predictions.example_losses()[wrong], kind="stable")][:count]
     classes = predictions.classes
     captions = [
+        f"image {predictions.indices[row]}\n"
         f"true: {classes[predictions.labels[row]]}\npredicted: {classes[predicted[row]]}"
         for row in worst
     ]

@@ -72,6 +72,19 @@ def print_dataset(description: dict[str, Any]) -> None:
         print(text_histogram([row[part] for row in description["classes"]], names))
 
 
+def print_image(image: dict[str, Any], name: str) -> None:
+    """What is known about one image of a set."""
+    channels, height, width = image["shape"]
+    part = f", {image['part']} images" if image["part"] else ""
+    print(f"image {image['index']} of {name}{part}: class {image['class']}")
+    if image["file"] is not None:
+        print(f"file {image['file']}")
+    print(
+        f"{channels}x{height}x{width} pixels from {image['lowest']} to {image['highest']}, "
+        f"mean {image['mean']}, std {image['std']}"
+    )
+
+
 def print_runs(summaries: Sequence[RunSummary]) -> None:
     """One line per run."""
     table = _table("run", "state")

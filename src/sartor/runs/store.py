@@ -31,6 +31,10 @@ class RunSummary:
     seconds: float | None
 
 
+LATEST = "latest"
+"""Stands for the newest run, wherever a run is asked for."""
+
+
 def find_run(name_or_path: str | Path, runs: Path = RUNS) -> RunFolder:
     """A run by path, by its name in `runs`, or "latest" for the newest one there.
 
@@ -42,7 +46,7 @@ def find_run(name_or_path: str | Path, runs: Path = RUNS) -> RunFolder:
             return RunFolder(path)
     _refuse_path(str(name_or_path))
     folders = run_folders(runs)
-    if str(name_or_path) == "latest" and folders:
+    if str(name_or_path) == LATEST and folders:
         return folders[0]
     names = [folder.name for folder in folders]
     if not names:
