@@ -38,8 +38,10 @@ class TestNames:
 
     @pytest.mark.parametrize(
         "name",
-        ["cat,dog", "dog, cat", "cat;dog", "cat|dog", "cat and Dog", "cat & dog", "cat_dog"]
-        + ["cat dog", "['cat', 'dog']", "cat+dog", "dog/cat"],
+        [
+            *("cat,dog", "dog, cat", "cat;dog", "cat|dog", "cat and Dog", "cat & dog", "cat_dog"),
+            *("cat dog", "['cat', 'dog']", "cat+dog", "dog/cat"),
+        ],
     )
     def test_several_labels_in_one_name(self, name: str) -> None:
         assert set(labels_in(name, ("cat", "dog", "cow", name))) == {"cat", "dog"}

@@ -15,8 +15,7 @@ _LOOKALIKES = str.maketrans("аеорсухіјѕԁһкмтвнαορνκτικ�
 _BETWEEN_LABELS = re.compile(r"\s*[,;|/+&]\s*|\s+and\s+")
 _BETWEEN_WORDS = re.compile(r"[\s_-]+")
 _NO_LABEL = frozenset(
-    ("nan", "null", "none", "na", "n/a", "nil", "undefined", "unlabeled", "unlabelled")
-    + ("unassigned", "missing", "unknown", "?", "-")
+    "nan null none na n/a nil undefined unlabeled unlabelled unassigned missing unknown ? -".split()  # noqa: SIM905
 )
 
 
