@@ -17,6 +17,7 @@ from ..data.pictures.preprocess import Preprocess
 from ..data.splits.split import Split
 from ..errors import RunError, SartorError, UsageError
 from ..evaluation.judgement import ScoredPredictions, judge
+from ..evaluation.overfitting import overfitting
 from ..evaluation.predictions import Predictions
 from ..files import make_folder, write_text
 from ..inspection.attribution import METHODS as ATTRIBUTION_METHODS
@@ -25,6 +26,7 @@ from ..reports.contents import Document, Evidence, Explained, describe, mistakes
 from ..reports.run_page import render_notebook, render_report
 from ..training.state import Checkpoint
 from .as_given import as_given
+from .baselining import beside
 from .explaining import explain_images
 from .judging import predictions_of
 from .mapping import Embedding, embed
@@ -206,6 +208,8 @@ def _write(
         embedding=embedding,
         explained=explained,
         as_given=as_given(run, predictions, checkpoint=checkpoint) if predictions else None,
+        baselines=beside(dataset, parts, predictions) if predictions else (),
+        overfitting=overfitting(run.history, kept.progress.epoch, len(parts.val)),
     )
     text = json.dumps(describe(evidence), allow_nan=False)
     document = json.loads(text)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -199,7 +200,21 @@ def print_report(report: Report) -> None:
                 f"{calibration['after']['ece']:.2%}"
             )
         print(error)
+    for line in _baseline_lines(report.document):
+        print(line)
     print(f"report: {report.path}")
+
+
+def _baseline_lines(document: dict[str, Any]) -> Iterator[str]:
+    """Accuracy of each baseline; which the network does not beat; whether it overfits."""
+    for one in document["baselines"]:
+        low, high = one["accuracy_interval"]
+        better = one["difference_interval"][1] < 0
+        verdict = ", better than the network" if better else ", not beaten beyond chance"
+        verdict = "" if one["beaten"] else verdict
+        yield (f"baseline {one['name']}: {one['accuracy']:.2%} ({low:.1%} to {high:.1%}){verdict}")
+    if document["overfitting"]:
+        yield from textwrap.wrap(document["overfitting"], 80, break_on_hyphens=False)
 
 
 def print_predictions(predictions: Sequence[Prediction], topk: int) -> None:

@@ -58,6 +58,19 @@ def probabilities(
     return best.astype(np.float32)
 
 
+def kernel_machine(
+    taught: Float32Array, labels: Int64Array, num_classes: int, asked: Float32Array
+) -> Float64Array:
+    """Scores of each class, float64 (M, num_classes), for features (M, D) that it was not taught.
+
+    Args:
+        taught, labels: features (N, D) and labels (N,) to learn from.
+    """
+    mean, std = taught.mean(axis=0), taught.std(axis=0) + _LEAST_STD
+    known, new = (taught - mean) / std, (asked - mean) / std
+    return _scores(_kernel(known, known), labels, num_classes, _kernel(new, known))
+
+
 def calibrated(scores: Float64Array, labels: Int64Array) -> Float64Array:
     """Softmax of scores (M, K), at the temperature by which the labels are the most probable."""
     from scipy.optimize import minimize_scalar
@@ -89,16 +102,28 @@ def _held_out(
     kernel: Float64Array, labels: Int64Array, num_classes: int, folds: Int64Array
 ) -> Float64Array:
     """Scores of each image by the other folds, float64 (M, num_classes)."""
+    scores = np.zeros((len(labels), num_classes))
+    for fold in np.unique(folds):
+        taught, asked = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        scores[asked] = _scores(
+            kernel[np.ix_(taught, taught)],
+            labels[taught],
+            num_classes,
+            kernel[np.ix_(asked, taught)],
+        )
+    return scores
+
+
+def _scores(
+    kernel: Float64Array, labels: Int64Array, num_classes: int, asked: Float64Array
+) -> Float64Array:
+    """Kernel ridge regression on classes as zeros and ones; kernels (N, N) and (M, N)."""
     from sklearn.kernel_ridge import KernelRidge
 
     targets = np.eye(num_classes)[labels]
-    scores = np.zeros(targets.shape)
-    for fold in np.unique(folds):
-        taught, asked = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        usual = targets[taught].mean(axis=0)
-        machine = KernelRidge(alpha=_RIDGE, kernel="precomputed")
-        machine.fit(kernel[np.ix_(taught, taught)], targets[taught] - usual)
-        scores[asked] = machine.predict(kernel[np.ix_(asked, taught)]) + usual
+    usual = targets.mean(axis=0)
+    machine = KernelRidge(alpha=_RIDGE, kernel="precomputed").fit(kernel, targets - usual)
+    scores: Float64Array = machine.predict(asked) + usual
     return scores
 
 
