@@ -191,7 +191,7 @@ _NEAR = ("almost equal", "equal")
 KINDS = (
     Kind("cut off", "files", ("unreadable",), _cut_off),
     Kind("wrong suffix", "files", ("wrong ending",), _wrong_suffix),
-    Kind("turned by EXIF", "formats", ("rotated", "turned", "EXIF", "exif"), _turned_by_exif),
+    Kind("turned by EXIF", "formats", ("turned",), _turned_by_exif),
     Kind("exact copy", "duplicates", ("equal",), _copied(None)),
     Kind("smaller copy", "near-duplicates", _NEAR, _copied(_smaller)),
     Kind("copy as JPEG", "near-duplicates", _NEAR, _copied(lambda one: one, ".jpg")),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import sartor
 from sartor.api import baselining
 from sartor.data.dataset import Dataset
 from sartor.data.splits.split import make_split
@@ -53,6 +54,15 @@ def test_are_computed_once(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(baselining, "baselines", None)
     second = baselining.kept(digits, taught, asked)
     assert [one.to_json() for one in first] == [one.to_json() for one in second]
+
+
+def test_check_names_what_to_beat(digits: Dataset) -> None:
+    (finding,) = sartor.check(digits, only=["baselines"]).findings
+    assert (finding.check, finding.severity, finding.items) == ("baselines", "note", ())
+    assert "most frequent class" in finding.summary
+    assert all(one["accuracy"] <= 1 for one in finding.figures["baselines"])
+    few = Dataset(digits.images[:100], digits.labels[:100], digits.classes)
+    assert "baselines" in sartor.check(few, only=["baselines"]).left_out
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ class Check:
     files, .zip or .tar."""
     only: tuple[str, ...] = ()
     """Run only these checks. Fast ones, which fit runs too: files, formats, geometry, classes,
-    groups, duplicates. Others: near-duplicates, appearance, shortcuts, labels."""
+    groups, duplicates. Others: near-duplicates, appearance, shortcuts, labels,
+    baselines."""
     skip: tuple[str, ...] = ()
     """Run all but these checks."""
     fast: bool = False
