@@ -78,16 +78,18 @@ def die_once_everywhere(data: Dataset, folder: Path) -> Any:
         if not killed(lambda touch=touch, out=out: die_at(touch, out) or fit(data, out)):
             return
         state = RunFolder(out).status()["state"] if out.exists() else "nothing"
+        was_run = (out / "recipe.toml").exists()
         try:
             result = outcome(sartor.resume(out, report=False))
         except sartor.SartorError as error:
-            result = {"error": str(error)}
-        yield {"touch": touch, "was_run": (out / "recipe.toml").exists(), "was": state} | result
+            # Nothing to resume, and nothing in the way of the same command.
+            result = {"error": str(error), "again": fit(data, out)}
+        yield {"touch": touch, "was_run": was_run, "was": state} | result
 
 
 def die_often(data: Dataset, out: Path) -> dict[str, Any]:
     """Dies in `fit`, then in one `resume` after the other, each a little later than the last."""
-    assert killed(lambda: die_at(40, out) or fit(data, out))
+    assert killed(lambda: die_at(60, out) or fit(data, out))
     deaths = 1
     for touch in count(5, 3):
         if not killed(lambda touch=touch: die_at(touch, out) or sartor.resume(out, report=False)):

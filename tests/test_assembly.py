@@ -69,7 +69,15 @@ class TestResolving:
         # What is open for good: the usual reading, all images and labels as they are, no clipping,
         # no early stopping. And who prepares batches, which changes no bit: it is decided anew.
         reading = {"format", "image_column", "label_column", "group_column", "split_column"}
-        data = {*reading, "image_root", "exclude", "fixes", "fixes_sha256", "limit_per_class"}
+        data = {
+            *reading,
+            "split_words",
+            "image_root",
+            "exclude",
+            "fixes",
+            "fixes_sha256",
+            "limit_per_class",
+        }
         assert open_ones == {*data, "augment", "clip_grad", "patience", "workers"}
         assert recipe.preprocess.image_size == (9, 9)
         assert recipe.preprocess.channels == 1
@@ -95,6 +103,22 @@ class TestResolving:
     def test_writes_augmentation_out(self) -> None:
         _, recipe = assembled(augment="flip crop=2")
         assert recipe.training.augment == ("flip=0.5", "crop=2,zero")
+
+    def test_decay_spares_biases_but_in_recipes_from_before_there_was_a_choice(self) -> None:
+        _, recipe = assembled(weight_decay=0.1)
+        assert recipe.training.weight_decay_on == "weights"
+        before = Recipe.from_toml(recipe.to_toml()).with_settings({"weight_decay_on": "auto"})
+        assert before.data.fingerprint
+        assert assembled(before)[1].training.weight_decay_on == "all"
+        _, given = assembled(weight_decay=0.1, weight_decay_on="all")
+        assert given.training.weight_decay_on == "all"
+
+    def test_a_split_from_before_there_were_methods_is_drawn_as_it_was(self) -> None:
+        _, recipe = assembled()
+        assert recipe.data.split_method == "stable"
+        before = Recipe.from_toml(recipe.to_toml()).with_settings({"split_method": "auto"})
+        assert assembly.split_method_of(before, DATASET) == "drawn"
+        assert assembled(before)[1].data.split_method == "auto"
 
     def test_keeps_what_is_given(self) -> None:
         given = {

@@ -7,6 +7,8 @@ import io
 import json
 import os
 import stat
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -91,8 +93,7 @@ class TestAtomicWrite:
     ) -> None:
         (tmp_path / "kept.tmp").touch()
         (tmp_path / ".hidden").touch()
-        writer = files.atomic_write(tmp_path / "file")
-        writer.__enter__().write(b"half")  # and then the process is killed
+        (tmp_path / ".file.a1b2c3d4.tmp").write_bytes(b"half")  # and then the process was killed
         assert len(contents(tmp_path)) == 3
         files.remove_temporary(tmp_path)
         assert set(contents(tmp_path)) == {"kept.tmp", ".hidden"}
@@ -156,3 +157,50 @@ def test_sha256_of() -> None:
 def test_an_error_without_a_number_keeps_its_text() -> None:
     with pytest.raises(FileError, match="Cannot look: fileno"), files.explain_os_errors("look"):
         io.BytesIO().fileno()
+
+
+class TestWhatAKilledProcessLeaves:
+    def killed_while_writing(self, path: Path) -> None:
+        code = (
+            "import os, signal, sys; from pathlib import Path; from sartor import files\n"
+            "with files.atomic_write(Path(sys.argv[1])) as stream:\n"
+            "    stream.write(b'half'); stream.flush()\n"
+            "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        )
+        subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+
+    def test_is_removed_at_any_depth(self, tmp_path: Path) -> None:
+        (tmp_path / "a" / "b").mkdir(parents=True)
+        for path in (tmp_path / "file", tmp_path / "a" / "b" / "file"):
+            self.killed_while_writing(path)
+        (tmp_path / "mine.tmp").touch()
+        assert len(list(tmp_path.rglob(".file.*.tmp"))) == 2
+        files.remove_temporary(tmp_path)
+        assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["mine.tmp"]
+
+    def test_what_is_being_written_stays(self, tmp_path: Path) -> None:
+        with files.atomic_write(tmp_path / "file") as stream:
+            stream.write(b"whole")
+            files.remove_temporary(tmp_path)
+            code = (
+                "import sys; from pathlib import Path; from sartor import files\n"
+                "files.remove_temporary(Path(sys.argv[1]))"
+            )
+            subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+        assert contents(tmp_path) == {"file": b"whole"}
+
+    def test_links_are_not_followed(self, tmp_path: Path) -> None:
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere" / ".file.abc.tmp").touch()
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "checkpoints").symlink_to(tmp_path / "elsewhere")
+        (tmp_path / "run" / ".link.tmp").symlink_to(tmp_path / "elsewhere" / ".file.abc.tmp")
+        files.remove_temporary(tmp_path / "run")
+        assert (tmp_path / "elsewhere" / ".file.abc.tmp").exists()
+
+    def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
+        files.remove_temporary(tmp_path / "nowhere")
+
+    def test_a_private_file(self, tmp_path: Path) -> None:
+        files.write_bytes(tmp_path / "key", b"secret", private=True)
+        assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600

@@ -307,8 +307,10 @@ class TestEverywhere:
             if death["was_run"]:
                 assert found["undisturbed"].items() <= death.items(), death["touch"]
                 states.add(death["was"])
-            elif death["touch"] > 1:
-                assert "is not a complete run" in death["error"]
+            else:
+                assert death["again"] == found["undisturbed"], death["touch"]
+                if death["touch"] > 1:
+                    assert "is not a complete run" in death["error"]
         assert states == {"killed", "finished"}
 
     def test_many_deaths_of_one_run(self, found: dict[str, Any]) -> None:

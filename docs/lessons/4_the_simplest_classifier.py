@@ -10,6 +10,7 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageDraw
 
 import sartor
 from sartor.reports.figures import learning_curves, sample_grid
@@ -157,3 +158,31 @@ span = weights.abs().max()
 pictures = ((weights / span + 1) * 127.5).round().to(torch.uint8).reshape(10, 28, 28).numpy()
 templates = sartor.Dataset(pictures, np.arange(10), name="templates")
 sample_grid(templates, range(10), columns=5)
+
+# %% [markdown]
+# ## Your own digit
+#
+# Write a digit, photograph it, and ask: `run.predict("mine.png")`. Here one is drawn: a thin 7 near
+# the corner of a white page. It is nothing like MNIST, whose digits are white on black, 20 pixels
+# tall, their centre of mass in the middle. The run knows how its set was made, so it looks for ink
+# on the page and prepares it in the same way.
+
+# %%
+page = Image.new("L", (200, 200), "white")
+ImageDraw.Draw(page).line([(110, 30), (160, 32), (130, 105)], fill=0, width=3)
+page.save("mine.png")
+
+(answer,) = run.predict("mine.png")
+assert answer.label == "7"
+print(f"{answer.label} at {answer.probability:.0%}")
+seen = sartor.api.inputs(run, "mine.png")
+sartor.api.inputs_figure(seen)
+
+# %% [markdown]
+# Taken as it is, the page is a bright square with a few gray pixels. The network answers all the
+# same, and the answer means nothing; but how bright training images are is known, so it is said.
+
+# %%
+(careless,) = run.predict("mine.png", ink="off")
+assert any("brightness" in difference for difference in careless.unlike_training)
+print(f"{careless.label} at {careless.probability:.0%}, but", *careless.unlike_training, sep="\n  ")

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+
+from .interrupts import end_silently_during_imports
 
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
     _share_the_processor()
+    end_silently_during_imports()
     try:
         from .cli.main import run
 
         exit_code = run(sys.argv[1:])
     except KeyboardInterrupt:
-        # While the first modules were read; from then on `run` takes care of it.
+        # Beside `run`, which takes care of it otherwise.
         exit_code = 130
+    # What is left is to leave; nothing is lost by leaving at once.
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(exit_code)
 
 

@@ -23,7 +23,9 @@ from .data.dataset import Dataset
 from .data.description import channel_statistics
 from .data.feed.ahead import chosen_workers, prepared_ahead
 from .data.feed.batches import Batch, Batches, Feed
-from .data.feed.mapped import ReadAhead, read_ahead
+from .data.feed.mapped import MappedFile, ReadAhead, mapped_file, read_ahead
+from .data.named.names import ink_of
+from .data.pictures.background import background_of_images
 from .data.pictures.preprocess import Preprocess
 from .data.settings import DataSettings
 from .data.splits.split import Split, chosen_duplicates, chosen_method
@@ -118,6 +120,7 @@ def resolve(
             "amp_dtype": hardware.chosen_precision(training.amp_dtype, training.device),
             "memory_format": hardware.chosen_memory_format(training.memory_format, network),
             "augment": vocabulary.canonical(training.augment),
+            "weight_decay_on": _decayed(recipe),
         }
     )
     chosen = hardware.chosen_engine(decided.training, network)
@@ -135,6 +138,14 @@ def split_method_of(recipe: Recipe, dataset: Dataset) -> str:
     if drawn_before_methods(recipe):
         return "drawn"
     return chosen_method(recipe.data.split_method, dataset)
+
+
+def _decayed(recipe: Recipe) -> str:
+    """What weight decay acts on. A recipe that was resolved before there was a choice means all."""
+    wish = recipe.training.weight_decay_on
+    if wish != "auto":
+        return wish
+    return "all" if recipe.data.fingerprint else "weights"
 
 
 def _recorded_method(recipe: Recipe, dataset: Dataset) -> str:
@@ -182,6 +193,7 @@ class Material:
     """int64 (N,)."""
     preprocess: Preprocess
     read_ahead: ReadAhead | None = None
+    mapped_file: MappedFile | None = None
 
     def feed(self, indices: Int64Array, settings: ResolvedTraining) -> Feed:
         """Batches of the images with these indices."""
@@ -192,6 +204,7 @@ class Material:
             normalize=self.preprocess.normalizer(settings.device),
             memory_format=hardware.torch_memory_format(settings.memory_format),
             read_ahead=self.read_ahead,
+            mapped_file=self.mapped_file,
         )
 
 
@@ -248,6 +261,17 @@ def make_job(recipe: ResolvedRecipe, material: Material, model: nn.Module) -> Jo
         classes=material.dataset.classes,
     )
     return replace(job, engine_update=update_for(job))
+
+
+def check_unchanged(job: Job) -> None:
+    """Raise where the file that images are mapped from is not what it was at the beginning.
+
+    Raises:
+        DataError: it was changed.
+    """
+    assert isinstance(job.batches, Batches), "made by make_job"
+    if job.batches.feed.mapped_file is not None:
+        job.batches.feed.mapped_file.check()
 
 
 def first_batch(job: Job) -> Batch:
@@ -307,10 +331,32 @@ def _with_input(recipe: Recipe, dataset: Dataset, split: Split, model_file: Path
         {
             "image_size": size if len(size) == 2 else (*size, *size),
             "channels": preprocess.channels or dataset.shape[0],
+            "background": _background(preprocess.background, dataset, split),
+            "value_range": preprocess.value_range
+            or (dataset.origin.settings.value_range if dataset.origin else ()),
+            "ink": _chosen_ink(recipe, dataset),
             "model_kwargs": kwargs,
             "device": device,
         }
     )
+
+
+def _background(asked: str, dataset: Dataset, split: Split) -> str:
+    """What is behind transparent areas: as asked, as the pictures were prepared, or as measured."""
+    if asked != "auto":
+        return asked
+    if dataset.origin is not None:
+        return dataset.origin.settings.background
+    return background_of_images(dataset.images, split.train)
+
+
+def _chosen_ink(recipe: Recipe, dataset: Dataset) -> str:
+    """How ink is prepared: as asked, as the pictures were, or as the named set was made."""
+    if recipe.preprocess.ink != "auto":
+        return recipe.preprocess.ink
+    if dataset.origin is not None:
+        return Preprocess.from_settings(dataset.origin.settings).ink
+    return ink_of(recipe.data.source, dataset.shape)
 
 
 def _resized_images(recipe: Recipe, dataset: Dataset) -> UInt8Array:
@@ -336,6 +382,7 @@ def _material(
         labels=_as_tensor(dataset.labels).to(device),
         preprocess=Preprocess.from_settings(recipe.preprocess),
         read_ahead=read_ahead(images) if device == "cpu" else None,
+        mapped_file=mapped_file(images) if device == "cpu" else None,
     )
 
 

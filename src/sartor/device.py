@@ -23,6 +23,11 @@ def choose_device(wish: str) -> str:
     return wish
 
 
+def is_present(device: str) -> bool:
+    """Whether this machine has such a device."""
+    return _present().get(device, False)
+
+
 def synchronize(device: str) -> None:
     """Wait until the device has done all it was told, so that a clock can be read."""
     if device == "cuda":

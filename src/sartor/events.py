@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,7 +10,9 @@ from typing import Any, Protocol
 class Kept(Protocol):
     """Something that can be written to a file."""
 
-    def to_bytes(self) -> bytes: ...
+    def to_bytes(self, sealed: Mapping[str, str] | None = None) -> bytes:
+        """The file's content, which vouches for what is `sealed`, too."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,9 @@ class Started:
     """Updates done already; 0 for a new training."""
     untrained_loss: float | None
     """Loss of the first batch before training; None where training resumes."""
-    expected_loss: float
-    """Loss of a network that guesses at chance level: ln(classes) for cross-entropy."""
+    expected_loss: float | None
+    """Loss of a network that guesses at chance level: ln(classes) for cross-entropy; None for
+    mse, which has no such level."""
     imbalanced: bool = False
     """Whether classes differ so much in size that the accuracy of all images hides small ones."""
     engine: str = ""

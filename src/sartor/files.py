@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from .errors import FileError
 
+try:
+    import fcntl
+except ImportError:  # on Windows, where a file cannot be removed while it is open
+    fcntl = None  # type: ignore[assignment]
+
 _TEMPORARY = ".tmp"
+_SECONDS_HELD = 7 * 24 * 3600
+"""After so long a file is abandoned, also where the file system does not tell."""
 _ADVICE = {
     errno.ENOSPC: "The disk is full: free some space, then try again.",
     errno.EDQUOT: "Your disk quota is used up: free some space, then try again.",
@@ -47,27 +56,43 @@ def make_folder(path: Path, *, exist_ok: bool = True) -> Path:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     """A binary file that appears at `path` whole or not at all, even if the power fails.
 
-    Written under a temporary name beside it, flushed to the disk, then renamed.
+    Written under a temporary name beside it, flushed to the disk, then renamed. A private file can
+    be read by its owner only.
     """
     with explain_os_errors(f"write {path}"):
-        handle, temporary = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=_TEMPORARY, dir=path.parent
-        )
+        handle, temporary = _new_temporary(path)
         try:
             with os.fdopen(handle, "wb") as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
-            # mkstemp makes files private; a result is as readable as any file of its owner.
-            Path(temporary).chmod(0o666 & ~_umask())
-            Path(temporary).replace(path)
+                # mkstemp makes files private; a result is as readable as any file of its owner.
+                if not private:
+                    temporary.chmod(0o666 & ~_umask())
+                if fcntl:  # so that nobody takes it for abandoned before it has its name
+                    temporary.replace(path)
+            if not fcntl:
+                temporary.replace(path)
             _sync_folder(path.parent)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
+
+
+def _new_temporary(path: Path) -> tuple[int, Path]:
+    """A new file beside `path`, open and held for as long as it is open."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_TEMPORARY, dir=path.parent)
+        if fcntl:
+            with suppress(OSError):  # file systems without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        # Another process took it for abandoned before it was held.
+        os.close(handle)
 
 
 @contextmanager
@@ -113,15 +138,35 @@ def remove(path: Path) -> None:
 
 
 def remove_temporary(folder: Path) -> None:
-    """Remove what `atomic_write` leaves in a folder where its process is killed."""
-    with explain_os_errors(f"tidy up {folder}"):
-        for path in folder.glob(f".*{_TEMPORARY}"):
-            path.unlink(missing_ok=True)
+    """Remove what `atomic_write` left in a folder and below it when its process was killed.
+
+    What a living process is writing stays; links to other folders are not followed.
+    """
+    for inside, _, names in os.walk(folder):
+        for path in (Path(inside, name) for name in names):
+            if is_temporary(path):
+                _remove_if_abandoned(path)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def is_temporary(path: Path) -> bool:
+    """Whether a file has the name of one that `atomic_write` has not finished."""
+    return path.name.startswith(".") and path.name.endswith(_TEMPORARY)
+
+
+def _remove_if_abandoned(path: Path) -> None:
+    with suppress(OSError):  # held, gone, not ours: then it stays
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        try:
+            if fcntl and time.time() - os.fstat(handle).st_mtime < _SECONDS_HELD:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+        finally:
+            os.close(handle)
+
+
+def write_bytes(path: Path, content: bytes, *, private: bool = False) -> None:
     """Write `content` to `path`, atomically."""
-    with atomic_write(path) as stream:
+    with atomic_write(path, private=private) as stream:
         stream.write(content)
 
 
@@ -154,14 +199,30 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 def each_json_line(path: Path) -> Iterator[dict[str, Any]]:
     """As `read_json_lines`, one after the other, for files that are larger than memory."""
     try:
-        with path.open("rb") as stream:
+        with _open_regular(path) as stream:
             for line in stream:
                 row = json.loads(line)
                 if not isinstance(row, dict):
                     return
                 yield row
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return
+
+
+def read_regular(path: Path) -> bytes:
+    """The content of a file; a pipe or a device, which may never end, is refused as not there.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with _open_regular(path) as stream:
+        return stream.read()
+
+
+def _open_regular(path: Path) -> io.BufferedReader:
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return path.open("rb")
 
 
 def replace_keeping_previous(new: Path, current: Path, previous: Path) -> None:
@@ -181,7 +242,7 @@ def sha256_of(content: bytes | memoryview) -> str:
 def sha256_of_file(path: Path) -> str | None:
     """SHA-256 of a file's content as 64 hexadecimal digits; None where it cannot be read."""
     try:
-        with path.open("rb") as stream:
+        with _open_regular(path) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError:
         return None

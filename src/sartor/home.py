@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .files import explain_os_errors
+from .errors import FileError
+from .files import explain_os_errors, remove_temporary
 
 Note = Callable[[str], None]
 """Takes one line that says what is going on."""
@@ -22,6 +23,23 @@ def cache_home() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("sartor"))
+
+
+def tidy_cache() -> None:
+    """Remove what processes that were killed while they wrote left in the cache."""
+    remove_temporary(cache_home())
+
+
+@contextmanager
+def explain_cache_errors() -> Iterator[None]:
+    """Name the variable that moves the cache where it cannot be written."""
+    try:
+        yield
+    except FileError as error:
+        if "SARTOR_HOME" in error.hint:
+            raise
+        hint = f"{error.hint} The environment variable SARTOR_HOME names the folder to use."
+        raise FileError(error.message, hint) from error
 
 
 def wait_silently() -> None:
@@ -72,7 +90,8 @@ def is_locked(path: Path) -> bool:
     """Whether another process holds a lock file at the moment."""
     from filelock import FileLock, Timeout
 
-    if not path.exists():
+    # Opening a lock creates it, through a link even elsewhere.
+    if path.is_symlink() or not path.is_file():
         return False
     lock = FileLock(path)
     try:

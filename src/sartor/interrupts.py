@@ -1,7 +1,8 @@
-"""Ctrl-C and SIGTERM: the first asks training to stop and save, the second ends it at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first asks training to stop and save, the second ends it."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -9,7 +10,37 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    # The terminal is gone; Windows has no such signal.
+    *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()),
+)
+
+
+def end_silently_during_imports() -> None:
+    """From now on Ctrl-C ends the process at once while a module is imported, with code 130.
+
+    A KeyboardInterrupt there would meet code of others, which may swallow it or turn it into an
+    error of its own. Anywhere else it is raised as usual.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if _is_importing(frame):
+            os._exit(128 + number)
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, interrupt)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 @dataclass
@@ -30,13 +61,16 @@ def stop_requests() -> Iterator[StopRequest]:
         yield request
         return
     before = {number: signal.getsignal(number) for number in _SIGNALS}
+    # What is ignored stays so: nohup ignores SIGHUP, a shell Ctrl-C for what is in the background.
+    before = {number: kept for number, kept in before.items() if kept != signal.SIG_IGN}
 
     def remember(number: int, _frame: FrameType | None) -> None:
         request.signal_number = number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for other in before:
+            at_once = signal.default_int_handler if other == signal.SIGINT else signal.SIG_DFL
+            signal.signal(other, at_once)
 
-    for number in _SIGNALS:
+    for number in before:
         signal.signal(number, remember)
     try:
         yield request

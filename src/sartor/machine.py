@@ -1,4 +1,4 @@
-"""What this machine has: cores and memory."""
+"""What this machine has, cores and memory, and how busy it is."""
 
 from __future__ import annotations
 
@@ -26,3 +26,12 @@ def available_memory() -> int:
         return int(line.split()[1]) * 1024
     except (OSError, ValueError, IndexError):
         return total_memory()
+
+
+def involuntary_switches() -> int:
+    """How often another program took a core away from this one; 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw

@@ -63,6 +63,7 @@ class Recipe:
         Raises:
             RecipeError: with every problem at once.
         """
+        tables = _as_meant_then(tables)
         found = [unknown("table", name, PARTS) for name in tables if name not in PARTS]
         parts: dict[str, Any] = {}
         for name, part in PARTS.items():
@@ -193,6 +194,10 @@ class ResolvedRecipe(Recipe):
             memory_format=memory_format, amp_dtype=amp_dtype, threads=threads, engine=engine
         )
 
+    def to_run_here(self, changes: Mapping[str, str]) -> ResolvedRecipe:
+        """With another device, precision or engine, for a machine unlike the one that trained."""
+        return self._changed(**changes) if changes else self
+
     def with_epochs(self, epochs: int) -> ResolvedRecipe:
         """With another number of epochs, for a run that is trained longer.
 
@@ -249,6 +254,19 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         raise UsageError(f"Cannot read the recipe {path}: {reason}.", "Check the path.") from error
 
 
+def _as_meant_then(tables: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The tables of a recipe that was resolved before there was a setting, with what it was then.
+
+    Black was behind all transparent areas, and ink was not looked for.
+    """
+    data, preprocess = tables.get("data"), tables.get("preprocess", {})
+    if not (isinstance(data, Mapping) and isinstance(preprocess, Mapping)):
+        return tables
+    if not data.get("fingerprint"):
+        return tables
+    return {**tables, "preprocess": {"background": "black", "ink": "off", **preprocess}}
+
+
 def _on_one_line(array: re.Match[str]) -> str:
     items = [line.strip().removesuffix(",") for line in array[1].splitlines()]
     return f"[{', '.join(items)}]"
@@ -258,7 +276,7 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
     """Settings that exclude each other: nothing that was asked for is silently ignored."""
     training, preprocess = recipe.training, recipe.preprocess
     for name in UNFIT_SETTINGS.get(recipe.data.format, ()):
-        if getattr(recipe.data, name) is not None:
+        if getattr(recipe.data, name) not in (None, ()):
             yield f"{name} means nothing for the format {recipe.data.format}"
     yield from vocabulary.parse(training.augment)[1]
     if training.nesterov and not (training.opt == "sgd" and training.momentum > 0):
@@ -289,5 +307,9 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
         yield "patience needs a validation split: raise val_fraction"
     if len(preprocess.image_size) > 2:
         yield "image_size must be one number, or height and width"
+    if preprocess.value_range and not (
+        len(preprocess.value_range) == 2 and preprocess.value_range[0] < preprocess.value_range[1]
+    ):
+        yield "value_range must be two numbers, the lower one first"
     if preprocess.channels == 2:
         yield "channels must be 1 or 3"

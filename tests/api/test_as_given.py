@@ -178,7 +178,7 @@ class TestTouched:
         assert document["evaluation"]["as_given"] == given.to_json()
         assert "As the data was given" in run.folder.report_path.read_text()
         answer = command("evaluate", run.path)
-        assert "as given (with 1 image left out and 1 label corrected in this split)" in answer.out
+        assert "as given, undoing 1 image left out and 1 label corrected:" in answer.out
         assert "1: blurred" in answer.out
 
     def by_hand(self, run: sartor.Run, folder: Path, names: list[str]) -> float:

@@ -68,12 +68,29 @@ def test_the_run_is_opened_once(run: sartor.Run, digits: Dataset, tmp_path: Path
     )
 
 
+def test_channels_may_come_last_as_a_dataset_takes_them(run: sartor.Run, digits: Dataset) -> None:
+    predictor = run.predictor()
+    colours = np.repeat(digits.images[:5], 3, axis=1)
+    expected = predictor.probabilities(colours)
+    np.testing.assert_array_equal(predictor.probabilities(colours.transpose(0, 2, 3, 1)), expected)
+    gray = digits.images[:5]
+    np.testing.assert_array_equal(
+        predictor.probabilities(gray.transpose(0, 2, 3, 1)), predictor.probabilities(gray)
+    )
+    in_3_pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 5, 1), np.uint8)
+    np.testing.assert_array_equal(
+        predictor.probabilities(in_3_pixels),
+        predictor.probabilities(np.ascontiguousarray(in_3_pixels.transpose(0, 3, 1, 2))),
+    )
+
+
 @pytest.mark.parametrize(
     ("images", "message"),
     [
         (np.zeros((2, 1, 8, 8), np.float32), "float32, not uint8"),
         (np.zeros((8, 8), np.uint8), r"shape \(8, 8\)"),
-        (np.zeros((2, 8, 8, 3), np.uint8), r"shape \(2, 8, 8, 3\)"),
+        (np.zeros((2, 8, 8, 4), np.uint8), r"shape \(2, 8, 8, 4\)"),
+        (np.zeros((28, 28, 3), np.uint8), r"may be one image in colour, or 28 gray ones"),
     ],
 )
 def test_other_arrays_are_refused(run: sartor.Run, images: np.ndarray, message: str) -> None:

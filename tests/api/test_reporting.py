@@ -227,7 +227,7 @@ class TestOfTraining:
             raise error
 
         monkeypatch.setattr(reporting, "write_text", fails)
-        with pytest.warns(sartor.SartorWarning, match="report could not be made: .*sartor report"):
+        with pytest.warns(sartor.SartorWarning, match="report could not be made: .*sartor resume"):
             run = sartor.fit(digits, out=tmp_path / "run", **SMALL)
         assert run.status["state"] == "finished"
         monkeypatch.undo()

@@ -51,12 +51,15 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[Execu
                 engine=timing.engine,
                 seconds_a_step=timing.seconds_a_step,
                 times_as_fast=1.5 if timing.engine.memory_format == "contiguous" else 1.0,
+                at_least=1.0,
                 quickest=timing.seconds_a_step,
                 rounds=timing.rounds,
             )
             for timing in found.timings
         ]
-        return Measurement(timings=tuple(timings), left_out=found.left_out, seconds=1.25)
+        return Measurement(
+            timings=tuple(timings), left_out=found.left_out, seconds=1.25, interruptions=0.0
+        )
 
     monkeypatch.setattr(race, "measure", measure)
     return races
@@ -269,7 +272,12 @@ def test_compiling_is_tried_for_long_trainings_alone(
     def with_compiled(found: Measurement, _job_of: Any, _seconds: float) -> Measurement:
         chosen = replace(found.timings[0].engine, engine="compiled")
         timing = Timing(
-            engine=chosen, seconds_a_step=0.1, times_as_fast=9.0, quickest=0.1, rounds=3
+            engine=chosen,
+            seconds_a_step=0.1,
+            times_as_fast=9.0,
+            at_least=9.0,
+            quickest=0.1,
+            rounds=3,
         )
         return replace(found, timings=(*found.timings, timing))
 
@@ -331,15 +339,43 @@ def test_the_line_fits_a_terminal(
     )
     chosen = ExecutionPlan(memory_format=layout, amp_dtype=precision, threads=16, engine="compiled")
     timings = [
-        Timing(engine=one, seconds_a_step=0.1, times_as_fast=fast, quickest=quickest, rounds=3)
+        Timing(
+            engine=one,
+            seconds_a_step=0.1,
+            times_as_fast=fast,
+            at_least=fast,
+            quickest=quickest,
+            rounds=3,
+        )
         for one, fast in ((usual, 1.0), (chosen, speed))
     ]
-    measured = Measurement(timings=tuple(timings), left_out=(), seconds=12.3)
+    measured = Measurement(timings=tuple(timings), left_out=(), seconds=12.3, interruptions=0.0)
     for before in (False, True):
-        line = api_tuning._line(race.fastest(timings), measured, before)
+        line = api_tuning._line(measured, before)
         assert len(line) <= 80
         assert line.startswith("engine: ")
         assert ("busy" in line) == (quickest < 0.1)
+
+
+def test_what_a_busy_machine_says_is_taken_and_not_kept(
+    measured: list[list[ExecutionPlan]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    really = race.measure
+
+    def measure(*given: Any) -> Measurement:
+        found = really(*given)
+        timings = tuple(replace(one, at_least=one.times_as_fast * 4) for one in found.timings)
+        return replace(found, timings=timings, interruptions=200.0)
+
+    monkeypatch.setattr(race, "measure", measure)
+    for name in ("one", "two"):
+        run = sartor.fit("digits", out=tmp_path / name, **SMALL)
+        assert run.recipe.training.memory_format == "contiguous"
+        document = run.folder.engine()
+        assert document is not None
+        assert "while busy" in document["line"]
+    assert len(measured) == 2, "each training measures for itself"
+    assert not list((tmp_path / "home" / "engines").glob("*.json"))
 
 
 class Watched(nn.Module):

@@ -171,7 +171,13 @@ class TestPredict:
         document = command("predict", trained, pictures, "--json").document
         assert [Path(one["file"]).name for one in document] == ["0.png", "1.png", "2.png"]
         for one in document:
-            contract = {"file": str, "label": str, "probability": float, "probabilities": dict}
+            contract = {
+                "file": str,
+                "label": str,
+                "probability": float,
+                "probabilities": dict,
+                "unlike_training": list,
+            }
             check(one, contract)
             assert list(one["probabilities"]) == list("0123456789")
             assert sum(one["probabilities"].values()) == pytest.approx(1)

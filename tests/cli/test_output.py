@@ -72,7 +72,7 @@ class TestHelp:
 
     def test_every_setting_belongs_to_one_group(self) -> None:
         listed = [name for _, members in GROUPS.values() for name in members.split()]
-        filled_in = {"source", "fingerprint", "split_hash"}
+        filled_in = {"source", "fingerprint", "fixes_sha256", "split_hash"}
         assert sorted(listed) == sorted({*setting_places()} - filled_in)
 
     def test_a_command_without_words_is_parsed(self, command: Any) -> None:
@@ -446,3 +446,19 @@ def test_a_validation_loss_that_is_not_finite_does_not_end_a_finished_fit(
     assert answer.exit_code == 0, answer.err
     assert "loss not finite" in answer.out
     assert sartor.Run.open(tmp_path / "run").status["state"] == "finished"
+
+
+def test_a_working_folder_that_is_gone(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone');"
+        "sys.argv = ['sartor', 'fit', 'digits', '--epochs', '1'];"
+        "from sartor.__main__ import main; main()"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert answer.stderr.splitlines() == [
+        "sartor: The folder that you are in does not exist any more.",
+        "Change to another folder first, such as: cd ~",
+    ]

@@ -260,7 +260,11 @@ class TestCommand:
         [
             ((), 2, "unclear which column of list.csv holds the label: digit, shape, who"),
             (("--label-column", "shap"), 2, 'unknown column "shap"; did you mean "shape"'),
-            (("--label-column", "shape"), 1, "Missing are all 120 files that list.csv names"),
+            (
+                ("--label-column", "shape", "--image-root", "nowhere"),
+                1,
+                "Missing are all 120 files that list.csv names",
+            ),
             (("--format", "folder", "--label-column", "shape"), 2, "means nothing for the format"),
             (("--format", "csv"), 2, 'unknown format "csv"'),
         ],

@@ -20,11 +20,14 @@ from sartor.evaluation.calibration import (
     calibration_error,
     confidence_of,
     cross_fitted,
+    errors_by_chance,
     fit_temperature,
+    gap_interval,
     log_probabilities,
     reliability,
     scaled,
 )
+from sartor.evaluation.intervals import wilson
 
 
 class TestTemperature:
@@ -72,8 +75,8 @@ class TestTemperature:
         assert found.value == pytest.approx(bound)
         assert found.at_bound
 
-    @pytest.mark.parametrize("loss", ["cross-entropy", "bce", "mse"])
-    def test_every_kind_of_output(self, made: Any, loss: str) -> None:
+    @pytest.mark.parametrize("loss", ["cross-entropy", "bce"])
+    def test_every_kind_of_probabilities(self, made: Any, loss: str) -> None:
         predictions = made(loss=loss)
         log_p = log_probabilities(predictions)
         assert np.exp(log_p) == pytest.approx(predictions.probabilities(), abs=1e-12)
@@ -81,6 +84,10 @@ class TestTemperature:
         truth = (np.arange(len(predictions)), predictions.labels)
         assert -after[truth].mean() <= -log_p[truth].mean()
         assert np.array_equal(after.argmax(axis=1), log_p.argmax(axis=1)), "no answer changes"
+
+    def test_scores_have_no_temperature(self, made: Any) -> None:
+        with pytest.raises(DataError, match="mse gives scores, not probabilities"):
+            fit_temperature(made(loss="mse"))
 
     def test_outputs_that_are_not_finite(self, made: Any) -> None:
         with pytest.raises(DataError, match="not finite"):
@@ -109,8 +116,9 @@ class TestReliability:
     def test_bins_as_scikit_learn_has_them(self, made: Any) -> None:
         predictions = made(2000)
         log_p = log_probabilities(predictions)
-        found = reliability(log_p, predictions.labels)
-        confidences, right = confidence_of(log_p, predictions.labels)
+        found = reliability(log_p, predictions.labels, predictions.predicted())
+        predicted = predictions.predicted()
+        confidences, right = confidence_of(log_p, predicted), predicted == predictions.labels
         accuracies, means = calibration_curve(right, confidences, n_bins=BINS)
         filled = [one for one in found.bins if one.count]
         assert [one.accuracy for one in filled] == pytest.approx(accuracies)
@@ -124,12 +132,12 @@ class TestReliability:
         """Three of four right at 0.9, none of one at 0.5: (4 |0.75 - 0.9| + |0 - 0.5|) / 5."""
         confidences = np.array([0.9, 0.9, 0.9, 0.9, 0.5])
         right = np.array([True, True, True, False, False])
-        error = calibration_error(confidences, right)(np.ones((1, 5)))
-        assert error[0] == pytest.approx((4 * 0.15 + 0.5) / 5)
+        assert calibration_error(confidences, right) == pytest.approx((4 * 0.15 + 0.5) / 5)
 
     def test_log_loss_as_scikit_learn_has_it(self, made: Any) -> None:
         predictions = made()
-        found = reliability(log_probabilities(predictions), predictions.labels)
+        log_p = log_probabilities(predictions)
+        found = reliability(log_p, predictions.labels, predictions.predicted())
         expected = log_loss(predictions.labels, predictions.probabilities())
         assert found.log_loss == pytest.approx(expected, rel=1e-6)
         low, high = found.log_loss_interval
@@ -142,8 +150,59 @@ class TestReliability:
             confidences = random.uniform(0.5, 1, 400)
             labels = (random.uniform(size=400) > confidences).astype(int)
             log_p = np.log(np.stack([confidences, 1 - confidences], axis=1))
-            found = reliability(log_p, labels)
+            found = reliability(log_p, labels, np.zeros(400, int))
             within += found.ece <= found.ece_by_chance
         assert within >= 16, "it is, 95 % of the time"
-        boaster = reliability(np.log(np.tile([0.99, 0.01], (400, 1))), labels)
+        boaster = reliability(np.log(np.tile([0.99, 0.01], (400, 1))), labels, np.zeros(400, int))
         assert boaster.ece > 2 * boaster.ece_by_chance
+
+    def test_what_chance_gives_is_what_drawing_every_image_gives(self) -> None:
+        """The distribution of each bin's sum against images drawn one by one."""
+        random = np.random.default_rng(2)
+        confidences = random.beta(6, 2, 301)
+        right = random.uniform(size=(4000, 301)) < confidences
+        drawn = np.array([calibration_error(confidences, row) for row in right])
+        found = errors_by_chance(confidences)
+        assert len(found) == 5000
+        assert found.mean() == pytest.approx(drawn.mean(), rel=0.02)
+        assert np.quantile(found, 0.95) == pytest.approx(np.quantile(drawn, 0.95), rel=0.03)
+
+
+class TestGap:
+    def test_it_is_confidence_minus_accuracy_and_decides_the_verdict(self) -> None:
+        labels = np.array([0] * 80 + [1] * 20)
+        found = {
+            confidence: reliability(
+                np.log(np.tile([confidence, 1 - confidence], (100, 1))), labels, np.zeros(100, int)
+            )
+            for confidence in (0.95, 0.82, 0.6)
+        }
+        assert found[0.95].gap == pytest.approx(0.15)
+        assert [one.verdict for one in found.values()] == ["overconfident", None, "underconfident"]
+        for one in found.values():
+            low, high = one.gap_interval
+            assert low < one.gap < high
+
+    def test_of_equal_confidences_it_is_wilsons_interval_of_the_accuracy(self) -> None:
+        right = np.arange(50) % 5 > 0
+        low, high = wilson(40, 50)
+        found = gap_interval(np.full(50, 0.9), right)
+        assert found == pytest.approx((0.9 - high, 0.9 - low))
+
+    def test_where_every_image_is_right_nothing_is_claimed_for_little(self) -> None:
+        """96 of 96 right at 99.9 %: the bootstrap of the gap would call that underconfident."""
+        low, high = gap_interval(np.linspace(0.998, 1, 96), np.ones(96, bool))
+        assert low < 0 < high
+
+    def test_it_covers_the_truth_as_often_as_it_says(self) -> None:
+        random = np.random.default_rng(7)
+        hits = 0
+        for _ in range(500):
+            confidences = random.beta(30, 1, 60)
+            low, high = gap_interval(confidences, random.uniform(size=60) < confidences)
+            hits += low <= 0 <= high
+        assert 0.925 <= hits / 500 <= 0.985
+
+    def test_a_single_image(self) -> None:
+        low, high = gap_interval(np.array([0.9]), np.array([True]))
+        assert -1 <= low < -0.1 < high <= 1

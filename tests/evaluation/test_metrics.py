@@ -127,6 +127,9 @@ def test_json_has_the_keys_of_the_contract_and_plain_numbers():
         "macro_f1",
         "per_class",
         "confusion",
+        "not_finite",
+        "choices",
+        "weakest",
     ]
     assert evaluation["confusion"][0] == [1, 1, 0, 0, 0]
     assert evaluation["accuracy_interval"] == list(wilson(2, 3))

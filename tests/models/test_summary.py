@@ -204,7 +204,8 @@ def test_its_text_is_a_table_of_at_most_80_columns() -> None:
     assert " ".join(lines[5].split()) == (
         "conv2 Conv2d (1, 12, 8, 8) (12, 6, 5, 5) 1,812 115,200 3 KiB"
     )
-    assert lines[-1] == ("32,998 parameters (128.9 KiB), 232,440 multiply-adds, outputs 26.2 KiB")
+    assert lines[-1] == "weight decay on 32,790 of them, not on 208 of biases and norms"
+    assert lines[-2] == ("32,998 parameters (128.9 KiB), 232,440 multiply-adds, outputs 26.2 KiB")
 
 
 def test_a_notebook_shows_a_table() -> None:

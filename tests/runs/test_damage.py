@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -157,6 +158,21 @@ def evaluated(run: Path, command: Any) -> Any:
     return command("evaluate", run, "--json").document
 
 
+def rewrite_state(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change what a checkpoint says of the training, with a checksum that is right."""
+    from safetensors.torch import load, save
+
+    from sartor.training import state
+
+    content = path.read_bytes()
+    tensors = load(content)
+    document = json.loads(state._metadata(content)["state"])
+    change(document)
+    text = json.dumps(document)
+    kept = {"state": text, "sha256": state._checksum(tensors, text)}
+    path.write_bytes(save(tensors, {"sartor": json.dumps(kept)}))
+
+
 class TestOtherFiles:
     @pytest.mark.parametrize("content", [None, b"", b"junk", b"PK\x03\x04"])
     def test_split(self, content: bytes | None, run_copy: Path, command: Any) -> None:
@@ -209,6 +225,23 @@ class TestOtherFiles:
         assert command("resume", run_copy, "--json").document["epochs"] == 3
         assert RunFolder(run_copy).status()["state"] == "finished", "it is known again"
 
+    def test_checkpoint_of_a_newer_version(self, run_copy: Path, command: Any) -> None:
+        def newer(change: Callable[[dict[str, Any]], object]) -> None:
+            for path in (run_copy / "checkpoints").iterdir():
+                rewrite_state(path, change)
+
+        newer(lambda state: state["progress"].update(momentum_of_mood=1))
+        for verb in ("evaluate", "resume"):
+            answer = command(verb, run_copy)
+            assert answer.exit_code == 1
+            assert "comes from a newer version of sartor: it holds momentum_of_mood" in answer.err
+        newer(lambda state: state.update(progress=[3]))
+        assert "cannot be read" in command("evaluate", run_copy).err
+        newer(lambda state: state.update(format=2))
+        assert (
+            "has the format 2; this version of sartor reads 1." in command("evaluate", run_copy).err
+        )
+
     @pytest.mark.parametrize("torn", [b'{"epoch": 4, "st', b"\x00\x00\x00"])
     def test_a_torn_line_of_history_is_left_out_and_mended(
         self, torn: bytes, stopped: Path, command: Any
@@ -250,10 +283,15 @@ class TestOtherFiles:
     def test_weights_of_another_network(self, run_copy: Path, command: Any) -> None:
         path = run_copy / "recipe.toml"
         path.write_text(path.read_text().replace("120", "121"))
-        for words in (["evaluate", run_copy], ["resume", run_copy, "--epochs", 4]):
+        more = ("--trust",)
+        for words in (["evaluate", run_copy, *more], ["resume", run_copy, "--epochs", 4, *more]):
             answer = command(*words)
             assert answer.exit_code == 1
             assert f"The weights in {run_copy} do not fit its model" in answer.err
+
+
+ODD_VALUES = ["NaN", "Infinity", '"fast"', "[1]", "{}", "true", "1" + "0" * 400]
+"""What may stand where a number belongs, if somebody else wrote the file."""
 
 
 class TestList:
@@ -277,6 +315,18 @@ class TestList:
         (broken("no-history") / "history.jsonl").unlink()
         shutil.rmtree(broken("no-checkpoints") / "checkpoints")
         RunFolder(broken("killed")).write_status("running")
+        (broken("nested-recipe") / "recipe.toml").write_text("a = " + "[" * 5_000)
+        (broken("long-number") / "recipe.toml").write_text("[training]\nepochs = " + "9" * 5_000)
+        for name in ("status.json", "history.jsonl"):
+            (broken(f"deep-{name}") / name).write_text("[" * 100_000 + "]" * 100_000)
+            (broken(f"fifo-{name}") / name).unlink()
+            os.mkfifo(runs / f"fifo-{name}" / name)
+        (broken("odd-state") / "status.json").write_text('{"format": 1, "state": {"a": NaN}}')
+        row = json.loads((trained / "history.jsonl").read_text().splitlines()[0])
+        for number, odd in enumerate(ODD_VALUES):
+            for column in ("seconds", "train_accuracy", "val_accuracy"):
+                path = broken(f"odd-{column}-{number}") / "history.jsonl"
+                path.write_text(json.dumps(row | {column: "X"}).replace('"X"', odd) + "\n")
         (runs / "empty").mkdir()
         (runs / "a-file").touch()
         return runs
@@ -285,6 +335,9 @@ class TestList:
         answer = command("runs", runs, "--json")
         assert answer.exit_code == 0
         states = {run["name"]: run["state"] for run in answer.document}
+        odd = {name for name in states if re.fullmatch(r"odd-.*-\d", name)}
+        assert len(odd) == 3 * len(ODD_VALUES)
+        assert {states.pop(name) for name in odd} == {"finished"}
         assert states == {
             "whole": "finished",
             "no-recipe": "broken",
@@ -298,6 +351,13 @@ class TestList:
             "no-history": "finished",
             "no-checkpoints": "finished",
             "killed": "killed",
+            "nested-recipe": "broken",
+            "long-number": "broken",
+            "deep-status.json": "broken",
+            "fifo-status.json": "broken",
+            "deep-history.jsonl": "finished",
+            "fifo-history.jsonl": "finished",
+            "odd-state": "broken",
             "empty": "broken",
         }
         table = command("runs", runs)

@@ -40,6 +40,29 @@ class TestCreateRun:
             thread.join()
         assert len(set(made)) == 16
 
+    @pytest.mark.parametrize(
+        ("stem", "name"),
+        [
+            ("../../esc", "esc-1"),
+            ("/etc/x", "etc-x-1"),
+            ("a/../../b", "a-..-..-b-1"),
+            ("C:\\x", "C--x-1"),
+            ("..", "run-1"),
+            ("", "run-1"),
+            ("a*[b]?", "a--b---1"),
+            ("\x1b[31mred\n", "31mred--1"),
+            ("\u202eevil", "evil-1"),
+            ("x" * 300, "x" * 60 + "-1"),
+            ("my data", "my data-1"),
+            ("Bücher", "Bücher-1"),
+        ],
+    )
+    def test_no_name_leads_out_of_the_folder(self, stem: str, name: str, tmp_path: Path) -> None:
+        runs = tmp_path / "a" / "b" / "runs"
+        assert create_run(None, stem, runs).path == runs / name
+        assert [path.name for path in runs.iterdir()] == [name]
+        assert create_run(None, stem, runs).name == f"{name[:-2]}-2"
+
     def test_out_is_exactly_that_folder(self, tmp_path: Path) -> None:
         out = tmp_path / "a" / "b" / "c"
         assert create_run(out, "x", tmp_path).path == out
@@ -57,6 +80,36 @@ class TestCreateRun:
         with RunFolder(tmp_path).locked():
             pass
         create_run(tmp_path, "x", tmp_path)
+
+    def test_what_a_fit_leaves_that_dies_before_its_recipe_is_no_content(
+        self, tmp_path: Path
+    ) -> None:
+        folder = create_run(tmp_path / "run", "x", tmp_path)
+        for name in (".lock", ".status.json.abcd.tmp"):
+            (folder.path / name).touch()
+            create_run(folder.path, "x", tmp_path)
+        folder.begin()
+        for name in ("findings.json", "split.npz", "model.py", ".split.npz.abcd.tmp"):
+            (folder.path / name).write_text("left")
+            create_run(folder.path, "x", tmp_path)
+        folder.write_status("running")
+        create_run(folder.path, "x", tmp_path).begin()
+        assert {path.name for path in folder.path.iterdir()} == {".lock", "status.json"}
+
+    @pytest.mark.parametrize("name", ["recipe.toml", "mine.txt", "checkpoints", "report.html"])
+    def test_but_anything_else_beside_it_is(self, name: str, tmp_path: Path) -> None:
+        RunFolder(tmp_path).begin()
+        (tmp_path / name).touch()
+        with pytest.raises(RunError, match="is not empty"):
+            create_run(tmp_path, "x", tmp_path)
+
+    @pytest.mark.parametrize("status", [None, '{"state": "finished"}', "[]", "junk"])
+    def test_and_files_that_no_fit_began(self, status: str | None, tmp_path: Path) -> None:
+        (tmp_path / "model.py").write_text("mine")
+        if status is not None:
+            (tmp_path / "status.json").write_text(status)
+        with pytest.raises(RunError, match="is not empty"):
+            create_run(tmp_path, "x", tmp_path)
 
     def test_out_that_is_a_file_or_below_one(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
@@ -98,6 +151,14 @@ class TestLock:
                 pass
         looking.join()
 
+    def test_looking_at_a_lock_that_is_a_link_creates_and_empties_nothing(
+        self, tmp_path: Path
+    ) -> None:
+        (tmp_path / "mine").write_text("precious")
+        (tmp_path / ".lock").symlink_to(tmp_path / "mine")
+        assert not RunFolder(tmp_path).is_locked()
+        assert (tmp_path / "mine").read_text() == "precious"
+
     def test_where_no_lock_can_be(self, tmp_path: Path) -> None:
         assert not RunFolder(tmp_path / "gone").is_locked()
         (tmp_path / "file").touch()
@@ -126,7 +187,7 @@ class Kept:
     def __init__(self, content: bytes) -> None:
         self.content = content
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self, _sealed: object = None) -> bytes:
         return self.content
 
 
@@ -143,7 +204,7 @@ class TestCheckpoints:
 
     def test_the_best_is_on_disk_before_the_last_knows_of_it(self, tmp_path: Path) -> None:
         class Dies(Kept):
-            def to_bytes(self) -> bytes:
+            def to_bytes(self, _sealed: object = None) -> bytes:
                 raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
@@ -158,11 +219,29 @@ class TestCheckpoints:
         (checkpoints / "last.safetensors").rename(checkpoints / "previous.safetensors")
         (checkpoints / "new.safetensors").write_bytes(b"2")
         (checkpoints / ".new.safetensors.abc.tmp").write_bytes(b"ha")
+        for name in (".status.json.abc.tmp", "predictions/.val.npz.abc.tmp"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_bytes(b"ha")
         folder.settle()
+        assert not list(tmp_path.rglob("*.tmp"))
         assert {path.name: path.read_bytes() for path in checkpoints.iterdir()} == {
             "last.safetensors": b"2",
             "previous.safetensors": b"1",
         }
+
+    def test_checkpoints_that_are_a_link_are_not_followed(self, tmp_path: Path) -> None:
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        (elsewhere / ".new.safetensors.abc.tmp").touch()
+        (elsewhere / "new.safetensors").touch()
+        run = RunFolder(tmp_path / "run")
+        run.path.mkdir()
+        (run.path / "checkpoints").symlink_to(elsewhere)
+        for write in (run.settle, lambda: run.save_checkpoint(b"1"), lambda: run.save_best(b"1")):
+            with pytest.raises(RunError, match=f"is a link to {elsewhere}"):
+                write()
+        names = {path.name for path in elsewhere.iterdir()}
+        assert names == {".new.safetensors.abc.tmp", "new.safetensors"}
 
 
 def test_recorder_writes_rows(tmp_path: Path) -> None:

@@ -210,3 +210,76 @@ def test_a_step_without_any_gradient_changes_nothing(opt: str) -> None:
     before = deepcopy(net.state_dict())
     Optimizer(net, TrainingSettings(opt=opt, weight_decay=0.5)).step(0.1)
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+
+
+class Normed(nn.Module):
+    """Weights, biases and norms of every usual shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.batch = nn.BatchNorm2d(4)
+        self.layer = nn.LayerNorm((4, 5, 5))
+        self.head = nn.Linear(4, 2)
+        self.bias = nn.Parameter(torch.ones(1, 2))
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.layer(self.batch(self.conv(images))).mean((2, 3))
+        outputs: Tensor = self.head(features) + self.bias
+        return outputs
+
+
+class TestDecay:
+    @pytest.mark.parametrize("opt", ["sgd", "adam", "adamw", "rmsprop"])
+    def test_acts_on_weights_as_torchs_with_two_groups(self, opt: str) -> None:
+        torch.manual_seed(0)
+        # With statistics of the batch, the gradients of some biases would be 0 but for rounding.
+        ours, theirs = Normed().eval(), Normed().eval()
+        theirs.load_state_dict(ours.state_dict())
+        settings = TrainingSettings(opt=opt, weight_decay=0.3, weight_decay_on="weights")
+        weights = {"conv.weight", "head.weight"}
+        named = dict(theirs.named_parameters())
+        groups: list[dict[str, Any]] = [
+            {"params": [named[name] for name in weights]},
+            {"params": [named[name] for name in set(named) - weights], "weight_decay": 0.0},
+        ]
+        kinds: dict[str, Any] = {
+            "sgd": torch.optim.SGD,
+            "adam": torch.optim.Adam,
+            "adamw": torch.optim.AdamW,
+            "rmsprop": torch.optim.RMSprop,
+        }
+        optimizer = Optimizer(ours, settings)
+        oracle = kinds[opt](groups, lr=0.01, weight_decay=0.3)
+        for step in range(5):
+            images = torch.randn(6, 3, 7, 7, generator=torch.Generator().manual_seed(step))
+            for net in (ours, theirs):
+                net.zero_grad()
+                net(images).square().sum().backward()
+            optimizer.step(0.01)
+            oracle.step()
+        for name, one in ours.named_parameters():
+            torch.testing.assert_close(one, named[name])
+
+    def test_without_any_changes_no_bit(self, net: nn.Module) -> None:
+        ends = []
+        for choice in ("auto", "weights", "all"):
+            copy = deepcopy(net)
+            optimizer = Optimizer(copy, TrainingSettings(weight_decay_on=choice))
+            for _ in gradients(copy, range(3)):
+                optimizer.step(0.01)
+            ends.append(copy.state_dict())
+        assert all(torch.equal(ends[0][k], end[k]) for end in ends[1:] for k in ends[0])
+
+    def test_auto_is_that_of_runs_from_before_there_was_a_choice(self) -> None:
+        torch.manual_seed(0)
+        nets = {"auto": Normed(), "weights": Normed()}
+        nets["weights"].load_state_dict(nets["auto"].state_dict())
+        before = nets["auto"].head.bias.detach().clone()
+        for choice, net in nets.items():
+            net(torch.zeros(2, 3, 7, 7)).mul(0).sum().backward()
+            settings = TrainingSettings(opt="sgd", weight_decay=0.5, weight_decay_on=choice)
+            Optimizer(net, settings).step(0.1)
+        assert torch.allclose(nets["auto"].head.bias, before * 0.95)
+        assert torch.equal(nets["weights"].head.bias, before)
+        assert torch.allclose(nets["weights"].head.weight, nets["auto"].head.weight)

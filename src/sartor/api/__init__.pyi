@@ -1,3 +1,6 @@
+from .calibrating import (
+    saved_temperature as saved_temperature,
+)
 from .checking import check as check
 from .comparing import (
     Comparison as Comparison,
@@ -27,6 +30,9 @@ from .fitting import (
     overfit_batch as overfit_batch,
 )
 from .judging import (
+    choices_of as choices_of,
+)
+from .judging import (
     evaluate as evaluate,
 )
 from .judging import (
@@ -52,11 +58,26 @@ from .mapping import (
 )
 from .notes import Sink as Sink
 from .opened import load_checkpoint as load_checkpoint
+from .other_data import (
+    data_at as data_at,
+)
+from .other_data import (
+    is_own as is_own,
+)
+from .other_data import (
+    predictions_on as predictions_on,
+)
 from .predicting import (
     Picture as Picture,
 )
 from .predicting import (
     Prediction as Prediction,
+)
+from .predicting import (
+    inputs as inputs,
+)
+from .predicting import (
+    inputs_figure as inputs_figure,
 )
 from .predicting import (
     predict as predict,

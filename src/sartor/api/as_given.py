@@ -83,7 +83,7 @@ def _logits(
     run: OpenedRun, dataset: Dataset, left_out: Int64Array, checkpoint: str
 ) -> Float32Array:
     """What the run's network says of images that are not in its dataset."""
-    recipe, roster = run.recipe, dataset.everything()
+    recipe, roster = run.recipe_here, dataset.everything()
     others = Dataset(
         np.ascontiguousarray(roster.images[left_out]),
         roster.labels[left_out],

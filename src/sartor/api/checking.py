@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..data.dataset import Dataset
 from ..data.pictures.exclude import match, read_exclusions, without
 from ..data.pictures.prepare import Prepared, prepared
@@ -82,8 +84,20 @@ def subject_of(dataset: Dataset, split: Split, *, seed: int = 0) -> Subject:
 
 
 def _subject(dataset: Dataset, recipe: Recipe, on_event: Sink | None) -> Subject:
-    subject = subject_of(dataset, split_of(recipe, dataset), seed=recipe.training.seed)
-    return replace(subject, note=noting(on_event))
+    split, indivisible = _split_or_reason(recipe, dataset)
+    subject = subject_of(dataset, split, seed=recipe.training.seed)
+    return replace(subject, note=noting(on_event), indivisible=indivisible)
+
+
+def _split_or_reason(recipe: Recipe, dataset: Dataset) -> tuple[Split, DataError | None]:
+    """The split that training would use; where there is none, all for training, and why."""
+    try:
+        return split_of(recipe, dataset), None
+    except DataError as error:
+        none = np.empty(0, np.int64)
+        val, test = (none if part is None else part for part in (dataset.val, dataset.test))
+        rest = np.setdiff1d(np.arange(len(dataset)), np.concatenate([val, test]))
+        return Split(rest, val, test), error
 
 
 def _nothing_to_check(pictures: Prepared, error: DataError) -> CheckReport:

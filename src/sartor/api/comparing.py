@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from ..evaluation.predictions import Predictions
 from ..evaluation.seed_statistics import SeedStatistics, statistics_over_seeds
 from ..recipe import Recipe
 from ..runs.folder import RunFolder
+from ..runs.seals import differences
 from ..runs.store import find_run
 from ..runs.weights_file import stored_weights_sha256
 from .notes import Sink, note, warn
@@ -134,7 +136,10 @@ class Comparison:
 
 
 def compare(
-    *runs: str | Path | OpenedRun, split: str = "test", on_event: Sink | None = None
+    *runs: str | Path | OpenedRun,
+    split: str = "test",
+    trust: bool = False,
+    on_event: Sink | None = None,
 ) -> Comparison:
     """Compare runs on the same images, pair by pair, with an interval and a verdict on each.
 
@@ -144,6 +149,8 @@ def compare(
     Args:
         runs: at least two, the one to compare with first.
         split: "test" or "val"; the two are never mixed.
+        trust: where predictions have to be made, let the runs' own Python files run, whoever wrote
+            them.
 
     Raises:
         UsageError: fewer than two runs, one named twice, or an unknown split.
@@ -156,7 +163,7 @@ def compare(
     names = _names(folders)
     settings = [settings_of(folder) for folder in folders]
     each = [
-        _predictions(run, folder, split, on_event)
+        _predictions(run, folder, split, trust, on_event)
         for run, folder in zip(runs, folders, strict=True)
     ]
     aligned = on_same_images(dict(zip(names, each, strict=True)))
@@ -180,6 +187,7 @@ def compare(
 def _folder(run: str | Path | OpenedRun) -> RunFolder:
     folder = find_run(run) if isinstance(run, str | Path) else run.folder
     folder.status()
+    warn(differences(folder).sentences(folder.recipe_path))
     return folder
 
 
@@ -202,36 +210,46 @@ def _names(folders: Sequence[RunFolder]) -> list[str]:
 
 
 def _predictions(
-    run: str | Path | OpenedRun, folder: RunFolder, split: str, on_event: Sink | None
+    run: str | Path | OpenedRun,
+    folder: RunFolder,
+    split: str,
+    trust: bool,
+    on_event: Sink | None,
 ) -> Predictions:
     """The saved predictions of the run's best weights, or new ones."""
     path = folder.predictions_path(split)
     if not path.is_file():
-        return _made(run, folder, split, f"has no saved predictions on {split}", on_event)
+        reason = f"has no saved predictions on {split}"
+        return _made(run, folder, split, trust, reason, on_event)
     saved = Predictions.load(path)
     if saved.split != split:
         raise RunError(
             f"{path} holds predictions on {saved.split}, not on {split}.",
-            f"Make them again: sartor evaluate {folder.path} --split {split}",
+            f"Make them again: sartor evaluate {shlex.quote(str(folder.path))} --split {split}",
         )
     checkpoints = folder.checkpoints("best")
     if not checkpoints:
         warn([f"{folder.path} has no checkpoint to hold its predictions against."])
     elif stored_weights_sha256(checkpoints[0]) != saved.weights_sha256:
         reason = f"has predictions on {split} that its best weights did not make"
-        return _made(run, folder, split, reason, on_event)
+        return _made(run, folder, split, trust, reason, on_event)
     return saved
 
 
 def _made(
-    run: str | Path | OpenedRun, folder: RunFolder, split: str, reason: str, on_event: Sink | None
+    run: str | Path | OpenedRun,
+    folder: RunFolder,
+    split: str,
+    trust: bool,
+    reason: str,
+    on_event: Sink | None,
 ) -> Predictions:
     note(on_event, f"{folder.path} {reason}: evaluating it now.")
     # Only here is torch needed.
     from .judging import predictions_of
     from .opened import open_run
 
-    return predictions_of(open_run(run), split)
+    return predictions_of(open_run(run, trust=trust), split)
 
 
 def _seed_group(
@@ -280,6 +298,6 @@ def _html_row(run: Standing) -> str:
         html.escape(run.name),
         f"{run.accuracy:.2%}",
         f"{low:.2%} to {high:.2%}",
-        f"{run.loss:.4f}",
+        f"{run.loss:.4f} {html.escape(run.loss_kind)}",
     )
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

@@ -15,7 +15,7 @@ _LARGEST_TINY = 12
 """The same for images of a few pixels, such as those of digits."""
 _TOGETHER = {
     "model": {"model_kwargs"},
-    "opt": {"lr", "momentum", "nesterov", "betas", "weight_decay"},
+    "opt": {"lr", "momentum", "nesterov", "betas", "weight_decay", "weight_decay_on"},
     "sched": {"warmup_epochs", "min_lr", "decay_epochs", "decay_rate"},
 }
 """Settings whose meaning depends on another one: given that one, they keep their defaults."""

@@ -14,9 +14,10 @@ import torch
 from ..arrays import UInt8Array
 from ..data.pictures.preprocess import Preprocess
 from ..errors import PictureError, UsageError, unknown
+from ..evaluation.predictions import NO_PREDICTION, predicted_of
 from ..inspection.attribution import METHODS, attribute
 from .opened import OpenedRun, open_run
-from .predicting import Picture, prepared_pictures
+from .predicting import Picture, prepared_pictures, with_ink
 from .predictor import Predictor
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ def explain(
     target: str | None = None,
     checkpoint: str = "best",
     invert: bool = False,
+    ink: str | None = None,
+    device: str | None = None,
+    trust: bool = False,
 ) -> list[Explanation]:
     """Which pixels support the predictions of a run.
 
@@ -75,19 +79,20 @@ def explain(
         method: occlusion, integrated-gradients or grad-cam (only for networks with convolutions);
             `sartor.inspection.attribution.attribute` says what each does.
         target: the class to explain; by default the one that the network gives.
-        invert: as for `predict`.
+        invert, ink: as for `predict`.
+        device, trust: as for `evaluate`.
 
     Raises:
         UsageError: no such method, class or image. PictureError: naming the files that cannot be
             read. MissingExtraError: captum is not installed.
     """
-    run = open_run(run)
+    run = open_run(run, device=device, trust=trust)
     several = (
         list(pictures)
         if isinstance(pictures, Sequence) and not isinstance(pictures, str)
         else [pictures]
     )
-    names, images = _images(run, several, invert)
+    names, images = _images(run, several, invert, ink)
     predictor = Predictor(run, checkpoint=checkpoint)
     with predictor.at_work():
         return explain_images(predictor, names, images, method=method, target=target)
@@ -110,7 +115,13 @@ def explain_images(
     forward = predictor.forward
     batch = predictor.batch(images)
     logits = forward.logits(batch).cpu().numpy()
-    predicted = logits.argmax(1)
+    predicted = predicted_of(logits)
+    if (predicted == NO_PREDICTION).any():
+        raise PictureError(
+            f"The network's outputs are not finite for {names[int(predicted.argmin())]}, so there "
+            "is no prediction to explain.",
+            "Train again with a lower --lr or with --clip-grad.",
+        )
     targets = predicted if target is None else np.full(len(images), classes.index(target))
     maps = attribute(
         forward.network,
@@ -135,10 +146,10 @@ def explain_images(
 
 
 def _images(
-    run: OpenedRun, pictures: Sequence[Picture | int], invert: bool
+    run: OpenedRun, pictures: Sequence[Picture | int], invert: bool, ink: str | None
 ) -> tuple[list[str], UInt8Array]:
     """Names, and the images as the network is given them, uint8 (B, C, H, W)."""
-    preprocess = Preprocess.from_settings(run.recipe.preprocess)
+    preprocess = with_ink(Preprocess.from_settings(run.recipe.preprocess), ink)
     names: list[str] = []
     images: list[UInt8Array] = []
     faults: list[PictureError] = []

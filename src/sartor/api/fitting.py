@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -12,13 +13,16 @@ import torch
 from torch import nn
 
 from .. import assembly
-from ..assembly import Assembly, assemble
+from ..arrays import UInt8Array
+from ..assembly import Assembly, Material, assemble
 from ..data.dataset import Dataset
 from ..data.pictures.exclude import exclusion_list
 from ..data.splits.split import Split
 from ..errors import FileError, Interrupted, RunError, SartorError, TrainingError, UsageError
 from ..events import Ended, Event, Started
 from ..files import write_bytes, write_json, write_json_lines, write_text
+from ..home import tidy_cache
+from ..inference import familiarity
 from ..inspection.probes.overfit import OverfitResult
 from ..inspection.probes.overfit import overfit_batch as learn_by_heart
 from ..inspection.probes.preflight import check_model, count_parameters
@@ -29,16 +33,19 @@ from ..models.custom import is_custom, reason_of, source_of
 from ..recipe import Recipe, ResolvedRecipe, load_recipe
 from ..runs.environment import describe_environment
 from ..runs.folder import RunFolder, create_run
+from ..runs.seals import seals_of
 from ..runs.sinks import Recorder
 from ..runs.store import RUNS
+from ..runs.trust import mark_as_ours
 from ..training.engines import hardware
 from ..training.loop import Job, train
-from ..training.objective import untrained_loss
+from ..training.objective import chance_level
 from ..training.state import Checkpoint, Progress
 from .default_recipe import default_recipe
 from .looking import dataset_for
 from .notes import Sink, note, warn
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
+from .other_data import run_with
 from .splitting import (
     imbalanced,
     split_of,
@@ -79,6 +86,7 @@ def fit(
         RecipeError: every problem of the settings at once. Interrupted: by a signal, after saving.
         DataError, ModelError, TrainingError, FileError: as their sentences say.
     """
+    tidy_cache()
     dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, on_event)
     ready = time.perf_counter()
     assembled = _assembled(wanted, dataset, model)
@@ -96,14 +104,16 @@ def fit(
     with folder.locked():
         # Another process may have come first since the folder was made.
         folder.refuse_unless_empty()
+        folder.begin()
         if check:
             _check_data(folder, assembled.recipe, dataset, material.split, on_event)
         resolved = _keep_lists(folder, assembled.recipe, dataset)
-        _write_beginnings(folder, resolved, material.split, tuning)
+        promise = "due" if report else "none"
+        _write_beginnings(folder, resolved, material, tuning, promise)
         sink = _sink(folder, on_event)
         progress = Progress(seconds=time.perf_counter() - ready)
         sink(_started(folder, assembled, progress, loss, tuning))
-        _train(folder, job, progress, sink)
+        _train(folder, job, progress, sink, promise)
         run = OpenedRun(
             folder, dataset=dataset, network=model if isinstance(model, nn.Module) else None
         )
@@ -116,30 +126,47 @@ def resume(
     run: str | Path | OpenedRun,
     *,
     epochs: int | None = None,
-    data: Dataset | None = None,
+    data: Dataset | str | Path | None = None,
     model: nn.Module | None = None,
-    report: bool = True,
+    report: bool | None = None,
+    device: str | None = None,
+    trust: bool = False,
     on_event: Sink | None = None,
 ) -> OpenedRun:
     """Continue a run where it stopped, or train a finished one for more epochs.
 
-    On the processor the weights end bit for bit as if it had never stopped. `data` and `model` are
-    needed only by runs that were given these as Python objects.
+    On the processor the weights end bit for bit as if it had never stopped. `data` says where
+    the data lies now, if it moved. Runs that were given data or a model as Python objects need
+    these again.
+
+    Args:
+        report: write the report of the validation split at the end; by default as `fit` was told,
+            and for more epochs always. A finished run whose report is still due gets it.
+        device: auto, cpu, cuda or mps; by default the device that it was on, if it is here.
+        trust: let the run's own Python file run, whoever wrote it.
 
     Raises:
         RunError: no such run, broken, in use, or from another version. Others as `fit`.
     """
-    before = open_run(run, data, model)
+    opened = open_run(run, None, model, device=device, trust=trust)
+    before = run_with(opened, data, on_event=on_event)
+    tidy_cache()
     with before.folder.locked():
         before.folder.settle()
+        promised = before.folder.report_state()
+        if report is None:
+            report = promised != "none" or epochs is not None
         checkpoint = _checkpoint_or_none(before.folder)
         progress = checkpoint.progress if checkpoint else Progress()
         recipe = _extended(before, progress, epochs)
         if progress.epoch >= recipe.training.epochs or progress.stopped_early:
             _close(before, recipe, progress)
             note(on_event, f"{before.path} is finished; train it longer with --epochs N.")
+            if report and promised == "due":
+                note(on_event, "Its report was not made yet: making it now.")
+                _report(before)
             return before
-        _continue(before, recipe, checkpoint, progress, on_event)
+        _continue(before, recipe, checkpoint, progress, "due" if report else "none", on_event)
         if report:
             _report(before)
     return before
@@ -248,24 +275,25 @@ def _continue(
     recipe: ResolvedRecipe,
     checkpoint: Checkpoint | None,
     progress: Progress,
+    promise: str,
     on_event: Sink | None,
 ) -> None:
+    model_file, recipe = run.model_file(), run.here(recipe)
     dataset = run.dataset(on_event=on_event)
     ready = time.perf_counter()
-    source = run.folder.model_source_path
-    assembled = assemble(
-        recipe, dataset, run.split(), run.given_network, source if source.is_file() else None
-    )
+    assembled = assemble(recipe, dataset, run.split(), run.given_network, model_file)
     job = assembled.job
     if checkpoint:
         with_weights(job.model, checkpoint, run.path)
         _load_optimizer(job, checkpoint, run.path)
+    # First, for a run whose recipe has more epochs than its weights is not finished.
+    run.folder.write_status("running", report=promise)
     _keep_recipe(run, recipe)
     write_json_lines(run.folder.history_path, progress.history)
     progress.seconds += time.perf_counter() - ready
     sink = _sink(run.folder, on_event)
     sink(_started(run.folder, assembled, progress, None))
-    _train(run.folder, job, progress, sink)
+    _train(run.folder, job, progress, sink, promise)
 
 
 def _load_optimizer(job: Job, checkpoint: Checkpoint, run: Path) -> None:
@@ -278,31 +306,36 @@ def _load_optimizer(job: Job, checkpoint: Checkpoint, run: Path) -> None:
         ) from error
 
 
-def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink) -> None:
-    """Run the loop, record its events, and leave a true status however it ends."""
+def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink, promise: str) -> None:
+    """Run the loop, record its events, and leave a true status however it ends.
+
+    Args:
+        promise: whether a report follows, as `RunFolder.report_state` says it.
+    """
     reason = "failed"
-    folder.write_status("running")
+    folder.write_status("running", report=promise)
     try:
         with (
             stop_requests() as request,
             hardware.tuned(job.settings, job.model),
-            assembly.batches_ahead(job) as job,
+            assembly.batches_ahead(job) as fed,
         ):
-            for event in _explained(train(job, progress, request.asked), progress):
-                sink(event)
+            for event in _explained(train(fed, progress, request.asked), progress):
                 if isinstance(event, Ended):
+                    assembly.check_unchanged(job)
                     reason = event.reason
+                sink(event)
     except BaseException as error:
         state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         with suppress(FileError):
-            folder.write_status(state, reason=str(error) or type(error).__name__)
+            folder.write_status(state, report=promise, reason=str(error) or type(error).__name__)
         raise
-    folder.write_status(reason)
+    folder.write_status(reason, report=promise)
     if reason == "interrupted":
         raise Interrupted(
             request.signal_number,
             f"Stopped after step {progress.step}, in epoch {progress.epoch + 1}; all is saved.",
-            f"Go on with: sartor resume {folder.path}",
+            f"Go on with: sartor resume {shlex.quote(str(folder.path))}",
         )
 
 
@@ -322,7 +355,9 @@ def _check_data(
 def _report(run: OpenedRun) -> None:
     from .reporting import report_of_training
 
-    report_of_training(run)
+    if report_of_training(run):
+        with suppress(FileError):  # the training and its report are there
+            run.folder.write_report_is_made()
 
 
 def _explained(events: Iterator[Event], progress: Progress) -> Iterator[Event]:
@@ -374,11 +409,18 @@ def _close(run: OpenedRun, recipe: ResolvedRecipe, progress: Progress) -> None:
     state = "stopped early" if progress.stopped_early else "finished"
     if run.status["state"] != state:
         write_json_lines(run.folder.history_path, progress.history)
-        run.folder.write_status(state)
+        report = {"report": promised} if (promised := run.folder.report_state()) else {}
+        run.folder.write_status(state, **report)
 
 
 def _keep_lists(folder: RunFolder, recipe: ResolvedRecipe, dataset: Dataset) -> ResolvedRecipe:
-    """Write what was left out and corrected into the run; the recipe that names these lists."""
+    """Write what was left out and corrected into the run; the recipe that names these lists.
+
+    What the reader said of the source is written too, such as rows of a list that were left out.
+    """
+    if dataset.origin is not None:
+        listing = dataset.origin.listing
+        write_text(folder.source_path, "\n".join((listing.shape, *listing.remarks, "")))
     roster, paths = dataset.everything(), {}
     if roster.by_list:
         excluded = {roster.names[index]: reason for index, reason in roster.by_list.items()}
@@ -391,18 +433,35 @@ def _keep_lists(folder: RunFolder, recipe: ResolvedRecipe, dataset: Dataset) -> 
 
 
 def _write_beginnings(
-    folder: RunFolder, recipe: ResolvedRecipe, split: Split, tuning: Tuning | None
+    folder: RunFolder,
+    recipe: ResolvedRecipe,
+    material: Material,
+    tuning: Tuning | None,
+    promise: str,
 ) -> None:
     """Write everything that reproduces the run, before its first step."""
     if is_custom(recipe.model.model):
         write_bytes(folder.model_source_path, source_of(recipe.model.model))
-    write_bytes(folder.split_path, split.to_bytes())
+        try:
+            mark_as_ours(folder, recipe.to_tables()["model"])
+        except FileError as error:
+            warn([f"The run will ask for --trust, for it could not be marked: {error.message}"])
+    write_bytes(folder.split_path, material.split.to_bytes())
+    write_json(folder.input_ranges_path, familiarity.ranges_of(_some_training_images(material)))
     write_json(folder.path / "environment.json", describe_environment())
     if tuning:
         write_json(folder.engine_path, tuning.document)
-    folder.write_status("running")
+    folder.write_status("running", report=promise)
     # Last, since it makes the folder a run.
     write_text(folder.recipe_path, recipe.to_toml())
+
+
+def _some_training_images(material: Material) -> UInt8Array:
+    """Evenly chosen, uint8 (N, C, H, W)."""
+    train = material.split.train
+    chosen = torch.from_numpy(train[:: len(train) // familiarity.MOST_IMAGES + 1])
+    images: UInt8Array = material.images[chosen.to(material.images.device)].cpu().numpy()
+    return images
 
 
 def _started(
@@ -431,7 +490,7 @@ def _started(
         amp_dtype=training.amp_dtype,
         step=progress.step,
         untrained_loss=loss,
-        expected_loss=untrained_loss(training.loss, job.num_classes),
+        expected_loss=chance_level(training.loss, job.num_classes),
         imbalanced=imbalanced(material.dataset, split),
         engine=tuning.line if tuning else "",
     )
@@ -445,7 +504,7 @@ def _checkpoint_or_none(folder: RunFolder) -> Checkpoint | None:
 
 
 def _sink(folder: RunFolder, on_event: Sink | None) -> Sink:
-    recorder = Recorder(folder)
+    recorder = Recorder(folder, seals_of(folder))
 
     def both(event: Event) -> None:
         recorder(event)

@@ -11,7 +11,7 @@ from torch import nn
 
 from .. import assembly
 from ..data.dataset import Dataset
-from ..errors import UsageError
+from ..errors import FileError, RunError, UsageError
 from ..evaluation.metrics import Evaluation
 from ..evaluation.metrics import evaluate as judge
 from ..evaluation.predictions import Predictions
@@ -20,6 +20,7 @@ from ..inference.forward import Forward
 from ..training.engines import hardware
 from .as_given import as_given
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
+from .other_data import data_at, is_own, predictions_on
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,31 +31,54 @@ def evaluate(
     split: str = "test",
     *,
     checkpoint: str = "best",
-    data: Dataset | None = None,
+    data: Dataset | str | Path | None = None,
     model: nn.Module | None = None,
+    device: str | None = None,
+    trust: bool = False,
 ) -> Evaluation:
     """Judge a run's weights on one split; the predictions are saved in the run.
 
     Args:
         split: "test", "val" or "train".
         checkpoint: "best" by the validation split (where there is none, the last), or "last".
+        data: the run's own, as a program gave it or where it lies now; or the path of other
+            labelled pictures, whose classes are matched by name. Of these the test part is judged,
+            or all where they have none, and nothing is saved.
+        device: auto, cpu, cuda or mps; by default that of the training, if it is here.
+        trust: let the run's own Python file run, whoever wrote it.
 
     Raises:
         UsageError: an unknown split, or one without images. RunError: a broken run.
     """
-    opened = open_run(run, data, model)
+    if isinstance(data, Dataset) or data is None:
+        opened = open_run(run, data, model, device=device, trust=trust)
+    else:
+        opened = open_run(run, None, model, device=device, trust=trust)
+        found = data_at(opened, data)
+        if not is_own(opened, found):
+            return judge(predictions_on(opened, found, split, checkpoint=checkpoint))
+        opened = open_run(opened, found)
     return evaluation_of(opened, predictions_of(opened, split, checkpoint=checkpoint), checkpoint)
 
 
 def evaluation_of(run: OpenedRun, predictions: Predictions, checkpoint: str = "best") -> Evaluation:
-    """Judge predictions, and beside these the split as given where lists of the run touch it."""
+    """Judge predictions of a run's own data, and beside these the split as given where exclusions
+    or fixes touch it."""
+    choices = choices_of(run, predictions.split, checkpoint)
     given = as_given(run, predictions, checkpoint=checkpoint)
-    return replace(judge(predictions), as_given=given)
+    return replace(judge(predictions, choices), as_given=given)
+
+
+def choices_of(run: OpenedRun, split: str, checkpoint: str) -> int:
+    """Epochs from which the weights were chosen by the images of `split`; 1 where none was."""
+    if split != "val" or checkpoint != "best":
+        return 1
+    return max(1, sum(row["val_accuracy"] is not None for row in run.history))
 
 
 def predictions_of(run: OpenedRun, split: str, *, checkpoint: str = "best") -> Predictions:
-    """Predict every image of a split and save the logits in the run."""
-    recipe, dataset, parts = run.recipe, run.dataset(), run.split()
+    """Predict every image of a split and save the logits in the run, where it can be written to."""
+    recipe, dataset, parts = run.recipe_here, run.dataset(), run.split()
     if split not in ("train", "val", "test"):
         raise UsageError(f'There is no split "{split}".', "Choose train, val or test.")
     indices = parts.part(split)
@@ -78,14 +102,22 @@ def predictions_of(run: OpenedRun, split: str, *, checkpoint: str = "best") -> P
         weights_sha256=kept.weights_sha256,
         dataset_fingerprint=dataset.fingerprint,
     )
-    predictions.save(_made_parent(run.folder.predictions_path(split)))
+    try:
+        make_folder(run.folder.own_folder("predictions"))
+        predictions.save(run.folder.predictions_path(split))
+    except (FileError, RunError) as error:
+        # A run that is read-only, or somebody else's, can be judged all the same.
+        run.say_once(f"The predictions are not kept in the run. {error.message}")
     return predictions
 
 
-def mistakes_figure(run: OpenedRun, predictions: Predictions, count: int = 32) -> Figure:
+def mistakes_figure(
+    run: OpenedRun, predictions: Predictions, count: int = 32, *, data: Dataset | None = None
+) -> Figure:
     """The wrong predictions with the highest loss, each with true and predicted class.
 
-    The number above each is the one that `sartor trace RUN --image N` takes.
+    The number above each is the one that `sartor trace RUN --image N` takes. `data` is what was
+    predicted, where it is not the run's own.
     """
     from ..reports.figures import sample_grid
 
@@ -95,16 +127,14 @@ def mistakes_figure(run: OpenedRun, predictions: Predictions, count: int = 32) -
         raise UsageError(
             f"There is no mistake on the {predictions.split} split.", "Leave --mistakes out."
         )
-    worst = wrong[np.argsort(-predictions.example_losses()[wrong], kind="stable")][:count]
+    losses = np.nan_to_num(predictions.example_losses()[wrong], nan=np.inf)
+    worst = wrong[np.argsort(-losses, kind="stable")][:count]
     classes = predictions.classes
     captions = [
         f"image {predictions.indices[row]}\n"
-        f"true: {classes[predictions.labels[row]]}\npredicted: {classes[predicted[row]]}"
+        f"true: {classes[predictions.labels[row]]}\n"
+        f"predicted: {predictions.class_name(int(predicted[row]))}"
         for row in worst
     ]
-    return sample_grid(run.dataset(), predictions.indices[worst].tolist(), captions=captions)
-
-
-def _made_parent(path: Path) -> Path:
-    make_folder(path.parent)
-    return path
+    dataset = data or run.dataset()
+    return sample_grid(dataset, predictions.indices[worst].tolist(), captions=captions)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from .. import assembly
-from ..data.dataset import Dataset
+from ..data.dataset import Dataset, refuse_strange_parts
 from ..data.pictures.preprocess import Preprocess
 from ..data.settings import SourceSettings
 from ..data.sources import as_asked, at_any_place, open_source
 from ..errors import DataError, UsageError
 from ..models.summary import Summary, summarize
 from ..recipe import Recipe
+from ..training.settings import ResolvedTraining
 from .notes import Sink, noting
 from .opened import OpenedRun
 
@@ -44,8 +46,9 @@ def summary(
         data: whose images decide the shapes.
     """
     if isinstance(model, OpenedRun):
-        shape = Preprocess.from_settings(model.recipe.preprocess).input_shape
-        return summarize(model.network("last"), shape)
+        resolved = model.recipe
+        shape = Preprocess.from_settings(resolved.preprocess).input_shape
+        return with_decay(summarize(model.network("last"), shape), resolved.training)
     dataset, _ = dataset_for(data, Recipe(), None)
     if isinstance(model, str):
         recipe = Recipe().with_settings(
@@ -58,6 +61,16 @@ def summary(
         )
         model = assembly.build_network(recipe, len(dataset.classes))
     return summarize(model, dataset.shape)
+
+
+def with_decay(summary: Summary, training: ResolvedTraining) -> Summary:
+    """A network's summary with the weight decay of its training."""
+    decayed = summary.decayed_parameters
+    if training.weight_decay_on != "weights":
+        decayed = summary.trainable_parameters
+    if not training.weight_decay:
+        decayed = 0
+    return replace(summary, weight_decay=training.weight_decay, decayed_parameters=decayed)
 
 
 def dataset_for(
@@ -73,7 +86,9 @@ def dataset_for(
     which was prepared from pictures stays.
     """
     if isinstance(data, Dataset):
+        data.fingerprint_now()
         _refuse_reading(recipe)
+        refuse_strange_parts(data)
         recipe = recipe.with_settings({"source": data.name, "split_hash": ""})
         if data.origin and not resize_given:
             recipe = recipe.with_settings({"resize": data.origin.settings.resize})

@@ -27,6 +27,8 @@ def embed(
     seed: int = 0,
     checkpoint: str = "best",
     data: Dataset | None = None,
+    device: str | None = None,
+    trust: bool = False,
 ) -> Embedding:
     """The images of a split as points of a map, by the features before the network's last layer.
 
@@ -34,11 +36,12 @@ def embed(
         split: "val", "train" or "test".
         method: pca, tsne or umap (extra `maps`).
         limit: of more images, so many are drawn by `seed`.
+        device, trust: as for `evaluate`.
 
     Raises:
         UsageError: no such split or method, or a split without images. RunError: a broken run.
     """
-    run = open_run(run, data)
+    run = open_run(run, data, device=device, trust=trust)
     dataset, parts = run.dataset(), run.split()
     if split not in ("train", "val", "test"):
         raise UsageError(f'There is no split "{split}".', "Choose train, val or test.")
@@ -47,7 +50,7 @@ def embed(
         raise UsageError(f"The {split} split of {run.path} has no images.", "Choose another.")
     if len(indices) > limit:
         indices = np.sort(indices[epoch_order(len(indices), seed, 0)[:limit]])
-    recipe = run.recipe
+    recipe = run.recipe_here
     material = assembly.prepare_material(recipe, dataset, parts)
     network = run.network(checkpoint)
     with hardware.tuned(recipe.training, network):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -14,9 +15,14 @@ from ..data.dataset import Dataset
 from ..data.sources import as_asked, open_source
 from ..data.splits.split import Split
 from ..errors import CheckpointError, DataError, RunError, SartorError, UsageError
+from ..files import sha256_of_file
+from ..models.custom import is_custom
 from ..recipe import ResolvedRecipe
 from ..runs.folder import RunFolder
+from ..runs.seals import Differences, differences
 from ..runs.store import find_run
+from ..runs.trust import is_ours
+from ..training.engines.hardware import changes_to_run_here
 from ..training.state import Checkpoint
 from .notes import Sink, warn
 
@@ -25,17 +31,36 @@ class OpenedRun:
     """What a run's folder holds, read when it is asked for."""
 
     def __init__(
-        self, folder: RunFolder, *, dataset: Dataset | None = None, network: nn.Module | None = None
+        self,
+        folder: RunFolder,
+        *,
+        dataset: Dataset | None = None,
+        network: nn.Module | None = None,
+        device: str | None = None,
+        trust: bool = False,
     ) -> None:
         self.folder = folder
         self.given_dataset = dataset
         """As the program had it, or as it was read back once."""
         self.given_network = network
         """The program's own object, for a run that trained one."""
+        self.device = device
+        """Where to compute; None for the device of the training, if it is here."""
+        self.trust = trust
+        """Whether the user vouches for what is in the folder, Python code included."""
+        self._said: set[str] = set()
+        self._compared = False
 
     @classmethod
-    def open(cls, name_or_path: str | Path) -> Self:
+    def open(
+        cls, name_or_path: str | Path, *, device: str | None = None, trust: bool = False
+    ) -> Self:
         """A run by its path, its name in runs/, or "latest".
+
+        Args:
+            device: auto, cpu, cuda or mps; by default that of the training, if it is here.
+            trust: let the run's own Python file run, whoever wrote it, and take its recipe as it
+                is, even if it was changed since.
 
         Raises:
             RunError: there is none, or it is broken or from another version.
@@ -43,7 +68,7 @@ class OpenedRun:
         folder = find_run(name_or_path)
         folder.read_recipe_text()
         folder.status()
-        return cls(folder)
+        return cls(folder, device=device, trust=trust)
 
     @property
     def path(self) -> Path:
@@ -54,6 +79,56 @@ class OpenedRun:
     def recipe(self) -> ResolvedRecipe:
         """The resolved recipe: the same run can be made from it again."""
         return _read_recipe(self.folder)
+
+    @property
+    def recipe_here(self) -> ResolvedRecipe:
+        """The recipe as `here` makes it."""
+        return self.here(self.recipe)
+
+    def here(self, recipe: ResolvedRecipe) -> ResolvedRecipe:
+        """A recipe of this run as this machine can carry it out; a difference is said once.
+
+        Raises:
+            UsageError: this machine does not have the device that was asked for.
+        """
+        changes = changes_to_run_here(recipe.training, self.device)
+        if changes and self.device is None:
+            differences = [f"{name} {value}" for name, value in changes.items()]
+            was = [f"{name} {getattr(recipe.training, name)}" for name in changes]
+            self.say_once(
+                f"{self.path} was trained with {', '.join(was)}, which this machine does not have: "
+                f"using {', '.join(differences)}. Figures may differ in their last digits."
+            )
+        return recipe.to_run_here(changes)
+
+    @property
+    def differences(self) -> Differences:
+        """What was changed in the run's files since they were written."""
+        return differences(self.folder)
+
+    def refuse_changes(self) -> None:
+        """Name what was changed in the run's files, once.
+
+        Raises:
+            RunError: the recipe was, and nobody vouches for it.
+        """
+        if self._compared:
+            return
+        found = self.differences
+        if found.recipe and not self.trust:
+            raise RunError(
+                found.recipe_sentence(self.folder.recipe_path),
+                "Put it back, or use the changed one with --trust (in Python: trust=True).",
+            )
+        self._compared = True
+        for sentence in found.sentences(self.folder.recipe_path):
+            self.say_once(sentence)
+
+    def say_once(self, text: str) -> None:
+        """Warn of something about the run, the first time only."""
+        if text not in self._said:
+            self._said.add(text)
+            warn([text])
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -82,6 +157,7 @@ class OpenedRun:
             DataError: it is not the same any more, or was a Python object that is not at hand.
         """
         recipe = self.recipe
+        self.refuse_changes()
         if self.given_dataset is None:
             self.given_dataset = _reopened(recipe, self.folder, on_event)
         elif self.given_dataset.origin is not None:
@@ -90,9 +166,9 @@ class OpenedRun:
             self.given_dataset = as_asked(
                 self.given_dataset, data, recipe.preprocess, on_event=on_event
             )
-        if self.given_dataset.fingerprint != recipe.data.fingerprint:
+        if self.given_dataset.fingerprint_now() != recipe.data.fingerprint:
             self.given_dataset = _with_lists(self.given_dataset, recipe, self.folder, on_event)
-        if self.given_dataset.fingerprint != recipe.data.fingerprint:
+        if self.given_dataset.fingerprint_now() != recipe.data.fingerprint:
             raise DataError(
                 f"The data {recipe.data.source} is not what {self.path} was trained on"
                 f"{self._other_classes(self.given_dataset)}.",
@@ -143,16 +219,37 @@ class OpenedRun:
 
     def untrained_network(self, num_classes: int) -> nn.Module:
         """The network as its recipe builds it, on its device, without the trained weights."""
-        source = self.folder.model_source_path
-        recipe = self.recipe
+        recipe = self.recipe_here
+        self.refuse_changes()
         if self.given_network is not None:
             # The user's own object stays as training left it.
             network = copy.deepcopy(self.given_network)
         else:
-            network = assembly.build_network(
-                recipe, num_classes, source if source.is_file() else None
-            )
+            network = assembly.build_network(recipe, num_classes, self.model_file())
         return assembly.place_network(network, recipe)
+
+    def model_file(self) -> Path | None:
+        """The run's own Python file, which using its network executes; None if it has none.
+
+        Raises:
+            RunError: the file is missing, or nobody vouches for it.
+        """
+        recipe, path = self.recipe, self.folder.model_source_path
+        if self.given_network is not None or not is_custom(recipe.model.model):
+            return None
+        sha256 = sha256_of_file(path)
+        if sha256 is None:
+            raise RunError(
+                f"The model of {self.path} is a Python file, and {path} cannot be read.",
+                "Put the file back, or give the network in Python with model=...",
+            )
+        if not (self.trust or is_ours(self.folder, recipe.to_tables()["model"])):
+            raise RunError(
+                f"{self.path} comes with Python code, which using its network would run: {path} "
+                f"(SHA-256 {sha256}). No fit of yours wrote it there.",
+                "Read the file; if you trust it, add --trust (in Python: trust=True).",
+            )
+        return path
 
     def result(self) -> dict[str, Any]:
         """The figures of the last epoch and the hash of its weights, as `fit --json` gives them."""
@@ -173,18 +270,30 @@ class OpenedRun:
 
 
 def open_run(
-    run: str | Path | OpenedRun, data: Dataset | None = None, model: nn.Module | None = None
+    run: str | Path | OpenedRun,
+    data: Dataset | None = None,
+    model: nn.Module | None = None,
+    *,
+    device: str | None = None,
+    trust: bool = False,
 ) -> OpenedRun:
     """A run by its path or name; with `data` and `model` where a program gave it these.
+
+    `device` and `trust` are as for `OpenedRun.open`; what an opened run was told before holds on.
 
     Raises:
         RunError: there is none, or it is broken or from another version.
     """
     opened = run if isinstance(run, OpenedRun) else OpenedRun.open(run)
-    if data is None and model is None:
+    if data is None and model is None and device is None and not trust:
         return opened
-    dataset, network = data or opened.given_dataset, model or opened.given_network
-    return OpenedRun(opened.folder, dataset=dataset, network=network)
+    return OpenedRun(
+        opened.folder,
+        dataset=data or opened.given_dataset,
+        network=model or opened.given_network,
+        device=device or opened.device,
+        trust=trust or opened.trust,
+    )
 
 
 def load_checkpoint(folder: RunFolder, which: str) -> Checkpoint:
@@ -210,7 +319,8 @@ def load_checkpoint(folder: RunFolder, which: str) -> Checkpoint:
     if faults:
         raise CheckpointError(" ".join(faults), "No older checkpoint is whole: train again.")
     raise RunError(
-        f"{folder.path} has no checkpoint yet.", f"Train it: sartor resume {folder.path}"
+        f"{folder.path} has no checkpoint yet.",
+        f"Train it: sartor resume {shlex.quote(str(folder.path))}",
     )
 
 
@@ -256,5 +366,5 @@ def _reopened(recipe: ResolvedRecipe, folder: RunFolder, on_event: Sink | None) 
     except UsageError as error:
         raise DataError(
             f"The run's data {recipe.data.source} is not at hand.",
-            "Give it again with data=..., or put it back where it was.",
+            "Say where it is now with --data PATH (in Python data=...), or put it back.",
         ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -47,7 +48,7 @@ def grave_lines(findings: Findings, source: str) -> Iterator[str]:
         yield f"{finding['severity']}: {finding['summary']}"
     if grave:
         more = f"{len(grave) - _SAID} more, and what" if len(grave) > _SAID else "What"
-        yield f"{more} to do about it: sartor check {source}"
+        yield f"{more} to do about it: sartor check {shlex.quote(source)}"
 
 
 def _found(dataset: Dataset, split: Split) -> Findings:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import RecipeError
 from ..files import sha256_of
+from ..models.custom import is_custom
 from ..recipe import Recipe
 from ..runs.folder import RunFolder, read_tables
 
@@ -29,7 +30,7 @@ def settings_of(folder: RunFolder) -> dict[str, Any]:
     except RecipeError:
         parts = (part for part in read_tables(text).values() if isinstance(part, dict))
         settings = {name: value for part in parts for name, value in part.items()}
-    if folder.model_source_path.is_file():
+    if is_custom(str(settings.get("model"))) and folder.model_source_path.is_file():
         source = folder.read_bytes(folder.model_source_path, "model.py")
         settings["model_source"] = sha256_of(source)[:16]
     return {name: _plain(value) for name, value in settings.items()}

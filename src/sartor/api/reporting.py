@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,10 @@ from torch import nn
 from ..data.dataset import Dataset
 from ..data.pictures.preprocess import Preprocess
 from ..data.splits.split import Split
-from ..errors import RunError, SartorError, UsageError
+from ..errors import FileError, RunError, SartorError, UsageError
 from ..evaluation.judgement import ScoredPredictions, judge
 from ..evaluation.overfitting import overfitting
-from ..evaluation.predictions import Predictions
+from ..evaluation.predictions import NO_PREDICTION, Predictions
 from ..files import make_folder, write_text
 from ..inspection.attribution import METHODS as ATTRIBUTION_METHODS
 from ..models.summary import Summary, summarize
@@ -28,10 +29,11 @@ from ..training.state import Checkpoint
 from .as_given import as_given
 from .baselining import beside
 from .explaining import explain_images
-from .judging import predictions_of
+from .judging import choices_of, predictions_of
 from .mapping import Embedding, embed
 from .notes import warn
 from .opened import OpenedRun, load_checkpoint, open_run
+from .other_data import run_with
 from .predictor import Predictor
 from .repeating import commands_to_repeat
 
@@ -46,8 +48,8 @@ class Report:
     """A run, judged: `document` is what report.json holds, `path` the page for people."""
 
     document: Document
-    path: Path
-    """report.html; report.json and mistakes.csv lie beside it."""
+    path: Path | None
+    """report.html; report.json and mistakes.csv lie beside it. None where the run is read-only."""
 
     @property
     def split(self) -> str | None:
@@ -60,18 +62,18 @@ class Report:
         return self.document
 
     def __repr__(self) -> str:
-        evaluation = self.document["evaluation"]
+        evaluation, place = self.document["evaluation"], self.path or "(not saved)"
         if not evaluation:
-            return f"<Report {self.path}: nothing judged>"
+            return f"<Report {place}: nothing judged>"
         low, high = evaluation["accuracy_interval"]
         return (
-            f"<Report {self.path}: {self.split} accuracy {evaluation['accuracy']:.2%} "
+            f"<Report {place}: {self.split} accuracy {evaluation['accuracy']:.2%} "
             f"({low:.2%} to {high:.2%})>"
         )
 
     def _repr_html_(self) -> str:
         """The figures for notebooks."""
-        return render_notebook(self.document, str(self.path))
+        return render_notebook(self.document, str(self.path or self.document["run"]["path"]))
 
 
 def report(
@@ -81,8 +83,10 @@ def report(
     out: str | Path | None = None,
     checkpoint: str = "best",
     map: str = "pca",
-    data: Dataset | None = None,
+    data: Dataset | str | Path | None = None,
     model: nn.Module | None = None,
+    device: str | None = None,
+    trust: bool = False,
 ) -> Report:
     """Judge a run and write report.html, report.json and mistakes.csv.
 
@@ -92,19 +96,22 @@ def report(
         out: the page's file, if not in the run's folder; the other two are written beside it.
         checkpoint: "best" by the validation split (where there is none, the last), or "last".
         map: how the images are laid out in two dimensions: pca, tsne or umap (extra `maps`).
+        data: the run's own, as a program gave it or where it lies now.
+        device, trust: as for `evaluate`.
 
     The temperature of the calibration is fitted on the validation split, whatever is judged.
 
     Raises:
         UsageError: an unknown split, or one without images. RunError: a broken run.
     """
-    opened = open_run(run, data, model)
+    opened = run_with(open_run(run, None, model, device=device, trust=trust), data)
     page = opened.folder.report_path if out is None else _checked_page(Path(out))
     parts = opened.split()
     chosen = _chosen_split(parts, split)
     predictions = predictions_of(opened, chosen, checkpoint=checkpoint) if chosen else None
     insights = _insights(opened, predictions, checkpoint, map) if predictions else (None, ())
-    return _write(opened, parts, predictions, page, checkpoint, *insights)
+    must_save = out is not None
+    return _write(opened, parts, predictions, page, checkpoint, *insights, must_save=must_save)
 
 
 def report_of_training(run: OpenedRun) -> Report | None:
@@ -118,7 +125,8 @@ def report_of_training(run: OpenedRun) -> Report | None:
         return _write(run, parts, predictions, run.folder.report_path, "best")
     except Exception as error:
         reason = error.message if isinstance(error, SartorError) else _reason(error)
-        warn([f"The report could not be made: {reason} Try again: sartor report {run.path}"])
+        again = f"sartor resume {shlex.quote(str(run.path))}"
+        warn([f"The report could not be made: {reason} Try again: {again}"])
         return None
 
 
@@ -144,11 +152,12 @@ def _insights(
 
 
 def _explained(run: OpenedRun, predictions: Predictions, checkpoint: str) -> tuple[Explained, ...]:
-    worst = ScoredPredictions.of(predictions).mistakes()[:_EXPLAINED]
+    classes, predicted = predictions.classes, predictions.predicted()
+    mistakes = ScoredPredictions.of(predictions).mistakes()
+    worst = mistakes[predicted[mistakes] != NO_PREDICTION][:_EXPLAINED]
     if not len(worst):
         return ()
     indices = predictions.indices[worst].tolist()
-    classes, predicted = predictions.classes, predictions.predicted()
     predictor = Predictor(run, checkpoint=checkpoint)
     images = predictor.preprocess.images(run.dataset().images[indices])
     names = [str(index) for index in indices]
@@ -187,6 +196,7 @@ def _write(
     checkpoint: str,
     embedding: Embedding | None = None,
     explained: Sequence[Explained] = (),
+    must_save: bool = True,
 ) -> Report:
     kept = load_checkpoint(run.folder, checkpoint)
     dataset = run.dataset()
@@ -204,7 +214,11 @@ def _write(
         commands=commands,
         note=note,
         predictions=predictions,
-        judgement=judge(predictions, validation) if predictions else None,
+        judgement=judge(
+            predictions, validation, choices=choices_of(run, predictions.split, checkpoint)
+        )
+        if predictions
+        else None,
         embedding=embedding,
         explained=explained,
         as_given=as_given(run, predictions, checkpoint=checkpoint) if predictions else None,
@@ -215,10 +229,17 @@ def _write(
     document = json.loads(text)
     mistakes = _mistakes_path(page)
     html = render_report(document, dataset, run.recipe.to_toml(), mistakes.name, explained)
-    if predictions:
-        write_text(mistakes, _as_csv(mistakes_table(predictions, dataset.files)))
-    write_text(page.with_suffix(".json"), f"{text}\n")
-    write_text(page, html)
+    try:
+        if predictions:
+            write_text(mistakes, _as_csv(mistakes_table(predictions, dataset.files)))
+        write_text(page.with_suffix(".json"), f"{text}\n")
+        write_text(page, html)
+    except FileError as error:
+        if must_save:
+            raise
+        advice = "Write it elsewhere with --out FILE.html."
+        run.say_once(f"The report is not kept in the run. {error.message} {advice}")
+        return Report(document=document, path=None)
     return Report(document=document, path=page)
 
 

@@ -31,7 +31,13 @@ class Run(OpenedRun):
         """The same run with the verbs as methods."""
         if isinstance(opened, cls):
             return opened
-        return cls(opened.folder, dataset=opened.given_dataset, network=opened.given_network)
+        return cls(
+            opened.folder,
+            dataset=opened.given_dataset,
+            network=opened.given_network,
+            device=opened.device,
+            trust=opened.trust,
+        )
 
     def __repr__(self) -> str:
         status, rows = self.status["state"], self.history
@@ -76,14 +82,18 @@ class Run(OpenedRun):
         pictures: Picture | Sequence[Picture],
         *,
         invert: bool = False,
+        ink: str | None = None,
         checkpoint: str = "best",
+        calibrated: bool = False,
     ) -> list[Prediction]:
         """As `sartor.predict`."""
-        return predicting.predict(self, pictures, invert=invert, checkpoint=checkpoint)
+        return predicting.predict(
+            self, pictures, invert=invert, ink=ink, checkpoint=checkpoint, calibrated=calibrated
+        )
 
-    def predictor(self, *, checkpoint: str = "best") -> Predictor:
+    def predictor(self, *, checkpoint: str = "best", calibrated: bool = False) -> Predictor:
         """The trained network, ready to classify arrays again and again."""
-        return Predictor(self, checkpoint=checkpoint)
+        return Predictor(self, checkpoint=checkpoint, calibrated=calibrated)
 
     def trace(self, **choices: Any) -> Trace:
         """As `sartor.trace`, such as `run.trace(image=5)`."""

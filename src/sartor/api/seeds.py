@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,8 +171,8 @@ def _folders(out: str | Path | None, seeds: tuple[int, ...]) -> list[Path | None
             f"{out} holds {listed} already; a run is never overwritten.",
             "Choose another --out, or train the seeds that are missing with --seed and --seeds."
             if unfinished is None
-            else f"Go on with: sartor resume {unfinished}; then train the seeds that are missing "
-            "with --seed and --seeds.",
+            else f"Go on with: sartor resume {shlex.quote(str(unfinished))}; then train the seeds "
+            "that are missing with --seed and --seeds.",
         )
     return list(folders)
 
@@ -185,7 +186,7 @@ def _with_the_rest(
     message = f"{stopped.message} That was seed {seed}, number {done + 1} of {len(seeds)}"
     hint = stopped.hint
     if missing == 1:
-        place = "" if last is None else f" --out {last}"
+        place = "" if last is None else f" --out {shlex.quote(str(last))}"
         hint += f" and then train the last with --seed {seeds[-1]}{place} instead of --seeds."
     elif missing:
         hint += f" and then train the other {missing} with --seed {seed + 1} --seeds {missing}."

@@ -8,8 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Int64Array
 from ..assembly import drawn_before_methods, split_method_of
 from ..data.dataset import Dataset
+from ..data.pictures.exclude import kept_indices
+from ..data.pictures.indistinct import Hidden, what_is_hidden
+from ..data.splits.duplicates import first_equals
 from ..data.splits.split import Split, make_split
 from ..errors import DataError
 from ..evaluation.intervals import enough_images, wilson
@@ -40,21 +44,62 @@ def split_of(recipe: Recipe, dataset: Dataset) -> Split:
     settings = recipe.data
     if drawn_before_methods(recipe):
         dataset = replace(dataset, roster=None)
-    split = make_split(
-        dataset,
-        method=split_method_of(recipe, dataset),
-        val_fraction=settings.val_fraction,
-        test_fraction=settings.test_fraction,
-        seed=recipe.training.seed,
-        duplicates=settings.duplicates,
-        limit_per_class=settings.limit_per_class,
-    )
+    _refuse_one_image(dataset)
+    try:
+        split = make_split(
+            dataset,
+            method=split_method_of(recipe, dataset),
+            val_fraction=settings.val_fraction,
+            test_fraction=settings.test_fraction,
+            seed=recipe.training.seed,
+            duplicates=settings.duplicates,
+            limit_per_class=settings.limit_per_class,
+        )
+    except DataError as error:
+        same = first_equals(dataset.images)
+        most = np.flatnonzero(same == np.bincount(same).argmax())
+        hidden = _hidden(dataset, most)
+        if hidden is None:
+            raise
+        raise DataError(
+            f"{error.message} {len(most):,} images are equal only once prepared: they differ in "
+            f"{hidden.what}.",
+            f"Show what tells them apart: {hidden.remedy}",
+        ) from None
     if settings.split_hash not in ("", split.sha256(dataset.fingerprint)):
         raise DataError(
             "The split is not the one that this recipe was made with, though the data is the same.",
             "Remove split_hash from the recipe to train on the new split all the same.",
         )
     return split
+
+
+def _refuse_one_image(dataset: Dataset) -> None:
+    """Equal images teach nothing: say why they are equal where that can be found out."""
+    first = dataset.images[0]
+    if not all(np.array_equal(image, first) for image in dataset.images[1:]):
+        return
+    hidden = _hidden(dataset, np.arange(len(dataset)))
+    if hidden:
+        raise DataError(
+            f"All {len(dataset):,} images are equal once prepared: they differ only in "
+            f"{hidden.what}.",
+            f"Show what tells them apart: {hidden.remedy}",
+        )
+    raise DataError(
+        f"All {len(dataset):,} images are equal: there is nothing to learn from.",
+        "Look at the files of the source.",
+    )
+
+
+def _hidden(dataset: Dataset, indices: Int64Array) -> Hidden | None:
+    """What was hidden of equal images when they were prepared; None where they are copies."""
+    origin = dataset.origin
+    if origin is None or len(indices) < 2:
+        return None
+    left_out = {**origin.fixes.excluded, **origin.excluded}
+    rows = kept_indices(len(origin.listing), left_out)[indices]
+    return what_is_hidden(origin.listing, origin.settings, rows.tolist())
 
 
 def without_stale_split(changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -67,6 +67,7 @@ def trace(
     *,
     data: str | Path | Dataset | None = None,
     model: nn.Module | None = None,
+    trust: bool = False,
     image: int | None = None,
     batch: int | None = None,
     picture: str | Path | Image.Image | None = None,
@@ -89,6 +90,7 @@ def trace(
         labels: int64 (B,) for `images`; without them, only the forward pass.
         data: a named set, a folder or a `Dataset`; a run brings its own.
         model: the network of a run that was given it as a Python object.
+        trust: let a run's own Python file run, whoever wrote it.
         image: number of an image, counted from 0, in the dataset or in `split`; by default 0.
         batch: so many images instead of one, the first in the order of training, or of `split`.
         picture: a file or a picture in memory instead; `label` is its class, if that is known.
@@ -116,7 +118,9 @@ def trace(
     run = _run_or_none(target)
     if run is not None:
         _refuse_for_runs(data, recipe)
-        opened = open_run(run, data if isinstance(data, Dataset) else None, model)
+        given = data if isinstance(data, Dataset) else None
+        device = settings.pop("device", None)
+        opened = open_run(run, given, model, device=device, trust=trust)
         subject = _trained(opened, checkpoint, untrained, settings)
     else:
         subject = _fresh(target, data, recipe, settings)
@@ -197,7 +201,7 @@ def _trained(
     run: OpenedRun, checkpoint: str, untrained: bool, settings: dict[str, Any]
 ) -> _Subject:
     kept = load_checkpoint(run.folder, checkpoint)
-    dataset, recipe = run.dataset(), run.recipe
+    dataset, recipe = run.dataset(), run.recipe_here
     network = run.untrained_network(len(kept.classes))
     if not untrained:
         with_weights(network, kept, run.path)
@@ -207,10 +211,7 @@ def _trained(
             "Trace the object itself: sartor.trace(network, data=...).",
         )
     changed = recipe.with_settings(settings)
-    source = run.folder.model_source_path
-    assembled = assemble(
-        changed, dataset, run.split(), network, source if source.is_file() else None
-    )
+    assembled = assemble(changed, dataset, run.split(), network, run.model_file())
     job, resolved, material = assembled.job, assembled.recipe, assembled.material
     step = 0 if untrained else kept.progress.step
     rate, notes = _learning_rate(job, step, settings)

@@ -31,7 +31,7 @@ from ..training.engines.hardware import ExecutionPlan, problem
 from ..training.engines.race import Measurement, Timing
 from ..training.loop import Job
 
-FORMAT = 2
+FORMAT = 3
 _FEWEST_STEPS = 800
 """With fewer steps, measuring all engines would take more than `_SHARE` of the training."""
 _SHORTEST_SECONDS = 1.5
@@ -108,9 +108,11 @@ def _contest(wanted: Recipe, assembled: Assembly) -> _Contest:
 def _found(kept: dict[str, Any], contest: _Contest, steps: int) -> tuple[Measurement, bool] | None:
     """The measurement, and whether it is an earlier one; None for a training that is too short.
 
-    A function of what is kept and of the number of steps, once all that is needed is kept.
+    A function of what is kept and of the number of steps, once all that is needed is kept. What a
+    busy machine says is not kept: the next training measures again.
     """
-    if "seconds_a_step" not in kept:
+    paced_before = "seconds_a_step" in kept
+    if not paced_before:
         default = contest.job_of(contest.engines[0])
         kept["seconds_a_step"] = race.seconds_a_step(default)
     expected = steps * kept["seconds_a_step"]
@@ -122,7 +124,9 @@ def _found(kept: dict[str, Any], contest: _Contest, steps: int) -> tuple[Measure
         "measured",
         lambda: race.measure(contest.engines, contest.threads, contest.job_of, seconds),
     )
-    if expected < _LONG_SECONDS or not contest.compiled:
+    if measured.busy and not paced_before:
+        del kept["seconds_a_step"]
+    if measured.busy or expected < _LONG_SECONDS or not contest.compiled:
         return measured, before
     return _measured(
         kept, "compiled", lambda: race.with_compiled(measured, contest.job_of, seconds)
@@ -133,15 +137,17 @@ def _measured(
     kept: dict[str, Any], name: str, measure: Callable[[], Measurement]
 ) -> tuple[Measurement, bool]:
     """What is kept under a name, measured now if it is missing; whether it was there."""
-    before = name in kept
-    if not before:
-        kept[name] = asdict(measure())
-    return _measurement(kept[name]), before
+    if name in kept:
+        return _measurement(kept[name]), True
+    measured = measure()
+    if not measured.busy:
+        kept[name] = asdict(measured)
+    return measured, False
 
 
 def _tuning(measured: Measurement, before: bool, facts: dict[str, Any]) -> Tuning:
-    chosen = race.fastest(measured.timings)
-    line = _line(chosen, measured, before)
+    chosen = measured.choice
+    line = _line(measured, before)
     document = {
         "format": FORMAT,
         "line": line,
@@ -168,18 +174,22 @@ def _unmeasured(default: ExecutionPlan, reason: str, facts: dict[str, Any]) -> T
     return Tuning(engine=default, line=line, document=document)
 
 
-def _line(chosen: Timing, measured: Measurement, before: bool) -> str:
+def _line(measured: Measurement, before: bool) -> str:
     """What was chosen and how much faster it is, in at most 80 columns."""
     when = "before" if before else f"in {measured.seconds:.1f} s"
-    default = measured.timings[0].engine
+    default, chosen = measured.timings[0].engine, measured.choice
     names = race.differing(default, chosen.engine)
-    if not measured.timings[0].steady:
+    if not names and measured.busy:
         return f"engine: default (other programs kept the machine busy, measured {when})"
     if not names:
         return f"engine: default (fastest of {len(measured.timings)}, measured {when})"
     new, old = (_shown(one, names) for one in (chosen.engine, default))
     line = f"engine: {new}; {chosen.times_as_fast:.1f} times as fast"
-    lines = (f"{line} as {old} (measured {when})", f"{line} (measured {when})", f"{line} ({when})")
+    if measured.busy:
+        endings = [f" as {old} (while busy, {when})", f" (while busy, {when})", " (busy)"]
+    else:
+        endings = [f" as {old} (measured {when})", f" (measured {when})", f" ({when})"]
+    lines = [line + ending for ending in endings]
     return next((each for each in lines if len(each) <= 80), line)
 
 
@@ -285,4 +295,5 @@ def _measurement(kept: Mapping[str, Any]) -> Measurement:
         ),
         left_out=tuple((ExecutionPlan(**one), reason) for one, reason in kept["left_out"]),
         seconds=kept["seconds"],
+        interruptions=kept["interruptions"],
     )

@@ -12,6 +12,8 @@ from ..data.settings import DataSettings, SourceSettings
 SplitName = Literal["test", "val", "train"]
 JudgedSplitName = Literal["test", "val"]
 CheckpointName = Literal["best", "last"]
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+InkName = Literal["mass", "box", "off"]
 MapName = Literal["pca", "tsne", "umap"]
 MethodName = Literal["occlusion", "integrated-gradients", "grad-cam"]
 

@@ -25,6 +25,8 @@ class Compare:
     """Images to compare on."""
     flips: Annotated[Path | None, arg(metavar="FILE")] = None
     """Draw the images that only one of two runs gets right into this file (.png, .svg or .pdf)."""
+    trust: bool = False
+    """Let the runs' own Python files run, whoever wrote them."""
     json: bool = False
     """Print the result as one line of JSON."""
 
@@ -34,7 +36,9 @@ def compare(given: Compare) -> int:
     from .. import api
     from .comparing import print_comparison
 
-    comparison = api.compare(*given.runs, split=given.split, on_event=PlainProgress())
+    comparison = api.compare(
+        *given.runs, split=given.split, trust=given.trust, on_event=PlainProgress()
+    )
     if given.flips and not any(pair.only_first or pair.only_second for pair in comparison.pairs):
         note("The runs agree on every image: there is nothing to draw.")
     elif given.flips:

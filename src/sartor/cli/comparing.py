@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from ..evaluation.comparison import rounded
-from .tables import _console, _percent, _shortened, _table, name_cell
+from .tables import _console, _percent, _shortened, _table, name_cell, not_finite_line
 
 if TYPE_CHECKING:
     from ..api.comparing import Comparison, SeedGroup
@@ -26,6 +27,7 @@ def print_comparison(comparison: Comparison) -> None:
     _print_verdicts(comparison)
     print()
     _console().print(_runs_table(comparison))
+    _print_cautions(comparison)
     print()
     if len(comparison.pairs) == 1:
         _print_pair(comparison.pairs[0])
@@ -41,9 +43,11 @@ def print_comparison(comparison: Comparison) -> None:
 def seed_line(seed: int, result: dict[str, Any]) -> str:
     """What the training with one seed came to."""
     part = "train" if result["val_accuracy"] is None else "val"
+    loss = result[f"{part}_loss"]
     return (
         f"seed {seed}: {part} accuracy {result[f'{part}_accuracy']:.2%}, "
-        f"loss {result[f'{part}_loss']:.4f}, {result['seconds']:.1f} s, run {result['run']}"
+        f"loss {_loss(math.nan if loss is None else loss)}, {result['seconds']:.1f} s, "
+        f"run {result['run']}"
     )
 
 
@@ -78,6 +82,7 @@ def _runs_table(comparison: Comparison) -> Table:
     table = _table("", "run")
     for heading in ("correct", "accuracy", "95 % interval", "loss"):
         table.add_column(heading, justify="right", no_wrap=True)
+    several = len({run.loss_kind for run in comparison.runs}) > 1
     for number, run in enumerate(comparison.runs, 1):
         low, high = run.interval
         table.add_row(
@@ -86,9 +91,22 @@ def _runs_table(comparison: Comparison) -> Table:
             f"{run.correct:,}",
             _percent(run.accuracy),
             f"{low:.2%} to {high:.2%}",
-            f"{run.loss:.4f}",
+            f"{_loss(run.loss)} {run.loss_kind}" if several else _loss(run.loss),
         )
     return table
+
+
+def _loss(loss: float) -> str:
+    return f"{loss:.4f}" if math.isfinite(loss) else "not finite"
+
+
+def _print_cautions(comparison: Comparison) -> None:
+    """That losses cannot be compared, or outputs are not finite."""
+    if len({run.loss_kind for run in comparison.runs}) > 1:
+        _print_wrapped("The losses are of different kinds: they cannot be compared.")
+    for run in comparison.runs:
+        if run.not_finite:
+            _print_wrapped(f"{run.name}: {not_finite_line(run.not_finite, run.count)}")
 
 
 def _print_pair(pair: Pair) -> None:

@@ -18,6 +18,7 @@ from . import tables
 from .arguments import DataFlags
 from .output import note, print_json, print_run, progress_shown
 from .parsing import base_recipe, changed_settings, refuse_flags_of_timm, settings_named
+from .streams import Unfailing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +123,10 @@ def _fit_seeds(
     from .comparing import print_seeds, seed_line
 
     def print_seed(seed: int, result: dict[str, Any]) -> None:
-        print(seed_line(seed, result), file=sys.stderr if given.json else None, flush=True)
+        # The seeds that follow are trained, whether or not somebody reads it.
+        stream = Unfailing(sys.stderr if given.json else sys.stdout)
+        stream.write(f"{seed_line(seed, result)}\n")
+        stream.flush()
 
     with progress_shown(given.quiet) as progress:
         trained = api.fit_seeds(

@@ -27,20 +27,24 @@ _POSITIONAL = get_args(Positional[str])[1]
 GROUPS: Mapping[str, tuple[str, str]] = {
     "data": (
         "Reading the data",
-        "format image_column label_column group_column split_column image_root",
+        "format image_column label_column group_column split_column split_words image_root "
+        "max_unreadable",
     ),
     "split": (
         "Splitting the data",
         "exclude fixes val_fraction test_fraction split_method duplicates limit_per_class",
     ),
-    "preprocess": ("Preparing images", "image_size channels resize mean std"),
+    "preprocess": (
+        "Preparing images",
+        "image_size channels resize background value_range ink mean std",
+    ),
     "model": ("Network", "model model_kwargs"),
     "training": (
         "Training",
         "epochs batch_size shuffle sampler drop_last grad_accum_steps clip_grad seed",
     ),
     "augment": ("Augmentation", "augment tta"),
-    "opt": ("Optimizer", "opt lr momentum nesterov betas weight_decay"),
+    "opt": ("Optimizer", "opt lr momentum nesterov betas weight_decay weight_decay_on"),
     "sched": ("Learning-rate schedule", "sched warmup_epochs min_lr decay_epochs decay_rate"),
     "loss": ("Loss", "loss smoothing class_weights effective_beta"),
     "best": ("Best epoch and early stopping", "monitor patience"),
@@ -70,6 +74,7 @@ _METAVARS = {
     "only": "CHECK...",
     "skip": "CHECK...",
     "image_size": "H [W]",
+    "value_range": "LO,HI",
     "mean": "X...",
     "std": "X...",
     "betas": "B1 B2",

@@ -7,11 +7,11 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from ..errors import SartorError, UsageError, unknown
+from ..errors import FileError, SartorError, UsageError, unknown
+from .streams import forget, has_vanished, say
 
 
 class Verb(NamedTuple):
@@ -53,18 +53,17 @@ def run(arguments: Sequence[str]) -> int:
         _say_error(error)
         return error.exit_code
     except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
+        say("Stopped.")
         return 130
-    except BrokenPipeError:
-        # Whoever read our output has gone, as `head` does; that is no error of ours.
-        _forget_stdout()
-        return 0
     except Exception as error:
+        if isinstance(error, OSError):
+            forget(sys.stdout)
+            if has_vanished(error):
+                # Whoever read our output has gone, as `head` does; that is not an error of ours.
+                return 0
         if os.environ.get("SARTOR_DEBUG"):
             raise
-        if isinstance(error, OSError):
-            _forget_stdout()
-        print(f"sartor: {_unexpected(error)}", file=sys.stderr)
+        say(f"sartor: {_unexpected(error)}")
         return 1
 
 
@@ -82,6 +81,7 @@ def _run_verb(name: str, arguments: list[str]) -> int:
     if name not in VERBS:
         sentence = unknown("command", name, VERBS)
         raise UsageError(sentence[0].upper() + sentence[1:], "`sartor --help` lists all.")
+    _refuse_deleted_folder()
     from .parsing import parse
 
     module = import_module(f"sartor.cli.{name}")
@@ -89,6 +89,21 @@ def _run_verb(name: str, arguments: list[str]) -> int:
     # A recipe that is named among the words gives the other flags their defaults.
     default = module.defaults(arguments) if name == "fit" else None
     return verb(parse(name, getattr(module, VERBS[name].arguments), arguments, default))
+
+
+def _refuse_deleted_folder() -> None:
+    """Libraries end in errors of their own where the working folder is gone.
+
+    Raises:
+        FileError: it is.
+    """
+    try:
+        os.getcwd()  # noqa: PTH109
+    except OSError as error:
+        raise FileError(
+            "The folder that you are in does not exist any more.",
+            "Change to another folder first, such as: cd ~",
+        ) from error
 
 
 def _prepare_streams() -> None:
@@ -100,12 +115,6 @@ def _prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-
-
-def _forget_stdout() -> None:
-    """Let what is still buffered go nowhere."""
-    with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _help() -> str:
@@ -129,10 +138,9 @@ def _version() -> str:
 
 
 def _say_error(error: SartorError) -> None:
-    text = f"sartor: {error.message}"
-    print(text, file=sys.stderr)
+    say(f"sartor: {error.message}")
     if error.hint:
-        print(error.hint, file=sys.stderr)
+        say(error.hint)
 
 
 def _unexpected(error: Exception) -> str:
@@ -154,4 +162,4 @@ def _show_warning(message: Warning | str, category: type[Warning], *_rest: objec
     from ..errors import SartorWarning
 
     if issubclass(category, SartorWarning):
-        print(f"warning: {message}", file=sys.stderr)
+        say(f"warning: {message}")

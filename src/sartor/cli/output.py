@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UsageError
 from . import tables
 from .progress import PlainProgress, progress_for_stderr
+from .streams import say
 
 if TYPE_CHECKING:
     from ..api import Run
@@ -50,7 +50,7 @@ def check_count(flag: str, count: int | None) -> None:
 
 def note(text: str) -> None:
     """One line on stderr, where results do not go."""
-    print(text, file=sys.stderr, flush=True)
+    say(text)
 
 
 def print_json(value: Any) -> None:

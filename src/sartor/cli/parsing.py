@@ -7,7 +7,7 @@ import re
 from collections import abc
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -33,6 +33,23 @@ def _words_with_equals(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any]
         str_from_instance=lambda settings: [
             f"{key}={_word(value)}" for key, value in settings.items()
         ],
+    )
+
+
+@_REGISTRY.primitive_rule
+def _numbers(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """`--image-size 32 48` and `--image-size 32,48`."""
+    if get_origin(info.type) is not tuple or get_args(info.type)[0] not in (int, float):
+        return None
+    kind = get_args(info.type)[0]
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar=kind.__name__.upper(),
+        instance_from_str=lambda words: tuple(
+            kind(number) for word in words for number in word.split(",") if number
+        ),
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda numbers: [str(number) for number in numbers],
     )
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from contextlib import suppress
-from typing import Any
+from typing import Any, TextIO, cast
 
 from ..events import (
     Ended,
@@ -18,6 +17,7 @@ from ..events import (
     Started,
     StepDone,
 )
+from .streams import Unfailing, say
 
 _SECONDS_BETWEEN_LINES = 10.0
 _ACTIVITIES = {"sizes": "reading sizes", "decoding": "decoding"}
@@ -52,8 +52,7 @@ class PlainProgress:
 
     def line(self, text: str) -> None:
         """Print one line; training goes on where nobody reads it any more."""
-        with suppress(OSError):
-            print(text, file=sys.stderr, flush=True)
+        say(text)
 
     def _prepare(self, event: Preparing) -> None:
         """A line now and then, of what takes long."""
@@ -74,7 +73,8 @@ class BarProgress(PlainProgress):
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
-        self._console = Console(stderr=True, highlight=False)
+        # The bar is drawn by a thread of its own, too, whose fault would end the training.
+        self._console = Console(file=cast(TextIO, Unfailing(sys.stderr)), highlight=False)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=16),
@@ -115,8 +115,7 @@ class BarProgress(PlainProgress):
 
     def line(self, text: str) -> None:
         """Print one line above the bar."""
-        with suppress(OSError):
-            self._console.print(text, markup=False, emoji=False, soft_wrap=True)
+        self._console.print(text, markup=False, emoji=False, soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar away."""
@@ -142,10 +141,10 @@ def opening_lines(started: Started) -> list[str]:
     if started.engine:
         lines.append(started.engine)
     if started.untrained_loss is not None:
-        lines.append(
-            f"loss before training: {started.untrained_loss:.3f}; chance level for "
-            f"{started.num_classes} classes: {started.expected_loss:.3f}"
-        )
+        line = f"loss before training: {started.untrained_loss:.3f}"
+        if started.expected_loss is not None:
+            line += f"; chance level for {started.num_classes} classes: {started.expected_loss:.3f}"
+        lines.append(line)
     if started.step:
         lines.append(f"resuming after step {started.step:,}")
     lines.append(f"run: {started.run}")

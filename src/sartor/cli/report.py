@@ -8,7 +8,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from . import tables
-from .arguments import CheckpointName, JudgedSplitName, MapName
+from .arguments import CheckpointName, DeviceName, JudgedSplitName, MapName
 from .output import print_json
 
 
@@ -27,6 +27,12 @@ class Report:
     out: Path | None = None
     """File of the page (.html), if not in the run's folder. The other files are written next to
     it."""
+    data: Path | None = None
+    """The run's data, where it moved."""
+    device: DeviceName | None = None
+    """Device to compute on; by default that of the training if it is here, else what is here."""
+    trust: bool = False
+    """Use the run's own Python file, whoever wrote it, and a recipe that was changed by hand."""
     map: MapName = "pca"
     """How to lay out the images by what the network sees: pca, tsne or umap. umap needs the extra
     maps."""
@@ -39,7 +45,14 @@ def report(given: Report) -> int:
     from .. import api
 
     made = api.report(
-        given.run, given.split, out=given.out, checkpoint=given.checkpoint, map=given.map
+        given.run,
+        given.split,
+        out=given.out,
+        checkpoint=given.checkpoint,
+        map=given.map,
+        data=given.data,
+        device=given.device,
+        trust=given.trust,
     )
     if given.json:
         print_json(made.to_json())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from tyro.conf import Positional
 
+from .arguments import DeviceName
 from .output import print_run, progress_shown
 
 
@@ -17,6 +19,12 @@ class Resume:
     """A run's folder, its name in runs/, or latest."""
     epochs: int | None = None
     """Train until the run has N epochs in total."""
+    data: Path | None = None
+    """The run's data, where it moved."""
+    device: DeviceName | None = None
+    """Device to compute on; by default that of the training if it is here, else what is here."""
+    trust: bool = False
+    """Use the run's own Python file, whoever wrote it, and a recipe that was changed by hand."""
     quiet: bool = False
     """Show no progress."""
     json: bool = False
@@ -28,5 +36,12 @@ def resume(given: Resume) -> int:
     from .. import api
 
     with progress_shown(given.quiet) as progress:
-        run = api.resume(given.run, epochs=given.epochs, on_event=progress)
+        run = api.resume(
+            given.run,
+            epochs=given.epochs,
+            data=given.data,
+            device=given.device,
+            trust=given.trust,
+            on_event=progress,
+        )
     return print_run(run, given.json)

@@ -33,6 +33,9 @@ def show(given: Show) -> int:
     from ..runs.store import summarize_run
 
     run = api.Run.open(given.run)
+    recipe = run.recipe
+    for sentence in run.differences.sentences(run.folder.recipe_path):
+        note(f"warning: {sentence}")
     weights = _hash_or_none(lambda: run.weights_sha256)
     if given.plot:
         from ..reports.figures import save_figure
@@ -41,7 +44,7 @@ def show(given: Show) -> int:
         note(f"Wrote {given.plot}")
     description = {
         "run": str(run.path),
-        "recipe": run.recipe.to_tables(),
+        "recipe": recipe.to_tables(),
         "status": run.status["state"],
         "history": run.history,
         "weights_sha256": weights,
@@ -51,8 +54,8 @@ def show(given: Show) -> int:
     if given.json:
         print_json(description)
     else:
-        recipe = run.recipe.to_toml() if given.recipe else None
-        tables.print_run(description, summarize_run(run.folder), recipe)
+        text = recipe.to_toml() if given.recipe else None
+        tables.print_run(description, summarize_run(run.folder), text)
     return 0
 
 

@@ -23,6 +23,8 @@ class Summary:
     """A set whose images decide the shapes; a run brings its own."""
     model_kwargs: Mapping[str, Setting] = field(default_factory=dict)
     """The network's own settings, such as hidden=512,512 dropout=0.2."""
+    trust: bool = False
+    """Use the run's own Python file, whoever wrote it, and a recipe that was changed by hand."""
     json: bool = False
     """Print the result as one line of JSON."""
 
@@ -36,7 +38,7 @@ def summary(given: Summary) -> int:
     is_run = given.model not in MODELS and (
         given.model == LATEST or Path(given.model).is_dir() or (Path("runs") / given.model).is_dir()
     )
-    model: Any = api.Run.open(given.model) if is_run else given.model
+    model: Any = api.Run.open(given.model, trust=given.trust) if is_run else given.model
     table = api.summary(model, given.data, **given.model_kwargs)
     if given.json:
         print_json(table.to_json())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -117,6 +118,10 @@ def print_run(description: dict[str, Any], summary: RunSummary, recipe: str | No
         print(f"best validation accuracy {summary.val_accuracy:.2%}")
     elif summary.train_accuracy is not None:
         print(f"train accuracy {summary.train_accuracy:.2%}")
+    training = description["recipe"]["training"]
+    if training["weight_decay"]:
+        spared = ", not on biases and norms" if training["weight_decay_on"] == "weights" else ""
+        print(f"weight decay {training['weight_decay']:g}{spared}")
     if description["engine"]:
         print(f"{description['engine'].get('line', '')}")
     history = description["history"]
@@ -137,11 +142,19 @@ def print_evaluation(evaluation: Evaluation, run: str) -> None:
     low, high = evaluation.accuracy_interval
     correct = sum(row.correct for row in evaluation.per_class)
     print(run)
-    print(f"{evaluation.split} split: {correct:,} of {evaluation.count:,} correct")
+    part = "all images" if evaluation.split == "all" else f"{evaluation.split} split"
+    print(f"{part}: {correct:,} of {evaluation.count:,} correct")
+    loss = f"{evaluation.loss:.4f}" if math.isfinite(evaluation.loss) else "not finite"
     print(
-        f"accuracy {evaluation.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}), "
-        f"loss {evaluation.loss:.4f}"
+        f"accuracy {evaluation.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}), loss {loss}"
     )
+    if evaluation.choices > 1:
+        print(
+            f"These images chose the best of {evaluation.choices} epochs; the interval allows "
+            "for that."
+        )
+    if evaluation.not_finite:
+        print(not_finite_line(evaluation.not_finite, evaluation.count))
     print(
         f"balanced accuracy {evaluation.balanced_accuracy:.2%}, "
         f"macro F1 {evaluation.macro_f1:.2%} (all classes weighted equally)"
@@ -164,15 +177,30 @@ def print_evaluation(evaluation: Evaluation, run: str) -> None:
             _percent(row.f1),
         )
     _console().print(table)
+    low, high = evaluation.weakest_interval
+    _console().print(
+        "Each interval is for its class by itself. Weakest class: "
+        f"{evaluation.weakest.class_name}, {_percent(evaluation.weakest.accuracy)} ({low:.1%} to "
+        f"{high:.1%}, which allows for its being picked from all classes)."
+    )
     _print_confusion(evaluation)
+
+
+def not_finite_line(not_finite: int, count: int) -> str:
+    """That outputs are not finite."""
+    return (
+        f"The network's outputs are not finite for {not_finite:,} of {count:,} images: "
+        "they count as wrong."
+    )
 
 
 def _print_as_given(given: AsGiven) -> None:
     """The figures without what the run's lists change, and why these change it."""
     low, high = given.accuracy_interval
+    print(f"as given, undoing {given.what}:")
     print(
-        f"as given (with {given.what} in this split): accuracy {given.accuracy:.2%} "
-        f"(95 % interval {low:.2%} to {high:.2%}) of {given.count:,}"
+        f"  accuracy {given.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}) of "
+        f"{given.count:,} images; the reasons:"
     )
     reasons = list(given.reasons())
     for reason, count in reasons[:_REASONS_SHOWN]:
@@ -192,17 +220,17 @@ def print_report(report: Report) -> None:
             f"{report.split} split: accuracy {evaluation['accuracy']:.2%} "
             f"(95 % interval {low:.2%} to {high:.2%})"
         )
+        if evaluation["not_finite"]:
+            print(not_finite_line(evaluation["not_finite"], evaluation["count"]))
     if calibration:
-        error = f"calibration error {calibration['before']['ece']:.2%}"
+        print(_calibration_line(calibration["before"]))
         if calibration["after"]:
-            error += (
-                f", at temperature {calibration['temperature']['value']:.3f} "
-                f"{calibration['after']['ece']:.2%}"
-            )
-        print(error)
+            temperature = calibration["temperature"]["value"]
+            print(f"at temperature {temperature:.3f}: {_calibration_line(calibration['after'])}")
     for line in _baseline_lines(report.document):
         print(line)
-    print(f"report: {report.path}")
+    if report.path:
+        print(f"report: {report.path}")
 
 
 def _baseline_lines(document: dict[str, Any]) -> Iterator[str]:
@@ -217,19 +245,32 @@ def _baseline_lines(document: dict[str, Any]) -> Iterator[str]:
         yield from textwrap.wrap(document["overfitting"], 80, break_on_hyphens=False)
 
 
-def print_predictions(predictions: Sequence[Prediction], topk: int) -> None:
-    """One line per picture, with what else it might be where that fits; else a line for each."""
+def _calibration_line(reliability: dict[str, Any]) -> str:
+    """Confidence minus accuracy, and the calibration error beside what chance gives."""
+    low, high = reliability["gap_interval"]
+    return (
+        f"confidence minus accuracy {100 * reliability['gap']:+.2f} points ({100 * low:+.2f} to "
+        f"{100 * high:+.2f}); ECE {reliability['ece']:.2%}, by chance up to "
+        f"{reliability['ece_by_chance']:.2%}"
+    )
+
+
+def print_predictions(predictions: Sequence[Prediction], topk: int, shown: str) -> None:
+    """One line per picture, with what else it might be where that fits; else a line for each.
+
+    `shown` says what the numbers are: a probability, or a score.
+    """
     names = [_shortened(one.file) for one in predictions]
     others = [
         ", ".join(f"{label} {p:.1%}" for label, p in one.top(topk)[1:]) for one in predictions
     ]
     labels = max(len("label"), *(len(one.label) for one in predictions))
-    used = max(len("picture"), *map(len, names)) + labels + len("probability") + 9
+    used = max(len("picture"), *map(len, names)) + labels + len(shown) + 9
     beside = topk > 1 and used + max(map(len, others)) <= 80
     table = _table()
     table.add_column("picture", no_wrap=True, min_width=max(map(len, names)))
     table.add_column("label")
-    table.add_column("probability", justify="right", no_wrap=True)
+    table.add_column(shown, justify="right", no_wrap=True)
     if beside:
         table.add_column("next", no_wrap=True)
     for name, one, text in zip(names, predictions, others, strict=True):

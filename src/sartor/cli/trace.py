@@ -10,7 +10,7 @@ from tyro.conf import Positional
 
 from ..errors import UsageError
 from ..models.settings import Setting
-from .arguments import CheckpointName, SplitName
+from .arguments import CheckpointName, DeviceName, SplitName
 from .output import note, print_json
 
 
@@ -53,6 +53,10 @@ class Trace:
     """Loss: cross-entropy, mse or bce; by default as in training."""
     seed: int | None = None
     """Decides the first weights and the training order."""
+    device: DeviceName | None = None
+    """Device to compute on; by default that of the training if it is here, else what is here."""
+    trust: bool = False
+    """Use the run's own Python file, whoever wrote it, and a recipe that was changed by hand."""
     out: Path | None = None
     """Write a page (.html) to step through, forward and back, with pictures."""
     json: bool = False
@@ -69,7 +73,7 @@ def trace(given: Trace) -> int:
             "There is nothing to trace.", "Name a run or a model: sartor trace latest --image 0"
         )
     _check_suffix(given.out)
-    names = ("opt", "lr", "loss", "seed")
+    names = ("opt", "lr", "loss", "seed", "device")
     settings = {name: value for name in names if (value := getattr(given, name)) is not None}
     if given.model_kwargs:
         settings["model_kwargs"] = given.model_kwargs
@@ -85,6 +89,7 @@ def trace(given: Trace) -> int:
         checkpoint=given.checkpoint,
         untrained=given.untrained,
         training_mode=given.training_mode,
+        trust=given.trust,
         recipe=given.recipe,
         **settings,
     )

@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ..arrays import Int64Array, UInt8Array
+from ..arrays import AnyArray, Int64Array, UInt8Array
 from ..errors import DataError
+from .given import plain_array, refuse_without_order
 from .roster import Roster
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Dataset:
     labels: Int64Array
     """int64 (N,), each an index into `classes`."""
     classes: tuple[str, ...] = ()
-    """Name of each class; without names, "0", "1", and so on."""
+    """Name of each class; without names, those are the numbers that occur among the labels."""
     _: KW_ONLY
     test: Int64Array | None = None
     """Indices that the source itself sets aside for testing; None where it does not."""
@@ -78,7 +79,14 @@ class Dataset:
     def __post_init__(self) -> None:
         images = _checked_images(self.images)
         labels = _checked_labels(self.labels, len(images))
-        classes = _checked_classes(self.classes, labels)
+        for column in ("classes", "groups", "files"):
+            refuse_without_order(getattr(self, column), column)
+        names = self.classes
+        if names is None or not len(names):
+            # Labels 10, 20, 30 are three classes, not 31.
+            occurring, labels = np.unique(labels, return_inverse=True)
+            labels, names = labels.astype(np.int64), tuple(map(str, occurring.tolist()))
+        classes = _checked_classes(names, labels)
         object.__setattr__(self, "images", images)
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "classes", classes)
@@ -160,6 +168,12 @@ class Dataset:
             groups=self.groups,
         )
 
+    def fingerprint_now(self) -> str:
+        """The fingerprint, computed again where the program could have changed the arrays."""
+        if _may_have_changed(self.images) or _may_have_changed(self.labels):
+            self.__dict__.pop("fingerprint", None)
+        return self.fingerprint
+
     def torch(self) -> TorchDataset[tuple[Tensor, int]]:
         """The same samples for a `DataLoader`: float image (C, H, W) in 0..1, and label."""
         from .torch_dataset import TorchImages
@@ -167,9 +181,65 @@ class Dataset:
         return TorchImages(self)
 
 
+def _may_have_changed(array: AnyArray) -> bool:
+    """Whether anybody could have written to an array, or to the one that it is a part of."""
+    owner: object = array
+    while isinstance(owner, np.ndarray):
+        if owner.flags.writeable:
+            return True
+        owner = owner.base
+    return False
+
+
+class Divided(Protocol):
+    """Labels with the parts that their source sets aside: a dataset, or a listing."""
+
+    @property
+    def labels(self) -> Int64Array:
+        """int64 (N,), each an index into `classes`."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Name of each class."""
+
+    @property
+    def val(self) -> Int64Array | None:
+        """Indices set aside for validation."""
+
+    @property
+    def test(self) -> Int64Array | None:
+        """Indices set aside for testing."""
+
+
+def refuse_strange_parts(data: Divided) -> None:
+    """Refuse parts that have no class in common with what is trained on.
+
+    Raises:
+        DataError: whatever is learnt, every answer on such a part would be wrong.
+    """
+    labels, classes, val, test = data.labels, data.classes, data.val, data.test
+    rest = np.ones(len(labels), dtype=bool)
+    for indices in (val, test):
+        if indices is not None:
+            rest[indices] = False
+    learnt = set(labels[rest].tolist())
+    for part, indices in (("validation", val), ("test", test)):
+        own = set() if indices is None else set(labels[indices].tolist())
+        if own and learnt and own.isdisjoint(learnt):
+            theirs, ours = (
+                _shortened(tuple(classes[number] for number in sorted(numbers)))
+                for numbers in (own, learnt)
+            )
+            raise DataError(
+                f"The {part} images share no class with the training images: {theirs} against "
+                f"{ours}.",
+                "Are the classes called alike in every part? Rename them, or leave that part out.",
+            )
+
+
 def _checked_images(images: Any) -> UInt8Array:
     try:
-        images = np.asarray(images)
+        images = plain_array(images, "images")
     except ValueError as error:
         raise DataError("The images differ in shape.", "Bring them to one size first.") from error
     if images.dtype != np.uint8:
@@ -200,7 +270,7 @@ def _checked_images(images: Any) -> UInt8Array:
 
 
 def _checked_labels(labels: Any, count: int) -> Int64Array:
-    labels = np.asarray(labels)
+    labels = plain_array(labels, "labels")
     if labels.shape != (count,):
         raise DataError(
             f"{count:,} images need as many labels, in one dimension, not {labels.shape}.",
@@ -222,10 +292,9 @@ def _checked_labels(labels: Any, count: int) -> Int64Array:
     return checked
 
 
-def _checked_classes(classes: Sequence[str] | None, labels: Int64Array) -> tuple[str, ...]:
+def _checked_classes(classes: Sequence[str], labels: Int64Array) -> tuple[str, ...]:
     highest = int(labels.max())
-    given = () if classes is None else tuple(classes)
-    names = tuple(str(name) for name in given or range(highest + 1))
+    names = tuple(map(str, classes))
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f'The class name "{twice}" occurs twice.', "Give every class its own name.")
@@ -242,7 +311,7 @@ def _checked_classes(classes: Sequence[str] | None, labels: Int64Array) -> tuple
 
 
 def _checked_indices(part: str, indices: Any, count: int) -> Int64Array:
-    indices = np.asarray(indices)
+    indices = plain_array(indices, f"indices in `{part}`")
     indices = indices.astype(np.int64) if indices.size == 0 else indices
     whole = indices.ndim == 1 and np.issubdtype(indices.dtype, np.integer)
     if not whole or (len(indices) and (indices.min() < 0 or indices.max() >= count)):

@@ -16,7 +16,7 @@ class Origin:
 
     listing: Listing
     settings: PreprocessSettings
-    """With size and channels filled in."""
+    """With what was left open filled in."""
     excluded: Mapping[int, str]
     """Why a picture was left out, by its index in the listing."""
     fixes: Changes = field(default_factory=Changes)
@@ -25,8 +25,17 @@ class Origin:
     def filled_in(self, settings: PreprocessSettings) -> PreprocessSettings:
         """The geometry of `settings`, and that of the dataset for what they leave open."""
         size = settings.image_size or self.settings.image_size
-        channels = settings.channels or self.settings.channels
-        return geometry_of(replace(settings, image_size=(size[0], size[-1]), channels=channels))
+        behind = settings.background
+        return geometry_of(
+            replace(
+                settings,
+                image_size=(size[0], size[-1]),
+                channels=settings.channels or self.settings.channels,
+                background=self.settings.background if behind == "auto" else behind,
+                ink=self.settings.ink if settings.ink == "auto" else settings.ink,
+                value_range=settings.value_range or self.settings.value_range,
+            )
+        )
 
 
 def geometry_of(settings: PreprocessSettings) -> PreprocessSettings:

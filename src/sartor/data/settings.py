@@ -12,13 +12,22 @@ from ..settings import OneOf, Range
 DUPLICATES = ("auto", "together", "ignored")
 SPLIT_METHODS = ("auto", "stable", "drawn")
 RESIZE_WAYS = ("letterbox", "crop", "stretch")
-FORMATS = ("auto", "folder", "split-folders", "manifest", "parquet", "npz", "idx")
+INK_WAYS = ("auto", "off", "mass", "box")
+BACKGROUNDS = ("auto", "white", "black")
+FORMATS = (
+    *("auto", "folder", "split-folders", "manifest", "json", "parquet", "pixels", "npz", "npy"),
+    *("idx", "webdataset"),
+)
 COLUMN_SETTINGS = ("image_column", "label_column", "group_column", "split_column")
 UNFIT_SETTINGS: Mapping[str, tuple[str, ...]] = {
-    "folder": (*COLUMN_SETTINGS, "image_root"),
-    "split-folders": (*COLUMN_SETTINGS, "image_root"),
-    "idx": (*COLUMN_SETTINGS, "image_root"),
-    "npz": ("split_column", "image_root"),
+    "folder": (*COLUMN_SETTINGS, "split_words", "image_root"),
+    "split-folders": (*COLUMN_SETTINGS, "split_words", "image_root"),
+    "idx": (*COLUMN_SETTINGS, "split_words", "image_root"),
+    "webdataset": (*COLUMN_SETTINGS, "split_words", "image_root"),
+    "json": (*COLUMN_SETTINGS, "split_words", "image_root"),
+    "pixels": ("image_root",),
+    "npy": ("split_column", "split_words", "image_root"),
+    "npz": ("split_column", "split_words", "image_root"),
 }
 """Settings that mean nothing in a format."""
 
@@ -33,7 +42,9 @@ class SourceSettings:
     format: Annotated[str, OneOf("format", FORMATS)] = "auto"
     """How to read the source. auto: find out; folder: ROOT/CLASS/*; split-folders:
     ROOT/train/CLASS/*, also val and test; manifest: a list (CSV, TSV, JSONL, or lines of path and
-    label); parquet, npz, idx. The content of an archive is read the same way."""
+    label); json: FiftyOne's labels.json, COCO; pixels: a table with the pixels in its cells;
+    parquet, npz, npy, idx; webdataset: tar files with .cls. The content of an archive is read the
+    same way."""
     image_column: str | None = None
     """Column with the pictures: paths, or bytes in parquet; by name, or by number from 1 in a list
     without a header; in .npz a key. By default it is found."""
@@ -43,9 +54,15 @@ class SourceSettings:
     """Column that says what belongs together (patient, session, author), or key in .npz. By default
     "group", if there is one."""
     split_column: str | None = None
-    """Column that says train, val or test. By default "split", if there is one with these words."""
+    """Column that says train, val or test. By default the one that holds these words."""
+    split_words: tuple[str, ...] = ()
+    """What other words in that column mean, each as WORD=PART, such as dev=val eval=test; a part is
+    train, val or test."""
     image_root: str | None = None
     """Folder that relative paths in a list start from. By default the folder of the list."""
+    max_unreadable: Annotated[float, Range(0, 1)] = 0.01
+    """Share of the pictures, or of the rows of a list, that may be unreadable: these are named and
+    left out, and the run lists them. More than that stops; 0 stops at the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +133,18 @@ class PreprocessSettings:
     resize: Annotated[str, OneOf("way to resize", RESIZE_WAYS)] = "letterbox"
     """How to fit pictures of other sizes. letterbox: keep everything and pad; crop: fill and cut
     the rest; stretch."""
+    background: Annotated[str, OneOf("background", BACKGROUNDS)] = "auto"
+    """What lies behind transparent areas, and pads pictures that have some. auto: black where it
+    hides less of the outlines than white does, or where opaque images lie on black; else white."""
+    value_range: Annotated[tuple[float, ...], Range(-1e38, 1e38)] = ()
+    """Numbers that become black and white in pictures with more than 8 bits; 8-bit ones stay as
+    they are. By default 0 to 65535 for 16 bits; for wider numbers and floats the usual one of 0 to
+    1, -1 to 1, 0 to 255 or 0 to 65535 that holds them, else what was measured."""
+    ink: Annotated[str, OneOf("way to prepare ink", INK_WAYS)] = "auto"
+    """How to prepare pictures of writing: what is ink is found, cut out, made light on dark, and
+    drawn as broad as with a pen. mass: its longer side takes 20/28 of the picture, its centre of
+    mass the middle, as in MNIST; box: it takes the whole height, as in digits; off; auto: as the
+    named set was made, off for other data."""
     mean: Annotated[tuple[float, ...], Range(-1_000, 1_000)] = ()
     """Subtracted from each channel (pixels in 0..1). By default measured on the training split."""
     std: Annotated[tuple[float, ...], Range(0, open_low=True)] = ()
@@ -128,5 +157,7 @@ class ResolvedPreprocess(PreprocessSettings):
 
     image_size: tuple[int, int] = field()
     channels: int = field()
+    background: str = field()
+    ink: str = field()
     mean: tuple[float, ...] = field()
     std: tuple[float, ...] = field()

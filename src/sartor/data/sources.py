@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..arrays import Int64Array
 from ..errors import DataError, UsageError, unknown
 from ..files import can_only_be_a_path, explain_os_errors, sha256_of_file
-from .dataset import Dataset
+from .dataset import Dataset, refuse_strange_parts
 from .fixes import changes, read_fixes
 from .listing import Listing
 from .named.catalogue import NAMES, load_named
@@ -17,14 +17,34 @@ from .pictures.decoding import Sink
 from .pictures.exclude import changed, read_exclusions, without
 from .pictures.prepare import prepare, prepared_as
 from .readers.archive import ZipTree, inflated_head, is_tar, open_tar
+from .readers.beside import head_of
+from .readers.class_names import are_numbers, may_name_classes, read_class_names, renamed
 from .readers.columns import flag
-from .readers.folder import GIVE_CLASSES, class_folders, find_layout, list_layout
+from .readers.folder import GIVE_CLASSES, find_layout, list_layout
 from .readers.idx_files import find_idx, load_idx, only_set
-from .readers.labels import split_of
-from .readers.manifest import find_lists, list_manifests
-from .readers.npz import Arrays, holds_arrays, load_npz
+from .readers.json_lists import list_json, read_json
+from .readers.keyed_arrays import Arrays
+from .readers.manifest import list_manifests
+from .readers.npy import find_npy, load_npy
+from .readers.npz import holds_arrays, load_npz
+from .readers.pixel_tables import load_pixels, pixel_layout
+from .readers.recognition import (
+    HEAD_BYTES,
+    READ_AS,
+    SHAPES,
+    find_pixels,
+    json_lists,
+    lists_of,
+    nothing_in,
+    only,
+    only_npy,
+    parquet_files,
+    recognised,
+)
+from .readers.rows import common_folder
 from .readers.tables import list_parquet
-from .readers.tree import FileTree, FolderTree, inside, is_picture, shown, some
+from .readers.tree import FileTree, FolderTree, shown, some
+from .readers.webdataset import list_samples, open_shards, shards_of
 from .roster import Changes
 from .settings import (
     UNFIT_SETTINGS,
@@ -36,31 +56,17 @@ from .settings import (
 Note = Callable[[str], None]
 Opened = Arrays | Listing
 
-_HEAD_BYTES = 512
+_FIRST_BYTES = 512
 _IDX_TYPES = frozenset((0x08, 0x09, 0x0B, 0x0C, 0x0D, 0x0E))
-_ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tbz2", ".txz")
 _OTHER_FORMATS: Mapping[bytes, tuple[str, str]] = {
     b"\x89PNG": ("one picture", "Name a folder; `sartor predict RUN PICTURE` takes one picture."),
     b"\xff\xd8\xff": ("one picture", "Name a folder; `sartor predict RUN PICTURE` takes one."),
     b"7z\xbc\xaf\x27\x1c": ("a 7z archive", "Unpack it and name the folder, or pack it as zip."),
     b"Rar!": ("a rar archive", "Unpack it and name the folder, or pack it as zip."),
     b"\x28\xb5\x2f\xfd": ("compressed by zstd", "Unpack it and name what comes of it."),
-    b"\x93NUMPY": ("a single array", "Save images and labels together: numpy.savez(FILE, x=, y=)."),
     b"\x89HDF": ("an HDF5 file", "Save its arrays by numpy.savez(FILE, x=images, y=labels)."),
     b"\x80": ("a pickle, which could run programs", "Save its arrays by numpy.savez."),
 }
-_READ_AS = {
-    "folder": "class folders",
-    "split-folders": "class folders",
-    "manifest": "a list",
-    "parquet": "parquet",
-    "npz": ".npz",
-    "idx": "IDX files",
-}
-_SHAPES = (
-    "a folder of pictures (ROOT/CLASS/*), a list of them (CSV, TSV, JSONL, lines of path and "
-    "label), .parquet, .npz, IDX files, .zip or .tar"
-)
 
 
 def open_source(
@@ -86,6 +92,7 @@ def open_source(
             entries=_exclusions(data),
             fixes=_fixes(data, opened.pictures.names, opened.labels, opened.classes),
             root=data.source,
+            max_unreadable=data.max_unreadable,
             on_event=on_event,
         )
     if note:
@@ -115,7 +122,7 @@ def as_asked(
     wanted = origin.filled_in(preprocess)
     if wanted == origin.settings and not entries and not fixes:
         return dataset
-    return prepared_as(origin, wanted, entries, fixes, on_event)
+    return prepared_as(origin, wanted, entries, fixes, on_event, max_unreadable=data.max_unreadable)
 
 
 def _changed(dataset: Dataset, data: DataSettings) -> Dataset:
@@ -152,7 +159,7 @@ def _fixes(
 def _told_of_changes(dataset: Dataset, data: DataSettings) -> Iterator[str]:
     roster = dataset.everything()
     fixes = roster.by_fixes
-    if roster.by_list:
+    if data.exclude and roster.by_list:
         yield f"{len(roster.by_list):,} left out, as {data.exclude} says"
     if fixes:
         left_out = f", {len(fixes.excluded):,} left out" if fixes.excluded else ""
@@ -172,6 +179,8 @@ def find_source(data: SourceSettings, *, note: Note | None = None) -> Dataset | 
         _refuse_settings(
             data, f"the named set {data.source}", ("format", *UNFIT_SETTINGS["folder"])
         )
+        if note and Path(data.source).exists():
+            note(f"{data.source} is the named set; what lies here is ./{data.source}")
         return load_named(data.source, note=note)
     path = Path(data.source)
     try:
@@ -184,18 +193,20 @@ def find_source(data: SourceSettings, *, note: Note | None = None) -> Dataset | 
         if path.suffix or can_only_be_a_path(data.source):
             raise UsageError(
                 f"There is nothing at {shown(data.source)}.",
-                f"Check the path. It may be that of {_SHAPES}.",
+                f"Check the path. It may be that of {SHAPES}.",
             )
         sentence = unknown("set", data.source, NAMES)
-        raise UsageError(sentence[0].upper() + sentence[1:], f"Or give the path of {_SHAPES}.")
+        raise UsageError(sentence[0].upper() + sentence[1:], f"Or give the path of {SHAPES}.")
     if path.is_dir():
-        opened = _in_tree(FolderTree(path), data, path.resolve().name or "root")
+        opened = _in_tree(FolderTree(path), data, path.resolve().name or "root", note)
     else:
         opened = _in_file(path, data, note)
     if note:
         for line in (f"{shown(data.source)}: {opened.shape}", *opened.remarks):
             note(line)
-    return opened.dataset if isinstance(opened, Arrays) else opened
+    found = opened.dataset if isinstance(opened, Arrays) else opened
+    refuse_strange_parts(found)
+    return found
 
 
 def at_any_place(data: SourceSettings) -> dict[str, str]:
@@ -210,28 +221,48 @@ def at_any_place(data: SourceSettings) -> dict[str, str]:
 
 def _in_file(path: Path, data: SourceSettings, note: Note | None) -> Opened:
     """What a file holds, by its first bytes."""
+    if not path.is_file():
+        raise DataError(
+            f"{shown(str(path))} is a device or a pipe, not a file.", "Save the data as a file."
+        )
     with explain_os_errors(f"read {shown(str(path))}"), path.open("rb") as stream:
-        head = stream.read(_HEAD_BYTES)
+        head = stream.read(_FIRST_BYTES)
     if not head:
         raise DataError(f"{path} is empty.", "Name another file.")
     kind = _kind_of_file(path, head)
     if kind == "zip":
-        return _in_tree(ZipTree(path), data, _stem(path))
+        return _in_tree(ZipTree(path), data, _stem(path), note)
     if kind == "tar":
-        return _in_tree(open_tar(path, note=note), data, _stem(path))
+        return _in_tree(open_tar(path, note=note), data, _stem(path), note)
     if data.format not in ("auto", kind):
         raise UsageError(
-            f"{path} cannot be read as {data.format}: it is {_READ_AS[kind]} by its content.",
+            f"{path} cannot be read as {data.format}: it is {READ_AS[kind]} by its content.",
             f"Say --format {kind}, or leave it out.",
         )
-    _refuse_settings(data, f"{path}, which is {_READ_AS[kind]}", UNFIT_SETTINGS.get(kind, ()))
-    tree = FolderTree(path.parent)
+    _refuse_settings(data, f"{path}, which is {READ_AS[kind]}", UNFIT_SETTINGS.get(kind, ()))
+    opened = _file_read_as(kind, path, data)
+    with explain_os_errors(f"read {shown(str(path.parent))}"):
+        beside = [each.name for each in path.parent.iterdir() if each != path]
+    return _with_class_names(opened, FolderTree(path.parent), sorted(beside))
+
+
+def _file_read_as(kind: str, path: Path, data: SourceSettings) -> Opened:
+    """What a single file holds, or those that go with it, in one format."""
+    tree, name = FolderTree(path.parent), _stem(path)
     if kind == "npz":
-        return load_npz(tree, path.name, data, name=_stem(path))
+        return load_npz(tree, path.name, data, name=name)
+    if kind == "npy":
+        return _npy_beside(path, tree, data)
+    if kind == "pixels":
+        layout = pixel_layout(head_of(tree, path.name, HEAD_BYTES))
+        assert layout is not None
+        return load_pixels(tree, {path.name: layout}, data, name=name)
     if kind == "parquet":
-        return list_parquet(tree, [path.name], data, name=_stem(path))
+        return list_parquet(tree, [path.name], data, name=name)
+    if kind == "json":
+        return _json_of(path, tree)
     if kind == "manifest":
-        return list_manifests(tree, {path.name: None}, data, name=_stem(path))
+        return list_manifests(tree, {path.name: None}, data, name=name)
     return _idx_beside(path, tree)
 
 
@@ -251,6 +282,8 @@ def _kind_of_file(path: Path, head: bytes) -> str:
         return "tar"
     if len(first) > 3 and first[:2] == b"\0\0" and first[2] in _IDX_TYPES:
         return "idx"
+    if head.startswith(b"\x93NUMPY"):
+        return "npy"
     if first is not head:
         raise DataError(
             f"{path} is compressed, and holds neither a tar archive nor an IDX file.",
@@ -259,7 +292,10 @@ def _kind_of_file(path: Path, head: bytes) -> str:
     for magic, (what, hint) in _OTHER_FORMATS.items():
         if head.startswith(magic):
             raise DataError(f"{path} is {what}.", hint)
-    return "manifest"
+    if path.suffix.lower() == ".json":
+        return "json"
+    tree = FolderTree(path.parent)
+    return "pixels" if pixel_layout(head_of(tree, path.name, HEAD_BYTES)) else "manifest"
 
 
 def _idx_beside(path: Path, tree: FolderTree) -> Opened:
@@ -275,23 +311,66 @@ def _idx_beside(path: Path, tree: FolderTree) -> Opened:
     )
 
 
-def _in_tree(tree: FileTree, data: SourceSettings, name: str) -> Opened:
+def _npy_beside(path: Path, tree: FolderTree, data: SourceSettings) -> Opened:
+    """The arrays to which one belongs; the others lie beside it."""
+    with explain_os_errors(f"read {shown(str(path.parent))}"):
+        names = sorted(each.name for each in path.parent.iterdir() if each.is_file())
+    found = find_npy(names)
+    if not found:
+        raise DataError(
+            f"{path} is a single array, and no other beside it is called as its labels are.",
+            "Call the two X.npy and y.npy, or save them together: numpy.savez(FILE, x=, y=).",
+        )
+    return load_npy(tree, "", found[""], data, name=path.absolute().parent.name)
+
+
+def _json_of(path: Path, tree: FolderTree) -> Opened:
+    listed = read_json(tree, path.name)
+    if listed is None:
+        raise DataError(
+            f"{path} is not a list of pictures that is known here.",
+            "Known are FiftyOne's labels.json, COCO's annotations, and {path: label}. Or write a "
+            "CSV: path,label.",
+        )
+    return list_json(tree, {path.name: (listed, None)}, name=path.absolute().parent.name)
+
+
+def _in_tree(tree: FileTree, data: SourceSettings, name: str, note: Note | None) -> Opened:
     """What a folder or an archive holds."""
-    kind = _recognised(tree) if data.format == "auto" else data.format
+    folder = "".join(f"{one}/" for one in common_folder(tree.files))
+    beside = [path for path in tree.files if "/" not in path.removeprefix(folder)]
+    at_hand = tree
+    shards = shards_of(tree.files) if data.format in ("auto", "webdataset") else []
+    tree = (open_shards(tree, shards, note) if shards else None) or tree
+    kind, remarks = recognised(tree, data) if data.format == "auto" else (data.format, ())
     _refuse_settings(
-        data, f"{tree.name}, which is read as {_READ_AS[kind]}", UNFIT_SETTINGS.get(kind, ())
+        data, f"{tree.name}, which is read as {READ_AS[kind]}", UNFIT_SETTINGS.get(kind, ())
     )
+    opened = _read_as(kind, tree, data, name)
+    return _with_remarks(_with_class_names(opened, at_hand, beside), remarks)
+
+
+def _read_as(kind: str, tree: FileTree, data: SourceSettings, name: str) -> Opened:
+    """What a tree holds in one format."""
     if kind == "idx":
         return load_idx(tree, only_set(find_idx(tree.files), tree.name), name=name)
     if kind == "npz":
-        return load_npz(tree, _only(tree, ".npz"), data, name=name)
+        return load_npz(tree, only(tree, ".npz"), data, name=name)
+    if kind == "npy":
+        return load_npy(tree, *only_npy(tree), data, name=name)
+    if kind == "pixels":
+        return load_pixels(tree, find_pixels(tree), data, name=name)
     if kind == "parquet":
-        return list_parquet(tree, _tables(tree), data, name=name)
+        return list_parquet(tree, parquet_files(tree), data, name=name)
     if kind == "manifest":
-        return list_manifests(tree, _lists(tree), data, name=name)
+        return list_manifests(tree, lists_of(tree), data, name=name)
+    if kind == "webdataset":
+        return list_samples(tree, name=name)
+    if kind == "json":
+        return list_json(tree, json_lists(tree), name=name)
     layout = find_layout(tree, data.format)
     if layout is None:
-        raise _nothing_in(tree)
+        raise nothing_in(tree)
     listing = list_layout(tree, layout, name=name)
     if len(listing.classes) < 2:
         raise DataError(
@@ -300,101 +379,28 @@ def _in_tree(tree: FileTree, data: SourceSettings, name: str) -> Opened:
     return listing
 
 
-def _recognised(tree: FileTree) -> str:
-    """The format of what a tree holds.
-
-    Raises:
-        UsageError: it can be read in two ways; with the flag that decides.
-        DataError: it cannot be read at all.
-    """
-    endings = {path.rpartition(".")[2].lower() for path in tree.files}
-    lists = find_lists(tree.files)
-    kinds: list[str] = [kind for kind in ("parquet", "npz") if kind in endings]
-    if find_idx(tree.files):
-        kinds.append("idx")
-    if lists.sure:
-        kinds.append("manifest")
-    if not lists.of_hub and _has_class_folders(tree, bool(kinds or lists.others)):
-        kinds.append("folder")
-    if not kinds and lists.others and any(map(is_picture, tree.files)):
-        return "manifest"
-    if len(kinds) > 1:
-        raise UsageError(
-            f"{tree.name} can be read as {' and as '.join(_READ_AS[kind] for kind in kinds)}.",
-            f"Say {' or '.join(f'--format {kind}' for kind in kinds)}.",
-        )
-    return kinds[0] if kinds else "folder"
+def _with_class_names(opened: Opened, tree: FileTree, beside: Iterable[str]) -> Opened:
+    """The same with names for classes that are only numbers, where a file beside gives them."""
+    classes = opened.dataset.classes if isinstance(opened, Arrays) else opened.classes
+    if not are_numbers(classes):
+        return opened
+    for path in filter(may_name_classes, beside):
+        known = read_class_names(tree, path)
+        if known is None:
+            continue
+        names, remark = renamed(classes, known)
+        if isinstance(opened, Listing):
+            opened = replace(opened, classes=names)
+        elif names != classes:
+            opened = opened._replace(dataset=replace(opened.dataset, classes=names))
+        return _with_remarks(opened, (remark,))
+    return opened
 
 
-def _has_class_folders(tree: FileTree, in_doubt: bool) -> bool:
-    try:
-        layout = find_layout(tree)
-    except (DataError, UsageError):
-        # What is wrong with its folders does not matter where there is something else to read.
-        if in_doubt:
-            return False
-        raise
-    return layout is not None and len(class_folders(tree, layout)) > 1
-
-
-def _lists(tree: FileTree) -> Mapping[str, str | None]:
-    """The lists of a tree by path, with the split that each holds."""
-    lists = find_lists(tree.files)
-    if lists.sure:
-        return lists.sure
-    if len(lists.others) == 1:
-        return {lists.others[0]: None}
-    what = f"several lists: {some(lists.others)}" if lists.others else "no list of pictures"
-    raise DataError(
-        f"{tree.name} holds {what}.",
-        "Name the list itself, or call it metadata.csv; lists for splits are called train.csv, "
-        "val.csv, test.csv.",
-    )
-
-
-def _tables(tree: FileTree) -> list[str]:
-    """The parquet files of a tree, which belong to one data set."""
-    files = [path for path in tree.files if path.lower().endswith(".parquet")]
-    if not files:
-        raise DataError(f"{tree.name} holds no parquet file.", "Name another folder.")
-    # The hub has a folder for each configuration, in which there may be one for each split.
-    folders = {
-        "/".join(part for part in path.split("/")[:-1] if not split_of(part)) for path in files
-    }
-    if len(folders) > 1:
-        raise DataError(
-            f"{tree.name} holds parquet files of several sets, in {some(sorted(folders))}.",
-            "Name the folder of one of them.",
-        )
-    return files
-
-
-def _only(tree: FileTree, ending: str) -> str:
-    files = [path for path in tree.files if path.lower().endswith(ending)]
-    if len(files) != 1:
-        what = f"several {ending} files: {some(files)}" if files else f"no {ending} file"
-        raise DataError(f"{tree.name} holds {what}.", "Name the file itself.")
-    return files[0]
-
-
-def _nothing_in(tree: FileTree) -> DataError:
-    """What to say of a tree in which nothing is recognised."""
-    pictures = [path for path in tree.files if is_picture(path)]
-    if pictures:
-        return DataError(
-            f"{tree.name} holds pictures without class folders: {some(pictures, 3)}.",
-            GIVE_CLASSES,
-        )
-    packed = [path for path in tree.files if path.lower().endswith(_ARCHIVE_SUFFIXES)]
-    if packed:
-        return DataError(
-            f"There is no picture in {tree.name}, but {some(packed, 3)}.",
-            f"Name the archive itself: {inside(tree, packed[0])}",
-        )
-    endings = Counter(f".{path.rpartition('.')[2].lower()}" for path in tree.files)
-    others = [f"{count:,} {ending}" for ending, count in endings.most_common(5)]
-    held = f"; it holds {', '.join(others)}" if others else ""
-    return DataError(f"There is no picture in {tree.name}{held}.", f"Name {_SHAPES}.")
+def _with_remarks(opened: Opened, remarks: tuple[str, ...]) -> Opened:
+    if isinstance(opened, Arrays):
+        return opened._replace(remarks=(*opened.remarks, *remarks))
+    return replace(opened, remarks=(*opened.remarks, *remarks))
 
 
 def _refuse_settings(data: SourceSettings, what: str, names: Iterable[str]) -> None:

@@ -84,8 +84,8 @@ def augmented(
 
 
 def _geometry(channels: int, height: int, width: int, way: str) -> Preprocess:
-    unchanged = {"mean": (0.0,) * channels, "std": (1.0,) * channels}
-    return Preprocess(channels=channels, height=height, width=width, resize=way, **unchanged)
+    zero, one = (0.0,) * channels, (1.0,) * channels
+    return Preprocess(channels=channels, height=height, width=width, resize=way, mean=zero, std=one)
 
 
 def _window(images: UInt8Array, top: int, left: int, height: int, width: int) -> UInt8Array:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Float64Array
+from ..arrays import Float32Array, Float64Array
 from ..errors import DataError
 from ..randomness import keys
 from .bootstrap import Estimate, Statistic, bootstrap, mean_of
 from .intervals import wilson
-from .predictions import Predictions
+from .predictions import Predictions, gives_probabilities, probabilities_of
 
 BINS = 15
 """Of equal width over 0..1, as Guo et al. (2017) use them."""
@@ -24,7 +23,7 @@ _FOLDS = 5
 # 4.6 is the width of the interval's logarithm: 24 halvings leave less than one millionth of it.
 _HALVINGS = 24
 _FOLD_STREAM, _CHANCE_STREAM = 12, 13
-_TRIALS = 200
+_TRIALS = 5000
 # log 0 has no number; so small a probability is 0 for a float32.
 _SMALLEST = float(np.finfo(np.float32).tiny)
 
@@ -62,24 +61,43 @@ class Reliability:
 
     bins: tuple[ReliabilityBin, ...]
     confidence: float
-    """Mean highest probability; the nearer to the accuracy, the better."""
+    """Mean probability of the predicted class; the nearer to the accuracy, the better."""
+    gap: float
+    """`confidence` minus accuracy."""
+    gap_interval: tuple[float, float]
+    """95 % interval of `gap`."""
     ece: float
-    """Expected calibration error: mean over the images of |accuracy - confidence| of their bin."""
-    ece_interval: tuple[float, float] | None
+    """Expected calibration error: mean over the images of |accuracy - confidence| of their bin.
+
+    It has no interval: on few images it is far above the truth even where calibration is perfect,
+    and no resampling corrects that. It is to be read beside what chance gives."""
     ece_by_chance: float
     """What a perfectly calibrated classifier with these confidences would show on as many images;
     95 % of the time it would show less."""
+    ece_by_chance_mean: float
+    """The same on average."""
     log_loss: float
     """Mean of -log(probability of the true class)."""
     log_loss_interval: tuple[float, float] | None
+
+    @property
+    def verdict(self) -> Literal["overconfident", "underconfident"] | None:
+        """What the interval of the gap shows; None where it holds 0."""
+        low, high = self.gap_interval
+        if low <= 0 <= high:
+            return None
+        return "overconfident" if low > 0 else "underconfident"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
             "confidence": self.confidence,
+            "gap": self.gap,
+            "gap_interval": list(self.gap_interval),
+            "verdict": self.verdict,
             "ece": self.ece,
-            "ece_interval": self.ece_interval and list(self.ece_interval),
             "ece_by_chance": self.ece_by_chance,
+            "ece_by_chance_mean": self.ece_by_chance_mean,
             "log_loss": self.log_loss,
             "log_loss_interval": self.log_loss_interval and list(self.log_loss_interval),
             "bins": [vars(one) | {"interval": list(one.interval)} for one in self.bins],
@@ -90,25 +108,35 @@ def log_probabilities(predictions: Predictions) -> Float64Array:
     """float64 (N, classes): the logarithms of `Predictions.probabilities`.
 
     Raises:
-        DataError: outputs that are not finite have none.
+        DataError: the loss gives scores, or outputs are not finite.
     """
+    if not gives_probabilities(predictions.loss):
+        raise DataError(
+            f"A network trained with the loss {predictions.loss} gives scores, not probabilities.",
+            "Train with --loss cross-entropy for probabilities.",
+        )
     if not np.isfinite(predictions.logits).all():
         raise DataError(
             "Some outputs of the network are not finite, so there are no probabilities.",
             "Train again with a lower --lr.",
         )
-    if predictions.loss == "cross-entropy":
-        outputs = predictions.logits.astype(np.float64)
-    else:
-        outputs = np.log(np.maximum(predictions.probabilities(), _SMALLEST))
-    return scaled(outputs, 1.0)
+    return log_probabilities_of(predictions.logits, predictions.loss)
+
+
+def log_probabilities_of(logits: Float32Array, loss: str) -> Float64Array:
+    """float64 (N, classes): the logarithms of `probabilities_of`; NaN where not finite."""
+    if loss == "cross-entropy":
+        return scaled(logits.astype(np.float64), 1.0)
+    return scaled(np.log(np.maximum(probabilities_of(logits, loss), _SMALLEST)), 1.0)
 
 
 def scaled(log_probabilities: Float64Array, temperature: float) -> Float64Array:
     """The logarithms of the probabilities at a temperature: log softmax(log p / temperature)."""
-    shifted = log_probabilities / temperature
-    shifted -= shifted.max(axis=1, keepdims=True)
-    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    # Outputs that are not finite give NaN, which is the honest answer, not a warning.
+    with np.errstate(invalid="ignore"):
+        shifted = log_probabilities / temperature
+        shifted -= shifted.max(axis=1, keepdims=True)
+        shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return shifted
 
 
@@ -138,43 +166,42 @@ def cross_fitted(log_p: Float64Array, labels: npt.NDArray[np.int64]) -> Float64A
     return result
 
 
-def reliability_statistics(
-    log_p: Float64Array, labels: npt.NDArray[np.int64]
-) -> dict[str, Statistic]:
-    """What `reliability` needs intervals of: "ece" and "log_loss"."""
-    losses = -log_p[np.arange(len(labels)), labels]
-    return {"ece": calibration_error(*confidence_of(log_p, labels)), "log_loss": mean_of(losses)}
+def log_loss_statistic(log_p: Float64Array, labels: npt.NDArray[np.int64]) -> Statistic:
+    """The log loss, as a statistic."""
+    return mean_of(-log_p[np.arange(len(labels)), labels])
 
 
 def reliability(
     log_p: Float64Array,
     labels: npt.NDArray[np.int64],
-    found: Mapping[str, Estimate] | None = None,
+    predicted: npt.NDArray[np.int64],
+    log_loss: Estimate | None = None,
 ) -> Reliability:
-    """Judge probabilities, given as their logarithms (N, classes).
+    """Judge probabilities, given as their logarithms (N, classes), of predicted classes (N,).
 
-    `found` are the estimates of `reliability_statistics`, where they are known already.
+    `log_loss` is the estimate of `log_loss_statistic`, where it is known already.
     """
-    found = found or bootstrap(reliability_statistics(log_p, labels), len(labels))
-    confidences, right = confidence_of(log_p, labels)
+    log_loss = log_loss or bootstrap({"": log_loss_statistic(log_p, labels)}, len(labels))[""]
+    confidences, right = confidence_of(log_p, predicted), predicted == labels
     places = bin_of(confidences)
+    by_chance = errors_by_chance(confidences)
     return Reliability(
         bins=tuple(_bin(place, confidences, right, places) for place in range(BINS)),
         confidence=float(confidences.mean()),
-        ece=float(found["ece"].value),
-        ece_interval=found["ece"].interval(),
-        ece_by_chance=_error_by_chance(confidences, places),
-        log_loss=float(found["log_loss"].value),
-        log_loss_interval=found["log_loss"].interval(),
+        gap=float(confidences.mean() - right.mean()),
+        gap_interval=gap_interval(confidences, right),
+        ece=calibration_error(confidences, right),
+        ece_by_chance=float(np.quantile(by_chance, 0.95)),
+        ece_by_chance_mean=float(by_chance.mean()),
+        log_loss=float(log_loss.value),
+        log_loss_interval=log_loss.interval(),
     )
 
 
-def confidence_of(
-    log_p: Float64Array, labels: npt.NDArray[np.int64]
-) -> tuple[Float64Array, npt.NDArray[np.bool_]]:
-    """The highest probability of each image, and whether that class is the true one."""
-    confidences: Float64Array = np.minimum(np.exp(log_p.max(axis=1)), 1.0)
-    return confidences, log_p.argmax(axis=1) == labels
+def confidence_of(log_p: Float64Array, predicted: npt.NDArray[np.int64]) -> Float64Array:
+    """The probability of each image's predicted class."""
+    confidences: Float64Array = np.minimum(np.exp(log_p[np.arange(len(log_p)), predicted]), 1.0)
+    return confidences
 
 
 def bin_of(confidences: Float64Array) -> npt.NDArray[np.int64]:
@@ -183,21 +210,74 @@ def bin_of(confidences: Float64Array) -> npt.NDArray[np.int64]:
     return np.searchsorted(edges[1:-1], confidences)
 
 
-def calibration_error(confidences: Float64Array, right: npt.NDArray[np.bool_]) -> Statistic:
-    """ECE of the most probable class, over `BINS` bins of equal width, as a statistic."""
-    gaps = np.zeros((len(confidences), BINS))
-    gaps[np.arange(len(confidences)), bin_of(confidences)] = right - confidences
-    return lambda counts: np.asarray(np.abs(counts @ gaps).sum(axis=1) / counts.sum(axis=1))
+def calibration_error(confidences: Float64Array, right: npt.NDArray[np.bool_]) -> float:
+    """ECE of the predicted class, over `BINS` bins of equal width."""
+    gaps = np.bincount(bin_of(confidences), right - confidences, BINS)
+    return float(np.abs(gaps).sum() / len(confidences))
 
 
-def _error_by_chance(confidences: Float64Array, places: npt.NDArray[np.int64]) -> float:
-    """The 95 % quantile of ECE of a perfectly calibrated classifier."""
-    errors = []
-    for trial in range(_TRIALS):
-        chances = keys(len(confidences), 0, _CHANCE_STREAM, trial) * 2.0**-64
-        gaps = np.bincount(places, (chances < confidences) - confidences, BINS)
-        errors.append(np.abs(gaps).sum() / len(confidences))
-    return float(np.quantile(errors, 0.95))
+def gap_interval(
+    confidences: Float64Array, right: npt.NDArray[np.bool_], confidence: float = 0.95
+) -> tuple[float, float]:
+    """The interval of mean confidence minus accuracy, within -1..1.
+
+    Put together from Student's interval of the one and Wilson's of the other, and from their
+    correlation (MOVER: G. Y. Zou and A. Donner, 2008, Statistics in Medicine 27, 1693-1702). So it
+    keeps its width where every image is right, as the bootstrap does not.
+    """
+    from scipy.special import stdtrit
+
+    count = len(right)
+    low, high = wilson(int(right.sum()), count, confidence)
+    accuracy, mean = float(right.mean()), float(confidences.mean())
+    below, above, half, correlation = accuracy - low, high - accuracy, 1.0, 0.0
+    if count > 1:
+        error = float(confidences.std(ddof=1)) / math.sqrt(count)
+        half = float(stdtrit(count - 1, (1 + confidence) / 2)) * error
+        if error > 0 and 0 < accuracy < 1:
+            correlation = float(np.corrcoef(confidences, right)[0, 1])
+    gap = mean - accuracy
+    return (
+        max(-1.0, gap - _joined(half, above, correlation)),
+        min(1.0, gap + _joined(half, below, correlation)),
+    )
+
+
+def _joined(one: float, other: float, correlation: float) -> float:
+    """How far a difference may be off, where its parts may be so far off and are correlated."""
+    return math.sqrt(max(one**2 + other**2 - 2 * correlation * one * other, 0.0))
+
+
+def errors_by_chance(confidences: Float64Array) -> Float64Array:
+    """float64 (5000,): the ECE that a perfectly calibrated classifier shows on as many images.
+
+    How many images of a bin are right is drawn from its distribution, in which each is right with
+    its confidence as the probability. That is the same as drawing every image, and much faster.
+    """
+    places = bin_of(confidences)
+    errors = np.zeros(_TRIALS)
+    for place in np.unique(places):
+        inside = confidences[places == place]
+        up_to = np.cumsum(_distribution_of_sum(inside))
+        drawn = keys(_TRIALS, 0, _CHANCE_STREAM, int(place)) * 2.0**-64
+        right = np.searchsorted(up_to[:-1], drawn, side="right")
+        errors += np.abs(right - inside.sum())
+    return errors / len(confidences)
+
+
+def _distribution_of_sum(chances: Float64Array) -> Float64Array:
+    """float64 (n + 1,): how probable each number of successes is, of n with these chances.
+
+    The product of the polynomials (1 - p) + p x, always two of them at a time.
+    """
+    factors = np.stack([1 - chances, chances], axis=1)
+    while len(factors) > 1:
+        if len(factors) % 2:
+            factors = np.concatenate([factors, np.eye(1, factors.shape[1])])
+        width = 2 * factors.shape[1] - 1
+        waves = np.fft.rfft(factors, width, axis=1)
+        factors = np.fft.irfft(waves[::2] * waves[1::2], width, axis=1)
+    return np.clip(factors[0, : len(chances) + 1], 0, None)
 
 
 def _bin(

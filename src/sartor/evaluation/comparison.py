@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -46,6 +47,10 @@ class Standing:
     """95 % interval of `accuracy` (Wilson)."""
     loss: float
     """Mean loss of an image, in the model's own kind of loss."""
+    loss_kind: str
+    """Which that is: cross-entropy, mse or bce; only equal kinds can be compared."""
+    not_finite: int
+    """Images whose outputs are not finite; they count as wrong."""
     weights_sha256: str
 
     def to_json(self) -> dict[str, Any]:
@@ -55,7 +60,9 @@ class Standing:
             "correct": self.correct,
             "accuracy": self.accuracy,
             "accuracy_interval": list(self.interval),
-            "loss": self.loss,
+            "loss": self.loss if math.isfinite(self.loss) else None,
+            "loss_kind": self.loss_kind,
+            "not_finite": self.not_finite,
             "weights_sha256": self.weights_sha256,
         }
 
@@ -229,6 +236,8 @@ def standing(name: str, predictions: Predictions) -> Standing:
         accuracy=correct / count,
         interval=wilson(correct, count),
         loss=float(predictions.example_losses().sum()) / count,
+        loss_kind=predictions.loss,
+        not_finite=predictions.without_prediction(),
         weights_sha256=predictions.weights_sha256,
     )
 
@@ -329,7 +338,7 @@ def _flips(
         Flip(
             index=int(right.indices[rows[k]]),
             class_name=right.classes[labels[k]],
-            predicted=right.classes[wrong_classes[k]],
+            predicted=right.class_name(int(wrong_classes[k])),
         )
         for k in np.argsort(-sure, kind="stable")
     )

@@ -21,7 +21,7 @@ class CoveragePoint:
     """The predictions with at least a threshold's confidence."""
 
     threshold: float
-    """The least confidence among them."""
+    """The least confidence among them; of a network that gives scores, the least score."""
     coverage: float
     """Their share of all images."""
     count: int

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..arrays import Float64Array, Int64Array
 from ..errors import UsageError
@@ -17,7 +17,7 @@ from .bootstrap import (
     Statistic,
     balanced_accuracy,
     bootstrap,
-    f1_of_each_class,
+    interval_of_mean_over_classes,
     macro_f1,
     mean_of,
 )
@@ -28,17 +28,21 @@ from .calibration import (
     confidence_of,
     cross_fitted,
     fit_temperature,
+    log_loss_statistic,
     log_probabilities,
     reliability,
-    reliability_statistics,
     scaled,
 )
 from .coverage import Coverage, coverage, risk_coverage_area
 from .intervals import wilson
 from .metrics import Evaluation, evaluate
-from .predictions import Predictions
+from .predictions import Predictions, gives_probabilities
 
 _NOT_FINITE = "Some outputs of the network are not finite, so there are no probabilities."
+_SCORES = (
+    "Trained with the loss {}, the network gives scores, not probabilities: there is no log loss, "
+    "no calibration error and no temperature."
+)
 _NO_VALIDATION = (
     "The run has no validation split to fit a temperature on, and no other may be used for it."
 )
@@ -78,13 +82,15 @@ class Judgement:
     evaluation: Evaluation
     loss: Estimate | None
     """None where the loss is not finite."""
-    macro_f1: Estimate
-    balanced_accuracy: Estimate
-    f1: Estimate
-    """Of each class; NaN for one that neither occurs nor is predicted."""
+    macro_f1_interval: tuple[float, float]
+    balanced_accuracy_interval: tuple[float, float]
     calibration: Calibration | None
-    """None where the outputs give no probabilities."""
+    """None where the outputs give no probabilities: `no_calibration` says why."""
+    no_calibration: str
+    probabilities: bool
+    """Whether the outputs estimate probabilities; those of mse are scores."""
     coverage: Coverage | None
+    """None where outputs are not finite."""
 
     @property
     def split(self) -> str:
@@ -95,32 +101,26 @@ class Judgement:
         """What `sartor evaluate --json` gives, and the intervals that it has not."""
         document = self.evaluation.to_json()
         document["loss_interval"] = self.loss and _listed(self.loss.interval())
-        for name, estimate in (
-            ("macro_f1", self.macro_f1),
-            ("balanced_accuracy", self.balanced_accuracy),
-        ):
-            document[f"{name}_interval"] = _listed(estimate.interval())
+        document["macro_f1_interval"] = list(self.macro_f1_interval)
+        document["balanced_accuracy_interval"] = list(self.balanced_accuracy_interval)
         for place, row in enumerate(document["per_class"]):
             row["f1_interval"] = _listed(self.f1_interval(place))
             row["precision_interval"] = self._precision_interval(place)
+        document["probabilities"] = self.probabilities
         document["bootstrap"] = {"resamples": RESAMPLES, "confidence": 0.95}
         return document
 
     def f1_interval(self, place: int) -> tuple[float, float] | None:
         """Of one class; None where F1 is not defined.
 
-        Where it is 0 or 1 in every draw, it follows from the share of the class's right answers
-        among all images that are of the class or predicted as it (Wilson): F1 = 2 s / (1 + s).
+        F1 = 2 s / (1 + s) for the share s of the class's right answers among all images that are
+        of the class or predicted as it; and s has Wilson's interval.
         """
-        if math.isnan(self.f1.value[place]):
+        row = self.evaluation.per_class[place]
+        if row.f1 is None:
             return None
-        drawn = self.f1.interval(place)
-        if drawn is not None:
-            return drawn
-        confusion = self.evaluation.confusion
-        right = int(confusion[place, place])
-        union = int(confusion[place].sum() + confusion[:, place].sum()) - right
-        low, high = (2 * share / (1 + share) for share in wilson(right, union))
+        union = row.count + int(self.evaluation.confusion[:, place].sum()) - row.correct
+        low, high = (2 * share / (1 + share) for share in wilson(row.correct, union))
         return low, high
 
     def _precision_interval(self, place: int) -> list[float]:
@@ -132,10 +132,15 @@ def _listed(interval: tuple[float, float] | None) -> list[float] | None:
     return None if interval is None else list(interval)
 
 
-def judge(predictions: Predictions, validation: Predictions | None) -> Judgement:
+def judge(
+    predictions: Predictions, validation: Predictions | None, *, choices: int = 1
+) -> Judgement:
     """Judge predictions; `validation` are those of the validation split of the same weights.
 
     The temperature is fitted only on `validation`, whatever split is evaluated.
+
+    Args:
+        choices: as for `evaluate`.
 
     Raises:
         DataError: there are no predictions.
@@ -148,18 +153,46 @@ def judge(predictions: Predictions, validation: Predictions | None) -> Judgement
             "A temperature can only be fitted on the validation split of the same weights.",
             "Predict the split val with the same checkpoint.",
         )
-    evaluation = evaluate(predictions)
-    scaling = _scaling(predictions, validation) if np.isfinite(predictions.logits).all() else None
+    evaluation = evaluate(predictions, choices)
+    reason = _no_calibration(predictions)
+    scaling = None if reason else _scaling(predictions, validation)
     found = bootstrap(_statistics(predictions, scaling), len(predictions))
+    rows = evaluation.per_class
     return Judgement(
         evaluation=evaluation,
-        loss=found["loss"] if math.isfinite(evaluation.loss) else None,
-        macro_f1=found["macro_f1"],
-        balanced_accuracy=found["balanced_accuracy"],
-        f1=found["f1"],
+        loss=found.get("loss"),
+        macro_f1_interval=interval_of_mean_over_classes(
+            found["macro_f1"], [row.count for row in rows if row.f1 is not None]
+        ),
+        balanced_accuracy_interval=interval_of_mean_over_classes(
+            found["balanced_accuracy"], [row.count for row in rows if row.count]
+        ),
         calibration=_calibration(scaling, found) if scaling else None,
-        coverage=_coverage(scaling, found) if scaling else None,
+        no_calibration=reason,
+        probabilities=gives_probabilities(predictions.loss),
+        coverage=coverage(_rank(predictions), _right(predictions), found["area"])
+        if "area" in found
+        else None,
     )
+
+
+def _no_calibration(predictions: Predictions) -> str:
+    """Why the outputs give no probabilities; empty where they do."""
+    if not np.isfinite(predictions.logits).all():
+        return _NOT_FINITE
+    return "" if gives_probabilities(predictions.loss) else _SCORES.format(predictions.loss)
+
+
+def _rank(predictions: Predictions) -> Float64Array:
+    """By what images are put in order: the probability of the predicted class, else its score."""
+    rows, predicted = np.arange(len(predictions)), predictions.predicted()
+    if gives_probabilities(predictions.loss):
+        return confidence_of(log_probabilities(predictions), predicted)
+    return predictions.logits[rows, predicted].astype(np.float64)
+
+
+def _right(predictions: Predictions) -> npt.NDArray[np.bool_]:
+    return np.asarray(predictions.predicted() == predictions.labels)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -167,6 +200,7 @@ class _Scaling:
     """Logarithms of probabilities (N, classes), as they are and at the temperature."""
 
     labels: Int64Array
+    predicted: Int64Array
     before: Float64Array
     after: Float64Array | None
     temperature: Temperature | None
@@ -187,6 +221,7 @@ def _scaling(predictions: Predictions, validation: Predictions | None) -> _Scali
         after = cross_fitted(before, labels) if same else scaled(before, temperature.value)
     return _Scaling(
         labels=labels,
+        predicted=predictions.predicted(),
         before=before,
         after=after,
         temperature=temperature,
@@ -201,25 +236,21 @@ def _statistics(predictions: Predictions, scaling: _Scaling | None) -> dict[str,
     statistics = {
         "macro_f1": macro_f1(predictions),
         "balanced_accuracy": balanced_accuracy(predictions),
-        "f1": f1_of_each_class(predictions),
     }
     if np.isfinite(losses).all():
         statistics["loss"] = mean_of(losses)
-    if scaling is None:
-        return statistics
-    sure = confidence_of(scaling.before, scaling.labels)
-    statistics["area"] = risk_coverage_area(*sure)
-    for name, log_p in (("before", scaling.before), ("after", scaling.after)):
-        if log_p is not None:
-            parts = reliability_statistics(log_p, scaling.labels)
-            statistics |= {f"{name}_{part}": statistic for part, statistic in parts.items()}
+    if np.isfinite(predictions.logits).all():
+        statistics["area"] = risk_coverage_area(_rank(predictions), _right(predictions))
+    if scaling is not None:
+        for name, log_p in (("before", scaling.before), ("after", scaling.after)):
+            if log_p is not None:
+                statistics[name] = log_loss_statistic(log_p, scaling.labels)
     return statistics
 
 
 def _calibration(scaling: _Scaling, found: Mapping[str, Estimate]) -> Calibration:
     def judged(name: str, log_p: Float64Array) -> Reliability:
-        parts = {part: found[f"{name}_{part}"] for part in ("ece", "log_loss")}
-        return reliability(log_p, scaling.labels, parts)
+        return reliability(log_p, scaling.labels, scaling.predicted, found[name])
 
     return Calibration(
         before=judged("before", scaling.before),
@@ -228,10 +259,6 @@ def _calibration(scaling: _Scaling, found: Mapping[str, Estimate]) -> Calibratio
         cross_fitted=scaling.cross_fitted,
         reason=scaling.reason,
     )
-
-
-def _coverage(scaling: _Scaling, found: Mapping[str, Estimate]) -> Coverage:
-    return coverage(*confidence_of(scaling.before, scaling.labels), found["area"])
 
 
 # ------------------------------------------------------------------------------------ images
@@ -245,9 +272,9 @@ class ScoredPredictions:
     labels: Int64Array
     predicted: Int64Array
     confidences: Float64Array
-    """Probability of the predicted class."""
+    """Probability of the predicted class; NaN where there is none."""
     truths: Float64Array
-    """Probability of the true class."""
+    """Probability of the true class; NaN where there is none."""
     losses: Float64Array
 
     @classmethod
@@ -267,7 +294,9 @@ class ScoredPredictions:
     def mistakes(self) -> Int64Array:
         """Rows of the wrong predictions, largest loss first."""
         wrong = np.flatnonzero(self.predicted != self.labels)
-        return wrong[np.argsort(-self.losses[wrong], kind="stable")]
+        # What has no loss because outputs are not finite is the worst.
+        losses = np.nan_to_num(self.losses[wrong], nan=np.inf)
+        return wrong[np.argsort(-losses, kind="stable")]
 
     def most_confident(self) -> Int64Array:
         """All rows, most confident first."""

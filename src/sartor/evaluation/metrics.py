@@ -14,8 +14,8 @@ from ..arrays import Int64Array
 from ..averages import balanced_accuracy, macro_f1
 from ..errors import DataError
 from .as_given import AsGiven
-from .intervals import wilson
-from .predictions import Predictions
+from .intervals import of_the_best, simultaneous, wilson
+from .predictions import NO_PREDICTION, Predictions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class ClassEvaluation:
     accuracy: float | None
     """correct / count, the same number as `recall`; None for a class without images."""
     interval: tuple[float, float]
-    """95 % interval of `accuracy`; 0 to 1 for a class without images."""
+    """95 % interval of `accuracy`, for this class by itself; 0 to 1 for one without images."""
     precision: float | None
     """correct / images predicted as this class; None where none was."""
     recall: float | None
@@ -65,13 +65,30 @@ class Evaluation:
     accuracy: float
     """Share of the images that were classified correctly, 0..1."""
     accuracy_interval: tuple[float, float]
-    """95 % interval of `accuracy` (Wilson)."""
+    """95 % interval of `accuracy` (Wilson), which allows for `choices`."""
     per_class: tuple[ClassEvaluation, ...]
     """One entry per class, in the order of the classes."""
     confusion: Int64Array
     """int64 (classes, classes): images of the true class (row) predicted as a class (column)."""
+    not_finite: int = 0
+    """Images whose outputs are not finite; they count as wrong, and are in no column of
+    `confusion`."""
+    choices: int = 1
+    """Epochs from which these weights were chosen by these very images; 1 for none."""
     as_given: AsGiven | None = None
     """The figures with what was left out and without fixes, where these touch the split."""
+
+    @property
+    def weakest(self) -> ClassEvaluation:
+        """The class with the lowest accuracy, of those that have images."""
+        judged = [entry for entry in self.per_class if entry.count]
+        return min(judged, key=lambda entry: entry.correct / entry.count)
+
+    @property
+    def weakest_interval(self) -> tuple[float, float]:
+        """95 % interval of its accuracy, which allows for its being picked from all classes."""
+        number = sum(1 for entry in self.per_class if entry.count)
+        return simultaneous(self.weakest.correct, self.weakest.count, number)
 
     @property
     def macro_f1(self) -> float:
@@ -104,15 +121,20 @@ class Evaluation:
             "macro_f1": self.macro_f1,
             "per_class": [entry.to_json() for entry in self.per_class],
             "confusion": self.confusion.tolist(),
+            "not_finite": self.not_finite,
+            "choices": self.choices,
+            "weakest": {
+                "class": self.weakest.class_name,
+                "accuracy": self.weakest.accuracy,
+                "interval": list(self.weakest_interval),
+            },
             "as_given": self.as_given and self.as_given.to_json(),
         }
 
     def __repr__(self) -> str:
-        judged = [entry for entry in self.per_class if entry.count]
-        weakest = min(judged, key=lambda entry: entry.correct / entry.count)
         return (
             f"<Evaluation of {self.split}: {_summary(self)}; "
-            f"weakest class: {weakest.class_name}, {_percent(weakest.accuracy)}>"
+            f"weakest class: {self.weakest.class_name}, {_percent(self.weakest.accuracy)}>"
         )
 
     def _repr_html_(self) -> str:
@@ -127,30 +149,48 @@ class Evaluation:
         )
 
 
-def evaluate(predictions: Predictions) -> Evaluation:
+def evaluate(predictions: Predictions, choices: int = 1) -> Evaluation:
     """Judge saved predictions.
+
+    Args:
+        choices: epochs from which the weights were chosen by the accuracy on these very images.
 
     Raises:
         DataError: there are none.
     """
     labels, predicted = predictions.labels, predictions.predicted()
+    size, known = len(predictions.classes), predicted != NO_PREDICTION
     return evaluate_sums(
         split=predictions.split,
         classes=predictions.classes,
-        confusion=confusion_matrix(labels, predicted, len(predictions.classes)),
+        confusion=confusion_matrix(labels[known], predicted[known], size),
         loss_sum=float(predictions.example_losses().sum()),
+        not_finite=np.bincount(labels[~known], minlength=size),
+        choices=choices,
     )
 
 
 def evaluate_sums(
-    *, split: str, classes: Sequence[str], confusion: Int64Array, loss_sum: float
+    *,
+    split: str,
+    classes: Sequence[str],
+    confusion: Int64Array,
+    loss_sum: float,
+    not_finite: Int64Array | None = None,
+    choices: int = 1,
 ) -> Evaluation:
     """Evaluate sums over batches or processes; equal sums give an equal evaluation.
+
+    Args:
+        not_finite: int64 (classes,), images of each class whose outputs are not finite; they are
+            not in `confusion`, and count as wrong.
+        choices: as for `evaluate`.
 
     Raises:
         DataError: no image was counted.
     """
-    count, correct = int(confusion.sum()), int(np.trace(confusion))
+    missing = np.zeros(len(confusion), np.int64) if not_finite is None else not_finite
+    count, correct = int(confusion.sum() + missing.sum()), int(np.trace(confusion))
     if count == 0:
         raise DataError(
             f"There are no predictions to evaluate in the split {split}.",
@@ -161,9 +201,11 @@ def evaluate_sums(
         count=count,
         loss=loss_sum / count,
         accuracy=correct / count,
-        accuracy_interval=wilson(correct, count),
-        per_class=_per_class(classes, confusion),
+        accuracy_interval=of_the_best(correct, count, choices),
+        per_class=_per_class(classes, confusion, missing),
         confusion=confusion,
+        not_finite=int(missing.sum()),
+        choices=choices,
     )
 
 
@@ -190,10 +232,12 @@ def confusion_matrix(labels: Int64Array, predicted: Int64Array, num_classes: int
     return cells.reshape(num_classes, num_classes).astype(np.int64, copy=False)
 
 
-def _per_class(classes: Sequence[str], confusion: Int64Array) -> tuple[ClassEvaluation, ...]:
+def _per_class(
+    classes: Sequence[str], confusion: Int64Array, not_finite: Int64Array
+) -> tuple[ClassEvaluation, ...]:
     columns = zip(
         classes,
-        confusion.sum(axis=1).tolist(),
+        (confusion.sum(axis=1) + not_finite).tolist(),
         confusion.sum(axis=0).tolist(),
         confusion.diagonal().tolist(),
         strict=True,
@@ -229,9 +273,10 @@ def _range(interval: tuple[float, float]) -> str:
 
 
 def _summary(evaluation: Evaluation) -> str:
+    loss = f"{evaluation.loss:.4f}" if math.isfinite(evaluation.loss) else "not finite"
     return (
         f"{evaluation.count:,} images, accuracy {_percent(evaluation.accuracy)} "
-        f"({_range(evaluation.accuracy_interval)}), loss {evaluation.loss:.4f}"
+        f"({_range(evaluation.accuracy_interval)}), loss {loss}"
     )
 
 

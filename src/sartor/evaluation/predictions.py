@@ -16,6 +16,11 @@ from ..files import atomic_write
 LossKind = Literal["cross-entropy", "mse", "bce"]
 """What the model was trained to lower, and so what its outputs mean."""
 
+NO_PREDICTION = -1
+"""In place of a class, where the outputs of an image are not finite."""
+NO_PREDICTION_NAME = "no prediction"
+"""How that is called in place of a class's name."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Predictions:
@@ -68,8 +73,16 @@ class Predictions:
         )
 
     def predicted(self) -> Int64Array:
-        """int64 (N,): the class with the highest output; of equal ones, the first."""
-        return np.asarray(self.logits.argmax(axis=1), dtype=np.int64)
+        """int64 (N,): as `predicted_of` these outputs."""
+        return predicted_of(self.logits)
+
+    def without_prediction(self) -> int:
+        """How many images have outputs that are not finite, and so no predicted class."""
+        return int((self.predicted() == NO_PREDICTION).sum())
+
+    def class_name(self, place: int) -> str:
+        """Name of a predicted class, or that there is none."""
+        return NO_PREDICTION_NAME if place == NO_PREDICTION else self.classes[place]
 
     def probabilities(self) -> Float64Array:
         """As `probabilities_of` these outputs."""
@@ -124,11 +137,27 @@ _TEXTS = ("split", "loss", "weights_sha256", "dataset_fingerprint")
 _AGAIN = "Make them again with `sartor evaluate`."
 
 
+def predicted_of(logits: Float32Array) -> Int64Array:
+    """int64 (N,): the class with the highest output; of equal ones, the first.
+
+    `NO_PREDICTION` where the highest output is not finite, or an output is NaN. Always from the
+    outputs: probabilities may be equal where outputs are not.
+    """
+    highest = logits.max(axis=1, initial=-np.inf)
+    return np.where(np.isfinite(highest), logits.argmax(axis=1), NO_PREDICTION).astype(np.int64)
+
+
+def gives_probabilities(loss: str) -> bool:
+    """Whether a network trained with this loss estimates probabilities; mse gives scores."""
+    return loss != "mse"
+
+
 def probabilities_of(logits: Float32Array, loss: str) -> Float64Array:
     """float64 (N, classes), each row summing to 1; NaN where a row of outputs is not finite.
 
     cross-entropy: softmax. bce: sigmoids, divided by their sum. mse: outputs clipped to 0..1,
-    divided by their sum, all classes equal where that is 0.
+    divided by their sum, all classes equal where that is 0; such shares order the classes, but
+    are no estimate of a probability.
     """
     outputs = logits.astype(np.float64)
     if loss == "mse":

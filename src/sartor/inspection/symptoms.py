@@ -152,7 +152,8 @@ def _applied_twice(place: str, found: str, own: str, loss: str) -> Symptom:
 
 def _loss_at_start(trace: Trace) -> Iterator[Symptom]:
     untrained = trace.about.untrained
-    if trace.loss is None or untrained is False:
+    # The first outputs under mse may be of any size, so no first loss is too high for it.
+    if trace.loss is None or trace.loss.name == "mse" or untrained is False:
         return
     loss = float(trace.loss.of_each.mean())
     chance, count = trace.loss.chance_level, len(trace.classes)

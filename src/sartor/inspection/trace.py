@@ -238,13 +238,19 @@ class Loss:
     of_each: Tensor
     """(B,): of each image, without smoothing and class weights."""
     chance_level: float
-    """The loss of predicting all classes with equal probability, such as ln 10."""
+    """The loss of predicting all classes with equal probability, such as ln 10; for mse, which
+    knows no probabilities, that of outputs of 0."""
     smoothing: float
     weighted: bool
     """Classes have weights of their own."""
 
     def __repr__(self) -> str:
-        return f"<Loss {self.name}: {self.value:.4f}, chance level {self.chance_level:.4f}>"
+        return f"<Loss {self.name}: {self.value:.4f}, {self.level} {self.chance_level:.4f}>"
+
+    @property
+    def level(self) -> str:
+        """What `chance_level` is called."""
+        return "outputs of 0:" if self.name == "mse" else "chance level"
 
     def to_json(self) -> dict[str, Any]:
         """The same as numbers, strings and lists."""
@@ -445,7 +451,10 @@ class Trace:
             reasons = [f"smoothing {loss.smoothing:g}"] * bool(loss.smoothing)
             reasons += ["class weights"] * loss.weighted
             words.append(f"With {' and '.join(reasons)}, training sees {loss.value:.4f}.")
-        words.append(f"The chance level for {self._chance_level()}.")
+        if loss.name == "mse":
+            words.append(f"Outputs of 0 would give {loss.chance_level:.4f}.")
+        else:
+            words.append(f"The chance level for {self._chance_level()}.")
         return " ".join(words)
 
     def _chance_level(self) -> str:

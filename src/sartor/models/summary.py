@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import ModelError
 from .custom import reason_of
+from .decayed import decayed_parameters
 
 Shape = tuple[int, ...]
 
@@ -66,6 +67,10 @@ class Summary:
     """For one image; also those outside the rows."""
     memory_bytes: int
     """Of all outputs together, for the batch."""
+    decayed_parameters: int = 0
+    """Those that weight decay acts on: by default neither biases nor norms."""
+    weight_decay: float | None = None
+    """That of the run; None for a network without one."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -88,12 +93,25 @@ class Summary:
             f"{self.multiply_adds:,} multiply-adds, outputs {_size(self.memory_bytes)}"
         )
 
+    def decay(self) -> str:
+        """One line on weight decay."""
+        if self.weight_decay == 0:
+            return "no weight decay"
+        amount = "" if self.weight_decay is None else f" {self.weight_decay:g}"
+        spared = self.trainable_parameters - self.decayed_parameters
+        if not spared:
+            return f"weight decay{amount} on all of them"
+        return (
+            f"weight decay{amount} on {self.decayed_parameters:,} of them, not on {spared:,} of "
+            "biases and norms"
+        )
+
     def __repr__(self) -> str:
         table = [COLUMNS, *self.rows_for_table()]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = [_line(cells, widths) for cells in table]
         title = f"{self.model}: {_shown(self.input_shape)} -> {_shown(self.output_shape)}"
-        return "\n".join([title, *lines, self.totals()])
+        return "\n".join([title, *lines, self.totals(), self.decay()])
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{html.escape(cell)}</th>" for cell in COLUMNS)
@@ -142,6 +160,7 @@ def summarize(
         parameter_bytes=sum(one.nbytes for one in parameters),
         multiply_adds=_multiply_adds(counter.get_total_flops(), batch_size),
         memory_bytes=sum(row.memory_bytes for row in recorder.rows),
+        decayed_parameters=decayed_parameters(model),
     )
 
 

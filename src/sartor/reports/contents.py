@@ -17,13 +17,15 @@ Version 1. Keys are only added within a version; null stands for what is not kno
                     parameter_bytes, rows [{name, kind, output_shape, parameter_shapes, parameters}]
     training        epochs, seconds, history (rows as in history.jsonl)
     evaluation      as `sartor evaluate --json`, and loss_interval, macro_f1, balanced_accuracy with
-                    theirs, and in per_class f1_interval and precision_interval; as_given is null
-                    where neither exclusions nor fixes touch the split
+                    theirs, in per_class f1_interval and precision_interval, and probabilities
+                    (false for a loss that gives scores); as_given is null where neither
+                    exclusions nor fixes touch the split
     confusions      [{true, predicted, count, share, images}], the most frequent first
     pairs           [{classes, there, back, count, share, interval}]: both directions together
     mistakes        {count, images}, the largest loss first; all of them are in mistakes.csv
     most_confident, least_confident                   images
     calibration     definition, temperature, fitted_on, cross_fitted, reason, before, after
+    no_calibration  why there is no calibration, or null
     coverage        points, curve, area, area_interval
     map             {method, points [{index, class, x, y}], outliers [{index, file, class,
                     strangeness}]}: the split in feature space; null where not drawn
@@ -43,6 +45,7 @@ Version 1. Keys are only added within a version; null stands for what is not kno
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -55,9 +58,13 @@ from ..arrays import Int64Array
 from ..data.dataset import Dataset
 from ..data.splits.split import PARTS, Split
 from ..evaluation.as_given import AsGiven
-from ..evaluation.intervals import wilson
+from ..evaluation.intervals import simultaneous
 from ..evaluation.judgement import Judgement, ScoredPredictions
-from ..evaluation.predictions import Predictions
+from ..evaluation.predictions import (
+    NO_PREDICTION,
+    NO_PREDICTION_NAME,
+    Predictions,
+)
 from ..models.summary import Summary
 
 if TYPE_CHECKING:
@@ -170,13 +177,14 @@ def _judged(evidence: Evidence) -> Document:
         "most_confident": images.entries(images.scored.most_confident()[:_CONFIDENT_SHOWN]),
         "least_confident": images.entries(images.scored.least_confident()[:_CONFIDENT_SHOWN]),
         "calibration": judgement.calibration and judgement.calibration.to_json(),
+        "no_calibration": judgement.no_calibration or None,
         "coverage": judgement.coverage and judgement.coverage.to_json(),
     }
 
 
 def _nothing_judged() -> Document:
     names = ("evaluation", "confusions", "pairs", "mistakes", "most_confident", "least_confident")
-    return dict.fromkeys((*names, "calibration", "coverage"))
+    return dict.fromkeys((*names, "calibration", "no_calibration", "coverage"))
 
 
 def _map(embedding: Embedding, dataset: Dataset) -> Document:
@@ -227,7 +235,8 @@ def _untouched(evidence: Evidence) -> Document | None:
     count = len(evidence.split.test)
     if not count or (evidence.predictions and evidence.predictions.split == "test"):
         return None
-    return {"split": "test", "count": count, "command": f"sartor report {evidence.run['path']}"}
+    command = f"sartor report {shlex.quote(str(evidence.run['path']))}"
+    return {"split": "test", "count": count, "command": command}
 
 
 def _data(evidence: Evidence) -> Document:
@@ -330,6 +339,10 @@ class _Images:
     def entries(self, rows: Int64Array) -> list[Document]:
         return [self.entry(row) for row in rows.tolist()]
 
+    def name_of(self, predicted: int) -> str:
+        """Of a predicted class; or that there is none."""
+        return NO_PREDICTION_NAME if predicted == NO_PREDICTION else self.classes[predicted]
+
     def entry(self, row: int) -> Document:
         scored = self.scored
         index = int(scored.indices[row])
@@ -337,7 +350,7 @@ class _Images:
             "index": index,
             "file": self.files[index] if self.files else None,
             "true": self.classes[scored.labels[row]],
-            "predicted": self.classes[scored.predicted[row]],
+            "predicted": self.name_of(int(scored.predicted[row])),
             "confidence": _finite(float(scored.confidences[row])),
             "probability_of_true": _finite(float(scored.truths[row])),
             "loss": _finite(float(scored.losses[row])),
@@ -354,7 +367,7 @@ def _confusions(confusion: Int64Array, mistakes: Int64Array, images: _Images) ->
     """Every nonempty cell off the diagonal; the first of them with images, worst first."""
     rows, columns = np.nonzero(confusion * (1 - np.eye(len(confusion), dtype=np.int64)))
     order = np.argsort(-confusion[rows, columns], kind="stable")
-    totals = confusion.sum(axis=1)
+    totals = np.bincount(images.scored.labels, minlength=len(confusion))
     found = []
     members = _by_cell(images.scored, mistakes)
     for place, (true, predicted) in enumerate(
@@ -382,11 +395,16 @@ def _by_cell(scored: ScoredPredictions, mistakes: Int64Array) -> dict[tuple[int,
 
 
 def _pairs(confusion: Int64Array, classes: Sequence[str]) -> list[Document]:
-    """Pairs of classes confused with each other, most frequent first, at most 100."""
+    """Pairs of classes confused with each other, most frequent first, at most 100.
+
+    Their intervals hold for all pairs together, so also for those that are first.
+    """
     both = np.triu(confusion + confusion.T, k=1)
     ones, others = np.nonzero(both)
     order = np.argsort(-both[ones, others], kind="stable")[:100]
     totals = confusion.sum(axis=1)
+    present = int((totals > 0).sum())
+    number = present * (present - 1) // 2
     found = []
     for one, other in zip(ones[order].tolist(), others[order].tolist(), strict=True):
         count, images = int(both[one, other]), int(totals[one] + totals[other])
@@ -397,7 +415,7 @@ def _pairs(confusion: Int64Array, classes: Sequence[str]) -> list[Document]:
                 "back": int(confusion[other, one]),
                 "count": count,
                 "share": count / images,
-                "interval": list(wilson(count, images)),
+                "interval": list(simultaneous(count, images, number)),
             }
         )
     return found

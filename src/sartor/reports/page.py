@@ -47,6 +47,8 @@ def _environment() -> Environment:
         "count": count,
         "number": number,
         "interval": interval,
+        "points": points,
+        "points_interval": points_interval,
     }
     return environment
 
@@ -65,6 +67,25 @@ def interval(limits: Sequence[float] | None, digits: int = 1, *, share: bool = T
         return _NOTHING
     low, high = (100 * limit if share else limit for limit in limits)
     return f"{low:.{digits}f}\u00a0to\u00a0{high:.{digits}f}" + ("\u00a0%" if share else "")
+
+
+def points(difference: float | None, digits: int = 1) -> str:
+    """0.012 as "+1.2 points", the difference of two shares; a dash for None."""
+    return _NOTHING if difference is None else f"{_signed(difference, digits)}\u00a0points"
+
+
+def points_interval(limits: Sequence[float] | None, digits: int = 1) -> str:
+    """Two differences as "-0.8 to +1.6 points"."""
+    if limits is None:
+        return _NOTHING
+    low, high = (_signed(limit, digits) for limit in limits)
+    return f"{low}\u00a0to\u00a0{high}\u00a0points"
+
+
+def _signed(difference: float, digits: int) -> str:
+    # A minus as wide as the plus; and a zero that was rounded has no sign.
+    written = f"{100 * difference:+.{digits}f}"
+    return written[1:] if float(written) == 0 else written.replace("-", "\u2212")
 
 
 def count(value: int | None) -> str:

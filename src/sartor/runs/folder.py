@@ -18,7 +18,24 @@ from ..home import is_locked, locked
 FORMAT = 1
 _LAST, _PREVIOUS, _BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 _NEW, _LOCK = "new.safetensors", ".lock"
+_BEGUN = "beginning"
+_BEGINNINGS = (
+    "findings.json",
+    "excluded.txt",
+    "fixes.csv",
+    "model.py",
+    "split.npz",
+    "environment.json",
+    "engine.json",
+    # Last, since it says that the others are ours.
+    "status.json",
+)
+"""What a fit writes before its recipe, which makes a run of the folder."""
 _LOCK_PATIENCE_SECONDS = 1.0
+REPORT_STATES = ("due", "made", "none")
+_LARGEST = 1e15
+_SPECIAL = frozenset('/\\:*?[]"<>|')
+_LONGEST_NAME = 60
 _HISTORY_COLUMNS = {
     "epoch",
     "step",
@@ -74,13 +91,18 @@ class RunFolder:
         """The corrected labels that it was trained with, where there were some."""
         return self.path / "fixes.csv"
 
+    @property
+    def source_path(self) -> Path:
+        """How the source was read, and what was said of it, a sentence a line; for files only."""
+        return self.path / "source.txt"
+
     def predictions_path(self, split: str) -> Path:
         return self.path / "predictions" / f"{split}.npz"
 
     def history(self) -> list[dict[str, Any]]:
         """One row per epoch, as far as the file can be read."""
         rows = files.read_json_lines(self.history_path)
-        return list(itertools.takewhile(_HISTORY_COLUMNS.issubset, rows))
+        return list(itertools.takewhile(_is_row, rows))
 
     @property
     def findings_path(self) -> Path:
@@ -96,6 +118,15 @@ class RunFolder:
         """Versions and machine, as far as they can be read."""
         found = _read_json(self.path / "environment.json")
         return found if isinstance(found, dict) else {}
+
+    @property
+    def input_ranges_path(self) -> Path:
+        """What is usual among the training images, in a few figures."""
+        return self.path / "input_ranges.json"
+
+    def input_ranges(self) -> Any:
+        """What `input_ranges_path` holds; None where it cannot be read."""
+        return _read_json(self.input_ranges_path)
 
     @property
     def engine_path(self) -> Path:
@@ -114,7 +145,7 @@ class RunFolder:
             RunError: there is none: this is not a run, or it was killed while being created.
         """
         try:
-            return self.recipe_path.read_text("utf-8")
+            return files.read_regular(self.recipe_path).decode()
         except (OSError, UnicodeDecodeError) as error:
             raise RunError(
                 f"{self.path} is not a complete run: its recipe.toml cannot be read.",
@@ -129,7 +160,7 @@ class RunFolder:
             RunError: it is not there or cannot be read.
         """
         try:
-            return path.read_bytes()
+            return files.read_regular(path)
         except OSError as error:
             raise RunError(
                 f"{what} is missing from the run {self.path}.", "Train again from its recipe.toml."
@@ -139,16 +170,23 @@ class RunFolder:
         """Say how the run stands: running, finished, stopped early, interrupted or failed."""
         files.write_json(self.path / "status.json", {"format": FORMAT, "state": state, **more})
 
+    def report_state(self) -> str:
+        """The report that training ends with: due, made or none; "" where the run does not say."""
+        state = self.status().get("report")
+        return state if state in REPORT_STATES else ""
+
+    def write_report_is_made(self) -> None:
+        """Say that the report which training ends with is there."""
+        status = self.status() | {"report": "made"}
+        self.write_status(**{key: value for key, value in status.items() if key != "format"})
+
     def status(self) -> dict[str, Any]:
         """`state` and what goes with it; a run that says running but holds no lock was killed.
 
         Raises:
             RunError: the folder was made by a newer sartor.
         """
-        try:
-            status = json.loads((self.path / "status.json").read_bytes())
-        except (OSError, ValueError):
-            return {"state": "broken"}
+        status = _read_json(self.path / "status.json")
         if not isinstance(status, dict) or "format" not in status:
             return {"state": "broken"}
         if status["format"] != FORMAT:
@@ -159,7 +197,9 @@ class RunFolder:
             )
         if status.get("state") == "running" and not self.is_locked():
             status["state"] = "killed"
-        return {"state": "broken"} | status
+        if not isinstance(status.get("state"), str):
+            status["state"] = "broken"
+        return status
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -184,30 +224,58 @@ class RunFolder:
         """Whether a process trains this run at the moment."""
         return is_locked(self.path / _LOCK)
 
+    def own_folder(self, name: str) -> Path:
+        """A folder within the run, to write into.
+
+        Raises:
+            RunError: it is a link to somewhere else.
+        """
+        folder = self.path / name
+        if folder.is_symlink():
+            raise RunError(
+                f"{folder} is a link to {folder.readlink()}; a run writes into no other folder.",
+                "Put the folder itself there, or use a copy of the run.",
+            )
+        return folder
+
     def save_checkpoint(self, content: bytes) -> None:
         """Keep the newest state; the one before it stays as `previous`."""
-        folder = files.make_folder(self.path / "checkpoints")
+        folder = files.make_folder(self.own_folder("checkpoints"))
         files.write_bytes(folder / _NEW, content)
         files.replace_keeping_previous(folder / _NEW, folder / _LAST, folder / _PREVIOUS)
 
     def save_best(self, content: bytes) -> None:
         """Keep the best epoch's weights."""
-        files.write_bytes(files.make_folder(self.path / "checkpoints") / _BEST, content)
+        files.write_bytes(files.make_folder(self.own_folder("checkpoints")) / _BEST, content)
 
     def refuse_unless_empty(self) -> None:
-        """Raise a RunError where something stands in the folder that a new run would overwrite."""
+        """Raise a RunError where something stands in the folder that a new run would overwrite.
+
+        What a fit leaves that is killed before its recipe is written counts as nothing.
+        """
         with files.explain_os_errors(f"read the folder {self.path}"):
-            occupied = any(entry.name != _LOCK for entry in self.path.iterdir())
-        if occupied:
+            entries = list(self.path.iterdir())
+        if not _is_abandoned(entries):
             raise RunError(
                 f"{self.path} exists and is not empty; runs are never overwritten.",
                 "Choose another --out, `sartor resume` the run in it, or delete the folder.",
             )
 
+    def begin(self) -> None:
+        """Make an empty run of the folder; only for who holds it, after `refuse_unless_empty`."""
+        files.remove_temporary(self.path)
+        for name in _BEGINNINGS:
+            files.remove(self.path / name)
+        self.write_status(_BEGUN)
+
     def settle(self) -> None:
-        """End what a killed process left half done; only for who holds the run."""
-        folder = self.path / "checkpoints"
-        files.remove_temporary(folder)
+        """End what a killed process left half done; only for who holds the run.
+
+        Raises:
+            RunError: its checkpoints are a link to somewhere else.
+        """
+        folder = self.own_folder("checkpoints")
+        files.remove_temporary(self.path)
         if (folder / _NEW).is_file() and not (folder / _LAST).is_file():
             files.replace_keeping_previous(folder / _NEW, folder / _LAST, folder / _PREVIOUS)
 
@@ -232,6 +300,7 @@ def create_run(out: Path | None, stem: str, runs: Path) -> RunFolder:
         folder.refuse_unless_empty()
         return folder
     files.make_folder(runs)
+    stem = _as_folder_name(stem)
     taken = (
         int(p.name.removeprefix(f"{stem}-"))
         for p in runs.glob(f"{stem}-*")
@@ -249,11 +318,41 @@ def create_run(out: Path | None, stem: str, runs: Path) -> RunFolder:
     raise AssertionError("numbers do not end")
 
 
+def _as_folder_name(stem: str) -> str:
+    """A name that stays within its folder and is no pattern, whatever a data set is called."""
+    plain = "".join(one if one.isprintable() and one not in _SPECIAL else "-" for one in stem)
+    return plain.lstrip(".- ")[:_LONGEST_NAME].rstrip() or "run"
+
+
+def _is_row(row: dict[str, Any]) -> bool:
+    """Whether a row of the history has its columns, and numbers in them; validation may lack.
+
+    JSON as Python reads it has NaN, which means that a figure could not be computed.
+    """
+    return row.keys() >= _HISTORY_COLUMNS and all(
+        isinstance(row[name], float)
+        or (type(row[name]) is int and abs(row[name]) < _LARGEST)
+        or (row[name] is None and name.startswith("val_"))
+        for name in _HISTORY_COLUMNS
+    )
+
+
+def _is_abandoned(entries: list[Path]) -> bool:
+    """Whether a folder is empty, or holds only what a fit writes before its recipe."""
+    names = {entry.name for entry in entries if not files.is_temporary(entry)} - {_LOCK}
+    if not names:
+        return all(entry.name.startswith((_LOCK, ".status.json.")) for entry in entries)
+    status = next((_read_json(entry) for entry in entries if entry.name == "status.json"), None)
+    begun = isinstance(status, dict) and status.get("state") in (_BEGUN, "running")
+    return begun and names <= set(_BEGINNINGS)
+
+
 def _read_json(path: Path) -> Any:
     """The document in a file; None where it cannot be read."""
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return json.loads(files.read_regular(path))
+    # Thousands of brackets within each other are more than the parser can count.
+    except (OSError, ValueError, RecursionError):
         return None
 
 
@@ -261,5 +360,6 @@ def read_tables(text: str) -> dict[str, Any]:
     """TOML as far as it can be parsed; nothing of it where it cannot."""
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
+        # Mostly TOMLDecodeError; a number of 5,000 digits or 1,000 brackets fail differently.
         return {}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import RunError, unknown
-from ..files import can_only_be_a_path
+from ..files import can_only_be_a_path, explain_os_errors
 from .folder import RunFolder, read_tables
 
 RUNS = Path("runs")
+_LARGEST = 1e15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +80,8 @@ def run_folders(runs: Path = RUNS) -> list[RunFolder]:
     """The runs in a folder, the one trained last first."""
     if not runs.is_dir():
         return []
-    paths = [path for path in runs.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    with explain_os_errors(f"read the folder {runs}"):
+        paths = [path for path in runs.iterdir() if path.is_dir() and not path.name.startswith(".")]
     return [
         RunFolder(path)
         for path in sorted(paths, key=lambda p: (_last_trained(p), p.name), reverse=True)
@@ -86,11 +90,10 @@ def run_folders(runs: Path = RUNS) -> list[RunFolder]:
 
 def _last_trained(path: Path) -> float:
     """When a run was made or trained last; judging it or looking at it does not count."""
-    times = [
-        file.stat().st_mtime
-        for name in ("environment.json", "history.jsonl")
-        if (file := path / name).is_file()
-    ]
+    times = []
+    for name in ("environment.json", "history.jsonl"):
+        with suppress(OSError):  # not there, or in a folder that nobody may look into
+            times.append((path / name).stat().st_mtime)
     return max(times, default=0.0)
 
 
@@ -98,9 +101,7 @@ def summarize_run(folder: RunFolder) -> RunSummary:
     """What can be said of a run, even a broken one."""
     recipe = _tables(folder)
     history = folder.history()
-    accuracies = [
-        row["val_accuracy"] for row in history if isinstance(row.get("val_accuracy"), float)
-    ]
+    accuracies = [_number(row.get("val_accuracy")) for row in history]
     last: dict[str, Any] = history[-1] if history else {}
     epochs = recipe.get("training", {}).get("epochs")
     return RunSummary(
@@ -110,11 +111,19 @@ def summarize_run(folder: RunFolder) -> RunSummary:
         source=str(recipe.get("data", {}).get("source", "?")),
         model=str(recipe.get("model", {}).get("model", "?")),
         epochs_done=len(history),
-        epochs=epochs if isinstance(epochs, int) else 0,
-        val_accuracy=max(accuracies, default=None),
-        train_accuracy=last.get("train_accuracy"),
-        seconds=last.get("seconds"),
+        epochs=epochs if isinstance(epochs, int) and epochs > 0 else 0,
+        val_accuracy=max((one for one in accuracies if one is not None), default=None),
+        train_accuracy=_number(last.get("train_accuracy")),
+        seconds=_number(last.get("seconds")),
     )
+
+
+def _number(value: object) -> float | None:
+    """A finite number as it is; None for anything else that stands where a number belongs."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    # Whole numbers may be too large for a float.
+    return value if abs(value) < _LARGEST and math.isfinite(value) else None
 
 
 def _tables(folder: RunFolder) -> dict[str, dict[str, Any]]:

@@ -88,7 +88,7 @@ class Objective:
 
 
 def untrained_loss(loss: str, num_classes: int) -> float:
-    """The loss at chance level: outputs near zero.
+    """The loss of outputs of zero, which for cross-entropy and bce is the chance level.
 
     Cross-entropy of equal probabilities is ln K; of a fair coin for each class, ln 2; the squared
     distance of zeros from a one-hot vector, averaged over its entries, is 1/K.
@@ -96,6 +96,11 @@ def untrained_loss(loss: str, num_classes: int) -> float:
     return {"cross-entropy": math.log(num_classes), "bce": math.log(2), "mse": 1 / num_classes}[
         loss
     ]
+
+
+def chance_level(loss: str, num_classes: int) -> float | None:
+    """The loss of a network that guesses; None for mse, whose first outputs may be of any size."""
+    return None if loss == "mse" else untrained_loss(loss, num_classes)
 
 
 def balanced_weights(labels: Tensor, num_classes: int) -> Tensor:

@@ -6,13 +6,14 @@ parameter groups between the loop and the kernel, and a state that is nothing bu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.optim.rmsprop import rmsprop
 
+from ..models.decayed import weight_names
 from .scaling import GradientScale
 from .settings import TrainingSettings
 from .torch_internals import fused_adam, fused_adamw, fused_sgd
@@ -32,6 +33,8 @@ class _Alike:
     """Updates of each parameter, (P,), on its device: the fused kernels want them so."""
     steps: list[Tensor]
     """The same numbers, each as a view."""
+    decay: float
+    """Weight decay."""
 
     def used(self) -> _Alike:
         """Those that have a gradient."""
@@ -44,6 +47,7 @@ class _Alike:
             {kind: [kept[k] for k in chosen] for kind, kept in self.averages.items()},
             self.counts,
             [self.steps[k] for k in chosen],
+            self.decay,
         )
 
     def count(self, updates: int | Tensor = 1) -> None:
@@ -62,7 +66,10 @@ class Optimizer:
         named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.parameters: list[Tensor] = list(named.values())
         self._settings = settings
-        self._groups = list(_groups(named, settings))
+        # Runs from before there was a choice have "auto", and decay all.
+        chosen = settings.weight_decay_on == "weights"
+        decayed = weight_names(model) if chosen else named
+        self._groups = list(_groups(named, settings, decayed))
         self._scaling: GradientScale | None = None
         if settings.amp_dtype == "float16" and self.parameters:
             self._scaling = GradientScale(self.parameters[0].device)
@@ -82,10 +89,15 @@ class Optimizer:
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Take over the state of an optimizer of the same settings and parameters.
 
+        Its precision may differ: what only float16 keeps is left out, or begins again.
+
         Raises:
             ValueError: names or shapes differ.
         """
         own = self.tensors
+        of_float16 = {name for name in own.keys() ^ tensors.keys() if name.startswith("scaling.")}
+        own = {name: tensor for name, tensor in own.items() if name not in of_float16}
+        tensors = {name: tensor for name, tensor in tensors.items() if name not in of_float16}
         here = {(name, tensor.shape) for name, tensor in own.items()}
         there = {(name, tensor.shape) for name, tensor in tensors.items()}
         if here != there:
@@ -131,7 +143,7 @@ class Optimizer:
             used.parameters,
             gradients,
             used.averages.get("momentum", []),
-            weight_decay=self._settings.weight_decay,
+            weight_decay=used.decay,
             momentum=self._settings.momentum,
             lr=lr,
             dampening=0.0,
@@ -157,7 +169,7 @@ class Optimizer:
             lr=lr,
             beta1=beta1,
             beta2=beta2,
-            weight_decay=self._settings.weight_decay,
+            weight_decay=used.decay,
             eps=_EPSILON,
             maximize=False,
             found_inf=self._overflow,
@@ -176,23 +188,30 @@ class Optimizer:
             lr=lr,  # type: ignore[arg-type]  # a tensor works too
             alpha=_RMSPROP_DECAY,
             eps=_EPSILON,
-            weight_decay=self._settings.weight_decay,
+            weight_decay=used.decay,
             momentum=self._settings.momentum,
             centered=False,
             capturable=isinstance(lr, Tensor) and lr.is_cuda,
         )
 
 
-def _groups(named: Mapping[str, Tensor], settings: TrainingSettings) -> Iterator[_Alike]:
-    for dtype, device in dict.fromkeys((p.dtype, p.device) for p in named.values()):
-        alike = {name: p for name, p in named.items() if (p.dtype, p.device) == (dtype, device)}
+def _groups(
+    named: Mapping[str, Tensor], settings: TrainingSettings, decayed: Container[str]
+) -> Iterator[_Alike]:
+    kinds = {
+        name: (p.dtype, p.device, settings.weight_decay if name in decayed else 0.0)
+        for name, p in named.items()
+    }
+    for kind in dict.fromkeys(kinds.values()):
+        _, device, decay = kind
+        alike = {name: p for name, p in named.items() if kinds[name] == kind}
         parameters = list(alike.values())
         averages = {
             kind: [torch.zeros_like(p, memory_format=torch.preserve_format) for p in parameters]
             for kind in _averages_kept(settings)
         }
         counts = torch.zeros(len(alike), device=device)
-        yield _Alike(list(alike), parameters, averages, counts, list(counts.unbind()))
+        yield _Alike(list(alike), parameters, averages, counts, list(counts.unbind()), decay)
 
 
 def _averages_kept(settings: TrainingSettings) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 MEMORY_FORMATS = ("auto", "contiguous", "channels-last")
 ENGINES = ("auto", "plain", "direct", "onednn", "compiled", "graph")
 MONITORS = ("val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_loss")
+DECAYED = ("auto", "weights", "all")
 SAMPLERS = ("every", "balanced")
 VIEWS = ("none", "flip", "shift", "flip-shift")
 
@@ -32,8 +33,8 @@ class TrainingSettings:
     """Draw a new order of images each epoch, from the seed."""
     sampler: Annotated[str, OneOf("sampler", SAMPLERS)] = "every"
     """Which images an epoch contains. every: each training image once; balanced: as many images,
-    but each class equally often, which repeats images of small classes and leaves out some of large
-    ones."""
+    but each class equally often, which repeats images of small classes, each time augmented in
+    another way, and leaves out some of large ones."""
     drop_last: bool = False
     """Skip the last step of an epoch if its batch is incomplete."""
     augment: tuple[str, ...] = ()
@@ -52,6 +53,9 @@ class TrainingSettings:
     """Decay rates of the running averages of adam and adamw."""
     weight_decay: Annotated[float, Range(0, 1_000)] = 0.0
     """L2 penalty; decoupled for adamw."""
+    weight_decay_on: Annotated[str, OneOf("choice of parameters", DECAYED)] = "auto"
+    """Parameters that weight decay acts on. weights: those of linear layers and convolutions, not
+    biases and norms; all; auto: weights."""
     sched: Annotated[str, OneOf("schedule", SCHEDULES)] = "cosine"
     """Schedule."""
     warmup_epochs: Annotated[float, Range(0, 1_000_000)] = 0.0
@@ -122,6 +126,7 @@ class ResolvedTraining(TrainingSettings):
     """How the weights are found, with every choice made: no "auto", no "all", no number missing.
 
     `workers` may stay "auto": it changes no bit, so each start of a training decides it again.
+    Runs from before `weight_decay_on` have "auto", and decay all parameters.
     """
 
     epochs: int = field()

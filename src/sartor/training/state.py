@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -69,16 +69,24 @@ class Checkpoint:
     progress: Progress
     classes: tuple[str, ...]
     """What each output of the model means; it travels with the weights."""
+    sealed: Mapping[str, str] = field(default_factory=dict)
+    """What it says of other files, which lie beside it, under its own checksum."""
 
     @property
     def weights_sha256(self) -> str:
         return weights_sha256(self.weights)
 
-    def to_bytes(self) -> bytes:
-        """A safetensors file whose metadata holds the progress and a checksum over everything."""
+    def to_bytes(self, sealed: Mapping[str, str] | None = None) -> bytes:
+        """A safetensors file whose metadata holds the progress and a checksum over everything.
+
+        Args:
+            sealed: replaces the checkpoint's own, where it is given.
+        """
         tensors = _named(self.weights, self.optimizer)
+        kept_of_others = dict(self.sealed if sealed is None else sealed)
         state = json.dumps(
-            {"format": FORMAT, "progress": asdict(self.progress), "classes": self.classes},
+            {"format": FORMAT, "progress": asdict(self.progress), "classes": self.classes}
+            | ({"sealed": kept_of_others} if kept_of_others else {}),
             sort_keys=True,
         )
         # Under one key, for the order of several is not the same from file to file.
@@ -107,14 +115,16 @@ class Checkpoint:
                 f"{name} has the format {kept['format']}; this version of sartor reads {FORMAT}.",
                 "Use the version named in the run's environment.json.",
             )
-        progress = dict(kept["progress"])
-        progress["sums"] = Sums(**progress["sums"])
-        return cls(
-            weights=_without_prefix(tensors, "model."),
-            optimizer=_without_prefix(tensors, "optimizer."),
-            progress=Progress(**progress),
-            classes=tuple(kept["classes"]),
-        )
+        try:
+            return cls(
+                weights=_without_prefix(tensors, "model."),
+                optimizer=_without_prefix(tensors, "optimizer."),
+                progress=_progress(kept["progress"], name),
+                classes=tuple(kept["classes"]),
+                sealed=dict(kept.get("sealed", {})),
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise _damaged(name, f"what it says of the training cannot be read ({error})") from None
 
 
 def snapshot(
@@ -140,6 +150,24 @@ def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _named(weights: Mapping[str, Tensor], optimizer: Mapping[str, Tensor]) -> dict[str, Tensor]:
     named = {f"model.{name}": tensor for name, tensor in weights.items()}
     return named | {f"optimizer.{name}": tensor for name, tensor in optimizer.items()}
+
+
+def _progress(kept: Mapping[str, Any], name: str) -> Progress:
+    """The progress that a checkpoint holds, of this version of sartor or an older one.
+
+    Raises:
+        CheckpointError: it has something that this version does not know.
+    """
+    for part, kind in ((kept, Progress), (kept["sums"], Sums)):
+        known = {field.name for field in fields(kind)}
+        more = sorted(set(part) - known)
+        if more:
+            raise CheckpointError(
+                f"{name} comes from a newer version of sartor: it holds {', '.join(more)}, which "
+                "this version does not know.",
+                "Use the version named in the run's environment.json.",
+            )
+    return Progress(**{**kept, "sums": Sums(**kept["sums"])})
 
 
 def _without_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

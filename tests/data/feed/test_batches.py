@@ -21,7 +21,7 @@ from torch import Tensor
 from sartor.data.augment.pipeline import augmentation_of
 from sartor.data.feed.ahead import Ahead, prepared_ahead
 from sartor.data.feed.batches import Batch, Batches, Feed
-from sartor.data.feed.order import balanced_order, epoch_order
+from sartor.data.feed.order import balanced_order, epoch_order, repeats
 
 COUNT = 53
 
@@ -456,3 +456,69 @@ def test_balanced_batches_follow_their_order() -> None:
         given_out = [row for batch in epoch_of(batches, epoch) for row in batch]
         assert given_out == chosen[order].tolist()
         assert len(batches) == 3
+
+
+class TestBalanced:
+    """A class of 20 pictures among 480: each is drawn a dozen times in an epoch."""
+
+    LABELS = np.arange(500) >= 480
+
+    def batches(self, augment: str, batch_size: int = 50) -> Batches:
+        rng = np.random.default_rng(0)
+        feed = Feed(
+            images=torch.from_numpy(rng.integers(0, 255, (500, 1, 12, 12), np.uint8)),
+            labels=torch.from_numpy(self.LABELS.astype(np.int64)),
+            indices=np.arange(500),
+            normalize=halved,
+        )
+        return Batches(
+            feed=feed,
+            batch_size=batch_size,
+            shuffle=True,
+            drop_last=False,
+            seed=3,
+            augmentation=augmentation_of([augment], seed=3, num_classes=2, mean=(0.5,)),
+            balance=self.LABELS.astype(np.int64),
+        )
+
+    def epoch(self, batches: Batches, epoch: int = 0) -> Batch:
+        made = [batches.batch(epoch, position) for position in range(len(batches))]
+        return Batch(*(torch.cat(parts) for parts in zip(*made, strict=True)))
+
+    def test_no_repeated_picture_is_a_copy(self) -> None:
+        images, labels = self.epoch(self.batches("rotate=180"))
+        rare = images[labels == 1]
+        assert len(rare) == 250
+        assert len(torch.unique(rare.flatten(1), dim=0)) > 240
+
+    def test_the_first_time_it_looks_as_without_repeats(self) -> None:
+        batches = self.batches("rotate=180")
+        rows = torch.arange(500)
+        zeros = torch.zeros(500, dtype=torch.int64)
+        first, again = batches.samples(rows, 2), batches.samples(rows, 2, zeros)
+        assert torch.equal(first.images, again.images)
+        assert not torch.equal(first.images, batches.samples(rows, 2, zeros + 1).images)
+
+    def test_the_batch_in_which_it_comes_does_not_matter(self) -> None:
+        one, other = (self.epoch(self.batches("crop=3", size), 1) for size in (50, 7))
+        assert torch.equal(one.images, other.images)
+
+    @pytest.mark.parametrize("word", ["mixup", "cutmix"])
+    def test_half_of_the_label_mass_is_of_each_class(self, word: str) -> None:
+        batches = self.batches(word)
+        shares = torch.cat([self.epoch(batches, epoch).labels for epoch in range(4)]).mean(dim=0)
+        assert shares.tolist() == pytest.approx([0.5, 0.5], abs=0.03)
+
+    def test_partners_look_as_they_do_in_their_own_right(self) -> None:
+        """A row's partner is one of the epoch's own samples."""
+        batches = self.batches("mixup")
+        order = batches._order(0)
+        assert order.repeats is not None
+        pairs = set(zip(order.rows.tolist(), order.repeats.tolist(), strict=True))  # type: ignore[union-attr]
+        assert len(pairs) == 500
+
+
+@given(st.lists(st.integers(-3, 6), max_size=40))
+def test_repeats_are_counted(order: list[int]) -> None:
+    expected = [order[:place].count(value) for place, value in enumerate(order)]
+    assert repeats(np.array(order, np.int64)).tolist() == expected

@@ -20,7 +20,8 @@ from sklearn.datasets import load_sample_images
 
 from sartor.data.pictures import decode
 from sartor.data.pictures.decode import decode_picture, header_of, opened, quiet_decoding
-from sartor.data.pictures.preprocess import Preprocess, flattened
+from sartor.data.pictures.flattening import flattened
+from sartor.data.pictures.preprocess import Preprocess
 from sartor.errors import PictureError
 
 PHOTOGRAPHS = [Image.fromarray(image) for image in load_sample_images().images]
@@ -231,7 +232,7 @@ class TestLargePictures:
         pictures = [Image.fromarray(one) for one in (pixels, wide, floats)]
         pictures.append(Image.fromarray(pixels).convert("P"))
         whole = [np.asarray(flattened(one, background=0)) for one in pictures]
-        monkeypatch.setattr("sartor.data.pictures.preprocess._BAND_PIXELS", 40)
+        monkeypatch.setattr("sartor.data.pictures.flattening._BAND_PIXELS", 40)
         for one, expected in zip(pictures, whole, strict=True):
             assert np.array_equal(flattened(one, background=0), expected)
 

@@ -363,12 +363,17 @@ class TestCache:
         ids=["one byte short", "short", "flipped", "flipped header", "empty", "gone"],
     )
     @pytest.mark.parametrize("file", ["images.npy", "facts.npz", "seal.json"])
+    @pytest.mark.parametrize("time", ["another time", "the same time"])
     def test_damage_is_found_and_mended(
-        self, folder: Path, harm: Callable[[Path], Any], file: str
+        self, folder: Path, harm: Callable[[Path], Any], file: str, time: str
     ) -> None:
         before = found_in(folder)
         images, rows = np.array(before.images), before.facts.rows
-        harm(before.folder / file)
+        path = before.folder / file
+        stamp = path.stat()
+        harm(path)
+        if time == "the same time" and path.exists():
+            os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
         after = found_in(folder)
         assert np.array_equal(after.images, images)
         assert (after.facts.rows == rows).all()
@@ -376,13 +381,22 @@ class TestCache:
         found_in(folder, events)
         assert decoded_in(events) == 0
 
-    def test_only_what_is_damaged_is_made_anew(self, folder: Path) -> None:
+    @pytest.mark.parametrize("place", range(128, 128 + 12 * 192, 83))
+    def test_only_what_is_damaged_is_made_anew(self, folder: Path, place: int) -> None:
         path = found_in(folder).folder / "images.npy"
-        path.write_bytes(flipped(path.read_bytes(), 128 + 5 * 192))
+        stamp = path.stat()
+        path.write_bytes(flipped(path.read_bytes(), place))
+        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
         events: list[Event] = []
         found_in(folder, events)
         assert decoded_in(events) == 1
         assert any("damaged" in event.text for event in events if isinstance(event, Note))
+
+    def test_a_damaged_size_is_measured_again(self, folder: Path, home: Path) -> None:
+        before = found_in(folder)
+        (path,) = (home / "pictures" / "sizes").glob("*.json")
+        path.write_text(path.read_text().replace("8", "9"))
+        assert found_in(folder).settings == before.settings
 
     def test_too_little_room_is_said_before_anything_is_decoded(
         self, folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch
@@ -399,8 +413,44 @@ class TestCache:
     ) -> None:
         (tmp_path / "file").touch()
         monkeypatch.setenv("SARTOR_HOME", str(tmp_path / "file"))
-        with pytest.raises(FileError, match="create the folder"):
+        with pytest.raises(FileError, match="create the folder") as error:
             found_in(folder)
+        assert "SARTOR_HOME names the folder to use" in error.value.hint
+
+    def test_a_home_that_can_only_be_read_will_do_for_what_is_prepared(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = found_in(folder)
+        for_good = sartor.load(folder).fingerprint
+
+        def refused(path: Path, *_: Any, **__: Any) -> Any:
+            raise FileError(f"Cannot write {path}: read-only file system.", "Choose another.")
+
+        monkeypatch.setattr("sartor.files.make_folder", refused)
+        monkeypatch.setattr("sartor.files.atomic_write", refused)
+        monkeypatch.setattr("sartor.data.pictures.cache.locked", refused)
+        assert np.array_equal(found_in(folder).images, before.images)
+        assert sartor.load(folder).fingerprint == for_good
+        write(folder / "class-0/another.png", seed=77)
+        with pytest.raises(FileError, match="read-only") as error:
+            found_in(folder)
+        assert "SARTOR_HOME" in error.value.hint
+
+    def test_damage_is_named_where_the_list_of_it_cannot_be_written(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (folder / "class-0/2.png").write_bytes(b"nothing")
+        with pytest.raises(DataError, match="--exclude"):
+            sartor.load(folder)
+
+        def refused(path: Path, *_: Any) -> Any:
+            raise FileError(f"Cannot write {path}: read-only file system.", "Choose another.")
+
+        monkeypatch.setattr("sartor.data.pictures.prepare.write_text", refused)
+        with pytest.raises(DataError, match=r"2\.png is not a picture") as error:
+            sartor.load(folder)
+        assert "--exclude" not in error.value.hint
+        assert "--max-unreadable" in error.value.hint
 
     def test_free_room_is_that_of_the_disk(self, tmp_path: Path) -> None:
         assert free_bytes(tmp_path) > 0

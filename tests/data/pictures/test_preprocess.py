@@ -7,6 +7,7 @@ import os
 import struct
 import warnings
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ from PIL import Image, ImageOps
 from sartor.data.named.catalogue import load_named
 from sartor.data.natural_order import natural_key
 from sartor.data.pictures.decode import MAX_PIXELS
+from sartor.data.pictures.flattening import flattened
 from sartor.data.pictures.preprocess import (
     Preprocess,
     as_picture,
     find_pictures,
-    flattened,
     read_picture,
 )
 from sartor.data.settings import PreprocessSettings
@@ -158,8 +159,13 @@ class TestColour:
             (np.array([[0, 1_000_000, 2_000_000]], np.int32), [0, 128, 255]),
             (np.array([[-5, 0, 65_535]], np.int32), [0, 0, 255]),
             (np.array([[0, 0.5, 1]], np.float32), [0, 128, 255]),
-            (np.array([[0, 20, 40]], np.float32), [0, 128, 255]),
+            (np.array([[0, 20, 40]], np.float32), [0, 20, 40]),
+            (np.array([[204, 230, 255]], np.float32), [204, 230, 255]),
+            (np.array([[0, 32_896, 65_535]], np.float32), [0, 128, 255]),
             (np.array([[-1, 0, 1]], np.float32), [0, 128, 255]),
+            (np.array([[-0.02, 0.2, 1.02]], np.float32), [0, 51, 255]),
+            (np.array([[-1000, 500, 2000]], np.float32), [0, 128, 255]),
+            (np.array([[-7, -7, -7]], np.float32), [0, 0, 0]),
             (np.array([[np.nan, 0.2, 1]], np.float32), [0, 51, 255]),
             (np.array([[np.inf, 0.2, 1]], np.float32), [255, 51, 255]),
             (np.array([[-np.inf, 0.2, 1]], np.float32), [0, 51, 255]),
@@ -182,20 +188,41 @@ class TestColour:
         pixels = prepared(3, 1, 2).picture(read_picture(saved(picture, tmp_path / "p.png")))
         assert pixels[:, 0].T.tolist() == [[250, 10, 20], [30, 240, 50]]
 
-    def test_alpha_lies_over_black(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("background", "nothing", "half"),
+        [("black", [0, 0, 0], [100, 50, 25]), ("white", [255, 255, 255], [227, 177, 152])],
+    )
+    def test_alpha_lies_over_the_background(
+        self, tmp_path: Path, background: str, nothing: list[int], half: list[int]
+    ) -> None:
         pixels = np.array([[[200, 100, 50, 255], [200, 100, 50, 0], [200, 100, 50, 128]]], np.uint8)
         file = saved(Image.fromarray(pixels), tmp_path / "alpha.png")
-        flat = prepared(3, 1, 3).picture(read_picture(file))[:, 0].T.astype(int)
+        preprocess = replace(prepared(3, 1, 3), background=background)
+        flat = preprocess.picture(read_picture(file))[:, 0].T.astype(int)
         assert flat[0].tolist() == [200, 100, 50]
-        assert flat[1].tolist() == [0, 0, 0]
-        assert np.abs(flat[2] - [100, 50, 25]).max() <= 1
+        assert flat[1].tolist() == nothing
+        assert np.abs(flat[2] - half).max() <= 1
 
-    def test_alpha_lies_over_white_where_dark_on_light_is_inverted(self, tmp_path: Path) -> None:
-        """A dark stroke on nothing becomes a bright stroke on black, without a box around it."""
-        pixels = np.zeros((1, 2, 4), np.uint8)
-        pixels[0, 0, 3] = 255
+    @pytest.mark.parametrize(
+        ("background", "ink", "seen"), [("black", 0, [255, 0]), ("white", 255, [0, 255])]
+    )
+    def test_inverted_alpha_lies_over_the_background_too(
+        self, tmp_path: Path, background: str, ink: int, seen: list[int]
+    ) -> None:
+        """A stroke on nothing is inverted without a box around it."""
+        pixels = np.full((1, 2, 4), ink, np.uint8)
+        pixels[0, :, 3] = [255, 0]
         file = saved(Image.fromarray(pixels), tmp_path / "stroke.png")
-        assert prepared(1, 1, 2).picture(read_picture(file), invert=True)[0].tolist() == [[255, 0]]
+        preprocess = replace(prepared(1, 1, 2), background=background)
+        assert preprocess.picture(read_picture(file), invert=True)[0].tolist() == [seen]
+
+    @pytest.mark.parametrize("background", ["white", "black"])
+    def test_what_is_transparent_is_padded_with_its_background(self, background: str) -> None:
+        preprocess = replace(prepared(1, 4, 2, "letterbox"), background=background)
+        behind = {"white": 255, "black": 0}[background]
+        assert preprocess.picture(Image.new("LA", (2, 2), (100, 200)))[0, 0, 0] == behind
+        for opaque in (Image.new("LA", (2, 2), (100, 255)), Image.new("L", (2, 2), 100)):
+            assert preprocess.picture(opaque)[0, :, 0].tolist() == [0, 100, 100, 0]
 
     @pytest.mark.parametrize(
         ("picture", "transparency"),
@@ -217,7 +244,7 @@ class TestColour:
         read = read_picture(file)
         if picture.mode == "1" and read.info["transparency"] != 255:
             pytest.skip("needs another Pillow: this one does not find the transparent bit")
-        assert prepared(1, 2, 2).picture(read).max() == 0
+        assert prepared(1, 2, 2).picture(read).min() == 255
         assert flattened(read, background=255).convert("L").getextrema() == (255, 255)
 
     def test_cmyk(self, tmp_path: Path) -> None:
@@ -524,7 +551,7 @@ class TestFinding:
         return [path.name for path in find_pictures([str(one) for one in arguments])]
 
     def test_in_a_folder_in_natural_order(self, folder: Path) -> None:
-        assert self.names(folder) == ["img1.jpg", "img2.PNG", "img10.png"]
+        assert self.names(folder) == ["img1.jpg", "img2.PNG", "img10.png", "img3.png"]
 
     def test_by_pattern_in_natural_order(self, folder: Path) -> None:
         assert self.names(folder / "img*") == ["img1.jpg", "img2.PNG", "img10.png"]
@@ -540,7 +567,15 @@ class TestFinding:
         assert self.names(folder / "img2.PNG", folder / "img1.jpg") == ["img2.PNG", "img1.jpg"]
 
     def test_nothing_is_named_twice(self, folder: Path) -> None:
-        assert self.names(folder / "img2.PNG", folder) == ["img2.PNG", "img1.jpg", "img10.png"]
+        found = self.names(folder / "img2.PNG", folder)
+        assert found == ["img2.PNG", "img1.jpg", "img10.png", "img3.png"]
+
+    def test_a_folder_with_class_folders(self, tmp_path: Path) -> None:
+        for name in ("dog/10.png", "dog/2.png", "cat/a/1.png", ".hidden/3.png"):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        (tmp_path / "cat" / "again").symlink_to(tmp_path)
+        assert self.names(tmp_path) == ["1.png", "2.png", "10.png"]
 
     def test_a_file_whose_name_looks_like_a_pattern(self, folder: Path) -> None:
         (folder / "odd[1]*.png").touch()

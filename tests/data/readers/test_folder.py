@@ -225,10 +225,10 @@ class TestLeftOut:
 
     def test_other_files_are_counted(self, make: Make) -> None:
         root = make("a/1.png", "b/1.JPG")
-        for name in ("README", "a/1.heic", "a/2.heic", "b/notes.txt"):
+        for name in ("README", "a/1.xyz", "a/2.xyz", "b/notes.txt"):
             (root / name).touch()
         assert read(root).remarks == (
-            "Left out 4 files that are not pictures: 2 .heic, 1 without a suffix, 1 .txt.",
+            "Left out 4 files that are not pictures: 2 .xyz, 1 without a suffix, 1 .txt.",
         )
 
     def test_pictures_beside_class_folders_are_named(self, make: Make) -> None:

@@ -148,7 +148,7 @@ class TestLabels:
         [
             (np.ones((6, 14), int), "14 columns: several labels for one picture"),
             (LABELS + 0.5, "not whole, such as 0.5"),
-            (np.full(6, np.nan), "not whole, such as nan"),
+            (np.full(6, np.nan), "says nothing .nan."),
             (LABELS[:5], "differ in length: x 6, y 5"),
             (np.zeros(6, int), "same label: 0"),
             (np.zeros((6, 2, 2), int), "there must be one label per image"),
@@ -266,6 +266,7 @@ class TestMapped:
     @pytest.fixture(autouse=True)
     def small_is_large(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("sartor.data.readers.npz._MAPPED_FROM_BYTES", 100)
+        monkeypatch.setattr("sartor.data.readers.npz._MEMORY_SHARE", 0.0)
 
     def test_bit_for_bit_the_same(self, tmp_path: Path) -> None:
         path = save(tmp_path / "set.npz", y=LABELS, x=IMAGES)
@@ -289,6 +290,13 @@ class TestMapped:
         dataset = read(save(tmp_path / "set.npz", x=images, y=LABELS))
         assert mapping_of(dataset.images) is None
         np.testing.assert_array_equal(dataset.images[:, 0], IMAGES)
+
+    def test_so_are_those_that_fit_into_memory(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is read cannot change any more."""
+        monkeypatch.setattr("sartor.data.readers.npz._MEMORY_SHARE", 0.25)
+        assert mapping_of(read(save(tmp_path / "set.npz", x=IMAGES, y=LABELS)).images) is None
 
     def test_so_are_several_splits(self, tmp_path: Path) -> None:
         arrays = {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES, "y_test": LABELS}

@@ -1,4 +1,5 @@
-"""Chance without a generator: numbers that depend only on (seed, epoch, index of a sample).
+"""Chance without a generator: numbers that depend only on (seed, epoch, index of a sample, how
+often it came before in the epoch).
 
 Neither the batch in which a sample comes, nor its place there, nor the thread that makes the batch
 can then change what happens to it. For the same reason no sine, root of a Beta distribution or the
@@ -24,6 +25,8 @@ LEVELS = 4_096
 """Entries of a table of values from which chance takes one."""
 
 _FRACTION = 2.0**-24
+_INDEX_BITS = 40
+"""No set has more images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +67,15 @@ class Chance:
         return Chance(self.words[:, start:stop], self.epoch)
 
 
-def chance_for(indices: Tensor, keys: Tensor, epoch: int) -> Chance:
+def chance_for(indices: Tensor, keys: Tensor, epoch: int, repeats: Tensor | None = None) -> Chance:
     """For the samples of these indices, int64 (B,): one draw for each of the keys, int64 (draws,).
 
     A draw is the number that SplitMix64 (Steele et al., 2014), begun at the key, gives as the one
-    that the index counts.
+    that the index counts. `repeats`, int64 (B,), says how often each sample came before in the
+    epoch; None stands for zeros.
     """
+    if repeats is not None:
+        indices = indices + (repeats << _INDEX_BITS)
     words = (indices + 1).mul_(_signed(0x9E3779B97F4A7C15)) + keys.unsqueeze(1)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         words.bitwise_xor_(_shifted(words, shift)).mul_(_signed(factor))

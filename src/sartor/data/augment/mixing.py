@@ -1,8 +1,10 @@
 """mixup and cutmix: each picture with a part of another, and with a part of its label.
 
-The other is any of the training pictures, as chance says for (seed, epoch, index of the sample),
-and it looks as it does in its own right in that epoch. Most libraries mix a batch with itself. That
-spares preparing a second picture, but what a picture becomes depends on who else is in the batch.
+The other is any of the training pictures, as chance says for (seed, epoch, index of the sample, how
+often it came before in the epoch), and it looks as it does in its own right in that epoch. Where
+the classes are drawn equally often, so are those of the others. Most libraries mix a batch with
+itself. That spares preparing a second picture, but what a picture becomes depends on who else is in
+the batch.
 """
 
 from __future__ import annotations
@@ -39,9 +41,9 @@ class Mixing:
     cutmix: Cutmix | None
     num_classes: int
 
-    def partners(self, chance: Chance, members: Tensor) -> Tensor:
-        """The index of the other picture for each: (B,), any of members int64 (M,)."""
-        return members.index_select(0, chance.whole(0, len(members)))
+    def partners(self, chance: Chance, count: int) -> Tensor:
+        """The place of the other picture for each, int64 (B,), among so many."""
+        return chance.whole(0, count)
 
     def blend(
         self, images: tuple[Tensor, Tensor], labels: tuple[Tensor, Tensor], chance: Chance

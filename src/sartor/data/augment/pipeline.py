@@ -69,7 +69,8 @@ class Operation(NamedTuple):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Augmentation:
-    """Random changes, each a pure function of (seed, epoch, index of the sample).
+    """Random changes, each a pure function of (seed, epoch, index of the sample, how often it came
+    before in the epoch).
 
     Batches of any size and composition, in any order and made by any thread, show a sample as the
     same picture; on the processor bit for bit.
@@ -79,20 +80,29 @@ class Augmentation:
     mixing: Mixing | None
     seed: int
 
-    def images(self, images: Tensor, indices: Tensor, epoch: int) -> Tensor:
-        """The samples `indices`, int64 (B,), as they look in `epoch`; may overwrite the images."""
+    def images(
+        self, images: Tensor, indices: Tensor, epoch: int, repeats: Tensor | None = None
+    ) -> Tensor:
+        """The samples `indices`, int64 (B,), as they look in `epoch`; may overwrite the images.
+
+        `repeats` says how often each came before in the epoch, int64 (B,); None: not at all.
+        """
         if not self.operations:
             return images
-        chance = self.chance(indices, epoch, *(operation.draws for operation in self.operations))
+        draws = (operation.draws for operation in self.operations)
+        chance = self.chance(indices, epoch, *draws, repeats=repeats)
         first = 0
         for operation in self.operations:
             images = operation(images, chance.part(first, operation.draws.number))
             first += operation.draws.number
         return images
 
-    def chance(self, indices: Tensor, epoch: int, *draws: Draws) -> Chance:
+    def chance(
+        self, indices: Tensor, epoch: int, *draws: Draws, repeats: Tensor | None = None
+    ) -> Chance:
         """What chance says about these samples in `epoch`."""
-        return chance_for(indices, keys_of(self.seed, epoch, draws, indices.device), epoch)
+        keys = keys_of(self.seed, epoch, draws, indices.device)
+        return chance_for(indices, keys, epoch, repeats)
 
 
 def augmentation_of(

@@ -14,13 +14,33 @@ from torch import Tensor
 from ...arrays import Int64Array
 from ..augment import mixing
 from ..augment.pipeline import Augmentation
-from .mapped import ReadAhead
-from .order import balanced_order, epoch_order
+from .mapped import MappedFile, ReadAhead
+from .order import balanced_order, epoch_order, repeats
 
 _BYTES_TOGETHER = 1 << 20
 """Neighbouring batches are gathered and changed together up to this size, which fits a core's
 cache: a hundred calls of PyTorch for each small batch would take longer than their work."""
 _BYTES_TOGETHER_ON_DEVICE = 1 << 24
+
+
+class Order(NamedTuple):
+    """What an epoch gives out, from its first sample to its last."""
+
+    rows: Tensor | slice
+    """Indices into the dataset, int64 (M,)."""
+    repeats: Tensor | None = None
+    """How often each came before in the epoch, int64 (M,); None where none comes twice."""
+
+    def part(self, start: int, stop: int) -> Order:
+        """Some of it."""
+        repeats = None if self.repeats is None else self.repeats[start:stop]
+        return Order(_part(self.rows, start, stop), repeats)
+
+    def at(self, places: Tensor) -> Order:
+        """What stands at these places, int64 (B,)."""
+        assert isinstance(self.rows, Tensor)
+        repeats = None if self.repeats is None else self.repeats.index_select(0, places)
+        return Order(self.rows.index_select(0, places), repeats)
 
 
 class Batch(NamedTuple):
@@ -48,6 +68,8 @@ class Feed:
     memory_format: torch.memory_format = torch.contiguous_format
     read_ahead: ReadAhead | None = None
     """How the images are read where they lie in a file too large for memory."""
+    mapped_file: MappedFile | None = None
+    """The file that they are mapped from, which must stay as it is."""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -59,6 +81,8 @@ class Feed:
 
     def bytes_at(self, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
         """The images at `rows` as they are, uint8 (B, C, H, W), and their labels (B,)."""
+        if self.mapped_file is not None:
+            self.mapped_file.check()
         if self.read_ahead is not None:
             self.read_ahead.of_rows(rows if isinstance(rows, slice) else rows.numpy())
         if isinstance(rows, slice):
@@ -106,7 +130,7 @@ class Batches:
     """Classes of the feed's images, int64 (M,), to give out each class equally often; None gives
     out each image once."""
     # Caches, not states: each value follows from its key.
-    _orders: dict[int, Tensor | slice] = field(default_factory=dict, init=False, repr=False)
+    _orders: dict[int, Order] = field(default_factory=dict, init=False, repr=False)
     _made: dict[tuple[int, int], Batch] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -144,23 +168,28 @@ class Batches:
         """
         size = self.together * self.batch_size
         stop = min((group + 1) * size, len(self.feed))
-        whole = self.samples(_part(self._order(epoch), group * size, stop), epoch)
+        part = self._order(epoch).part(group * size, stop)
+        whole = self.samples(part.rows, epoch, part.repeats)
         parts = (torch.split(tensor, self.batch_size) for tensor in whole)
         count = min(self.together, len(self) - group * self.together)
         return [Batch(*each) for each in islice(zip(*parts, strict=True), count)]
 
-    def samples(self, rows: Tensor | slice, epoch: int) -> Batch:
-        """The dataset's images at `rows` as training sees them in `epoch`."""
+    def samples(self, rows: Tensor | slice, epoch: int, repeats: Tensor | None = None) -> Batch:
+        """The dataset's images at `rows` as training sees them in `epoch`.
+
+        `repeats` says how often each came before in the epoch, int64 (B,); None: not at all.
+        """
         feed, augmentation = self.feed, self.augmentation
         if augmentation is None:
             return feed.take(rows)
-        rows = _as_tensor(rows, feed.images.device)
-        images, labels = self._changed(augmentation, rows, epoch)
+        indices = _as_tensor(rows, feed.images.device)
+        images, labels = self._changed(augmentation, Order(indices, repeats), epoch)
         if augmentation.mixing is None:
             return Batch(feed.floats(images), labels)
-        chance = augmentation.chance(rows, epoch, mixing.DRAWS)
-        partners = augmentation.mixing.partners(chance, self._members)
-        others, their_labels = self._changed(augmentation, partners, epoch)
+        chance = augmentation.chance(indices, epoch, mixing.DRAWS, repeats=repeats)
+        members = Order(self._members) if self.balance is None else self._order(epoch)
+        places = augmentation.mixing.partners(chance, len(self.feed))
+        others, their_labels = self._changed(augmentation, members.at(places), epoch)
         mixed = augmentation.mixing.blend(
             (feed.normalize(images), feed.normalize(others)), (labels, their_labels), chance
         )
@@ -171,35 +200,38 @@ class Batches:
         return replace(self, augmentation=None)
 
     def _changed(
-        self, augmentation: Augmentation, rows: Tensor, epoch: int
+        self, augmentation: Augmentation, drawn: Order, epoch: int
     ) -> tuple[Tensor, Tensor]:
         """Images uint8 (B, C, H, W), changed, and labels (B,)."""
-        images, labels = self.feed.bytes_at(rows)
-        return augmentation.images(images, rows, epoch), labels
+        assert isinstance(drawn.rows, Tensor)
+        images, labels = self.feed.bytes_at(drawn.rows)
+        return augmentation.images(images, drawn.rows, epoch, drawn.repeats), labels
 
     @cached_property
     def _members(self) -> Tensor:
         """Every training image, int64 (M,)."""
         return torch.from_numpy(self.feed.indices).to(self.feed.images.device)
 
-    def _order(self, epoch: int) -> Tensor | slice:
+    def _order(self, epoch: int) -> Order:
         key = epoch if self.shuffle else 0
-        rows = self._orders.get(key)
-        if rows is None:
+        order = self._orders.get(key)
+        if order is None:
             # list() in one go: other threads may add to the cache meanwhile.
             for old in [other for other in list(self._orders) if other < key - 1]:
                 self._orders.pop(old, None)
-            rows = self._orders[key] = self._made_order(key)
-        return rows
+            order = self._orders[key] = self._made_order(key)
+        return order
 
-    def _made_order(self, epoch: int) -> Tensor | slice:
+    def _made_order(self, epoch: int) -> Order:
         if not self.shuffle:
-            return self.feed.rows(self.feed.indices)
+            return Order(self.feed.rows(self.feed.indices))
+        device = self.feed.images.device
         if self.balance is None:
             order = epoch_order(len(self.feed), self.seed, epoch)
-        else:
-            order = balanced_order(self.balance, self.seed, epoch)
-        return torch.from_numpy(self.feed.indices[order]).to(self.feed.images.device)
+            return Order(torch.from_numpy(self.feed.indices[order]).to(device))
+        order = balanced_order(self.balance, self.seed, epoch)
+        before = torch.from_numpy(repeats(order)).to(device)
+        return Order(torch.from_numpy(self.feed.indices[order]).to(device), before)
 
 
 def _part(rows: Tensor | slice, start: int, stop: int) -> Tensor | slice:

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import mmap
 from dataclasses import dataclass
+from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
 from ...arrays import Int64Array, UInt8Array
+from ...errors import DataError
 from ...machine import available_memory
 
 _NEAR = 1 << 15
@@ -50,6 +53,59 @@ class ReadAhead:
         start, stop = (self.start + place * self.image_bytes for place in (first, end))
         page = start // mmap.PAGESIZE * mmap.PAGESIZE
         self.mapping.madvise(mmap.MADV_WILLNEED, page, stop - page)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MappedFile:
+    """A file that images are mapped from, as it was then: it must not change while they are used.
+
+    The pages of a file that is written anew show what is written, and those of one that is cut
+    short end the process. Nothing can be read again either, since it is looked at bit by bit.
+    """
+
+    path: Path
+    stamp: tuple[int, int, int]
+
+    def check(self) -> None:
+        """Raise where it is not the same file any more.
+
+        Raises:
+            DataError: it was written to, replaced or removed.
+        """
+        if _stamp(self.path) != self.stamp:
+            raise DataError(
+                f"{self.path} was changed while its images were in use.",
+                "Nothing that was computed since can be trusted: train again, and save new data "
+                "under another name.",
+            )
+
+
+_files: WeakKeyDictionary[mmap.mmap, MappedFile] = WeakKeyDictionary()
+
+
+def mapped_file(images: UInt8Array) -> MappedFile | None:
+    """The file that images are mapped from, as it was when this was asked first."""
+    base: object = images
+    path: Path | None = None
+    while isinstance(base, np.ndarray):
+        if isinstance(base, np.memmap) and base.filename is not None:
+            path = Path(base.filename)
+        base = base.base
+    if not isinstance(base, mmap.mmap) or path is None:
+        return None
+    found = _files.get(base)
+    if found is None:
+        found = _files[base] = MappedFile(path=path, stamp=_stamp(path))
+    return found
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """Size, time of the last change and number of a file; zeros where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def read_ahead(images: UInt8Array, free: int | None = None) -> ReadAhead | None:

@@ -42,6 +42,17 @@ def balanced_order(labels: Int64Array, seed: int, epoch: int) -> Int64Array:
     return positions[epoch_order(len(positions), seed, epoch)]
 
 
+def repeats(order: Int64Array) -> Int64Array:
+    """How often each entry of an epoch's order came before in it; int64, as many."""
+    by_value = np.argsort(order, kind="stable")
+    sorted_values = order[by_value]
+    starts = np.flatnonzero(np.diff(sorted_values, prepend=sorted_values[:1] - 1))
+    counts = np.diff(np.append(starts, len(order)))
+    found = np.empty(len(order), np.int64)
+    found[by_value] = np.arange(len(order)) - np.repeat(starts, counts)
+    return found
+
+
 def _rounds(count: int, start: int, stop: int, seed: int, label: int) -> Int64Array:
     """Places `start` to `stop` of an endless row of permutations of range(count)."""
     # A block of rounds at a time: for small classes a key of their own each would be slow.

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from ...arrays import Int64Array, UInt8Array
 from ...errors import CorruptDataError, FileError, UnavailableError, UsageError, unknown
 from ...files import atomic_write, explain_os_errors, make_folder, sha256_of, write_text
-from ...home import Note, cache_home, locked
+from ...home import Note, cache_home, explain_cache_errors, locked
 from ..dataset import Dataset
 from ..readers.idx import GZIP_MAGIC, inflate, join_parts, pair, read_idx
 from .names import NAMES as NAMES
@@ -97,7 +97,7 @@ def _cached(named: NamedSet, folder: Path, note: Note = _ignore) -> Files | None
     sums = named.published if named.unpack is None else _recorded_sums(folder)
     if set(sums) != set(named.files) or not all((folder / name).is_file() for name in sums):
         return None
-    with _explain_cache_errors(), explain_os_errors(f"read {folder}"):
+    with explain_cache_errors(), explain_os_errors(f"read {folder}"):
         # Not read_bytes: PyTorch warns of arrays that it may not write to, such as views of bytes.
         files = {name: np.fromfile(folder / name, np.uint8).data for name in sums}
     for name, expected in sums.items():
@@ -110,7 +110,7 @@ def _cached(named: NamedSet, folder: Path, note: Note = _ignore) -> Files | None
 
 def _fetched(named: NamedSet, folder: Path, note: Note) -> Files:
     """The set's files after fetching them into the cache, unless another process does so now."""
-    with _explain_cache_errors():
+    with explain_cache_errors():
         make_folder(folder)
     with _locked(folder, named.name, note):
         files = _cached(named, folder, note)
@@ -167,7 +167,7 @@ def _mismatch(found: str, expected: str) -> str:
 
 def _store(files: Mapping[str, Content], folder: Path) -> None:
     """Write a set's files, and last the sums that vouch for them."""
-    with _explain_cache_errors():
+    with explain_cache_errors():
         for name, content in files.items():
             with atomic_write(folder / name) as stream:
                 stream.write(content)
@@ -196,18 +196,9 @@ def _locked(folder: Path, name: str, note: Note) -> Iterator[None]:
         note(f"waiting for another process that is fetching {name}")
 
     with ExitStack() as stack:
-        with _explain_cache_errors():
+        with explain_cache_errors():
             stack.enter_context(locked(folder / ".lock", when_busy=waiting))
         yield
-
-
-@contextmanager
-def _explain_cache_errors() -> Iterator[None]:
-    try:
-        yield
-    except FileError as error:
-        hint = f"{error.hint} The environment variable SARTOR_HOME names the folder to use."
-        raise FileError(error.message, hint) from error
 
 
 def _load_digits() -> Dataset:

@@ -6,8 +6,9 @@
     seal.json        that all is whole: length and time of the array, SHA-256 of facts.npz
 
 A row counts as written when its checksum is in `progress.jsonl` or `facts.npz` and matches. So a
-preparation may be killed anywhere and goes on where it was. Once sealed, only length and time of
-the array are looked at; where they differ from the seal, every row is checked again.
+preparation may be killed anywhere and goes on where it was. When it is opened, every row is checked
+again, by all cores: disks and people change bytes without a trace. A large array is checked once
+for each process.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +31,14 @@ from ... import files
 from ...arrays import AnyArray, Int64Array, UInt8Array
 from ...errors import FileError
 from ...home import Note, locked
+from ...machine import available_cores
 from .facts import ROW, PictureFacts
 
 FORMAT = 1
+_ROWS_CHECKED = 1024
+_LARGE = 1 << 28
+_verified: set[tuple[str | int, ...]] = set()
+"""States of large arrays that were checked by this process."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -95,14 +102,27 @@ class PictureCache:
     def _length(self) -> int:
         return len(self._header()) + self.shape[0] * self._image_bytes
 
-    def sealed_facts(self) -> PictureFacts | None:
-        """The facts of a finished preparation; None where it is not finished, or was touched."""
+    def sealed_facts(self, *, verified: bool = True) -> PictureFacts | None:
+        """The facts of a finished preparation; None where it is not finished, or was touched.
+
+        Without `verified`, the rows of the array are not checked against their checksums.
+        """
         seal = _read_json(self._seal_path)
         if seal is None or seal.get("format") != FORMAT or seal.get("images") != self._stamp():
             return None
         if files.sha256_of_file(self._facts_path) != seal.get("facts_sha256"):
             return None
-        return _read_facts(self._facts_path, self.shape[0])
+        facts = _read_facts(self._facts_path, self.shape[0])
+        if facts is None or not verified:
+            return facts
+        state = (str(self.images_path), *seal["images"].values(), seal["facts_sha256"])
+        if state in _verified:
+            return facts
+        if self._header_is_damaged() or len(self._damaged_rows(*_readable_rows(facts))):
+            return None
+        if self._length > _LARGE:
+            _verified.add(state)
+        return facts
 
     def images(self) -> UInt8Array:
         """The array, mapped: read from the disk when it is looked at."""
@@ -124,6 +144,8 @@ class PictureCache:
         """What is whole of an earlier preparation; for who holds the lock."""
         state = self._recorded()
         wrong = self._damaged_rows(np.flatnonzero(state.done), state.rows)
+        if self._header_is_damaged() and self._seal_path.exists():
+            note("the header of the prepared pictures was damaged on the disk: written again")
         state.done[wrong] = False
         if len(wrong) and self._seal_path.exists():
             note(f"{len(wrong):,} prepared pictures were damaged on the disk: prepared again")
@@ -231,21 +253,38 @@ class PictureCache:
                 break
         return state
 
+    def _header_is_damaged(self) -> bool:
+        expected = self._header()
+        try:
+            with self.images_path.open("rb") as stream:
+                return stream.read(len(expected)) != expected
+        except OSError:
+            return True
+
     def _damaged_rows(self, indices: Int64Array, rows: AnyArray) -> Int64Array:
         """Which of these rows of the array do not match their checksum."""
-        if not len(indices):
+        if not len(indices) or not self.images_path.exists():
             return indices
-        if not self.images_path.exists():
-            return indices
-        wrong, start = [], len(self._header())
+        start = len(self._header())
+
+        def wrong_in(part: Int64Array) -> list[int]:
+            wrong = []
+            with self.images_path.open("rb") as stream:
+                for index in part.tolist():
+                    stream.seek(start + index * self._image_bytes)
+                    found = hashlib.sha256(stream.read(self._image_bytes)).digest()
+                    if found != rows["pixels_sha256"][index].tobytes():
+                        wrong.append(index)
+            return wrong
+
+        parts = [indices[at : at + _ROWS_CHECKED] for at in range(0, len(indices), _ROWS_CHECKED)]
         reading = files.explain_os_errors(f"read {self.images_path}")
-        with reading, self.images_path.open("rb") as stream:
-            for index in indices.tolist():
-                stream.seek(start + index * self._image_bytes)
-                found = hashlib.sha256(stream.read(self._image_bytes)).digest()
-                if found != rows["pixels_sha256"][index].tobytes():
-                    wrong.append(index)
-        return np.array(wrong, np.int64)
+        with reading, ThreadPoolExecutor(available_cores()) as pool:
+            return np.array([i for wrong in pool.map(wrong_in, parts) for i in wrong], np.int64)
+
+
+def _readable_rows(facts: PictureFacts) -> tuple[Int64Array, AnyArray]:
+    return np.flatnonzero(facts.readable), facts.rows
 
 
 def _line(indices: Int64Array, state: State) -> dict[str, Any]:

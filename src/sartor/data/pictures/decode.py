@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import stat
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ...errors import PictureError
+from .formats import HEAD_BYTES, MAX_FILE_BYTES, advice_on, read_by_extra
 from .integrity import missing_pixels
 
 MAX_PIXELS = 100_000_000
@@ -75,16 +77,19 @@ def opened(content: bytes, name: str) -> Iterator[Image.Image]:
     """
     if not content:
         raise PictureError(f"{name} is empty.", "Leave it out or replace it.")
+    read_by_extra(content[:HEAD_BYTES])
     try:
         with Image.open(io.BytesIO(content)) as picture:
             if picture.format in _PROGRAMS:
-                raise PictureError(*_not_a_picture(name))
+                raise _not_a_picture(name, content)
             _check_size(name, picture)
             yield picture
-    except (PictureError, MemoryError):
+    except PictureError:
         raise
+    except MemoryError:
+        raise no_memory_for(name) from None
     except UnidentifiedImageError:
-        raise PictureError(*_not_a_picture(name)) from None
+        raise _not_a_picture(name, content) from None
     except Image.DecompressionBombError:
         raise PictureError(f"{name} has too many pixels.", _too_large_hint()) from None
     except Exception as error:  # Pillow's decoders leave with all sorts on damaged files
@@ -146,13 +151,41 @@ def read_content(path: Path) -> bytes:
     """The bytes of a file.
 
     Raises:
-        PictureError: it cannot be read.
+        PictureError: it cannot be read, is larger than any picture, or is not a regular file, which
+            might never end.
     """
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            what = "a folder" if stat.S_ISDIR(status.st_mode) else "a device or a pipe"
+            raise PictureError(f"{path} is {what}, not a file.", "Save the picture as a file.")
+        refuse_huge(str(path), status.st_size)
         return path.read_bytes()
+    except MemoryError:
+        raise no_memory_for(str(path)) from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise PictureError(f"Cannot read {path}: {reason}.", "Check the path.") from None
+
+
+def refuse_huge(name: str, count: int) -> None:
+    """Refuse a file of so many bytes before it is read.
+
+    Raises:
+        PictureError: no picture is so large.
+    """
+    if count > MAX_FILE_BYTES:
+        raise PictureError(
+            f"{name} has {count:,} bytes, more than any picture.",
+            f"Leave it out, or shrink it: at most {MAX_FILE_BYTES:,} bytes are read.",
+        )
+
+
+def no_memory_for(name: str) -> PictureError:
+    """What to say of a picture for which there is not enough memory; the others may still fit."""
+    return PictureError(
+        f"{name} needs more memory than is free.", "Leave it out, shrink it, or close programs."
+    )
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -189,5 +222,10 @@ def _too_large_hint() -> str:
     return f"At most {MAX_PIXELS:,} pixels are read; shrink it first."
 
 
-def _not_a_picture(name: str) -> tuple[str, str]:
-    return f"{name} is not a picture that Pillow can read.", "Convert it to PNG or JPEG."
+def _not_a_picture(name: str, content: bytes) -> PictureError:
+    advice = advice_on(content)
+    if advice:
+        return PictureError(f"{name} is {advice.what}.", advice.hint)
+    return PictureError(
+        f"{name} is not a picture that Pillow can read.", "Convert it to PNG or JPEG."
+    )

@@ -1,4 +1,4 @@
-"""Size and channels of the images where nothing is said: from the headers of the pictures."""
+"""What the settings leave open, from the pictures: size, channels, background, range of values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import replace
 from ...errors import PictureError
 from ..listing import Listing
 from ..settings import PreprocessSettings
+from .background import background_of
 from .decode import header_of, opened, quiet_decoding
+from .value_range import value_range_of
 
 DEFAULT_SIZE = (64, 64)
 """Height and width in pixels where the pictures differ in size, or are larger than `LARGEST`."""
@@ -24,11 +26,16 @@ def complete(
     excluded: Container[int] = (),
     looked_at: Callable[[int], None] = lambda _count: None,
 ) -> PreprocessSettings:
-    """The settings with size and channels filled in.
+    """The settings with size, channels, background and range of values filled in.
 
     Where all pictures have one size of at most 96 pixels it is kept, otherwise it is 64x64; images
-    are gray where every picture is. Looking ends as soon as both are clear.
+    are gray where every picture is. Looking ends as soon as both are clear. The background is that
+    of `background_of`, the range that of `value_range_of`.
     """
+    if settings.background == "auto":
+        settings = replace(settings, background=background_of(listing, excluded).colour)
+    if not settings.value_range:
+        settings = replace(settings, value_range=value_range_of(listing, excluded) or ())
     size = settings.image_size
     if size and settings.channels:
         return replace(settings, image_size=_both(size))

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
+import warnings
 from collections.abc import Container, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,16 +16,17 @@ import numpy as np
 from PIL import features
 
 from ...arrays import Int64Array, UInt8Array
-from ...errors import DataError, PictureError
+from ...errors import DataError, FileError, PictureError, SartorWarning
 from ...events import Event, Note
 from ...files import atomic_write, make_folder, write_json, write_text
-from ...home import cache_home
+from ...home import cache_home, explain_cache_errors
 from ...machine import total_memory
 from ..dataset import Dataset
 from ..listing import Listing
 from ..origin import Origin, geometry_of
 from ..roster import Changes, Roster
 from ..settings import PreprocessSettings
+from ..tolerance import flag_for, percent, tolerable
 from .cache import PictureCache
 from .decoding import Pace, Sink, filled
 from .exclude import combined, exclusion_list, kept_indices, match, relabelled, renumbered
@@ -30,8 +34,10 @@ from .facts import PictureFacts
 from .geometry import complete
 from .preprocess import Preprocess
 
-VERSION = 1
+VERSION = 2
 """Changes when the same picture would give other pixels."""
+_FILLED_IN = ("image_size", "channels", "background", "value_range")
+"""Settings that may be left open."""
 _ROWS_AT_ONCE = 64
 _FAULTS_SHOWN = 10
 _MEMORY_SHARE = 0.25
@@ -48,7 +54,7 @@ class Prepared:
 
     listing: Listing
     settings: PreprocessSettings
-    """As given, with size and channels filled in."""
+    """As given, with what was left open filled in."""
     images: UInt8Array
     """uint8 (N, C, H, W), a row for each picture of the listing; mapped from the cache."""
     facts: PictureFacts
@@ -61,25 +67,31 @@ class Prepared:
         return Preprocess.from_settings(self.settings)
 
     def dataset(
-        self, excluded: Mapping[int, str] | None = None, fixes: Changes | None = None
+        self,
+        excluded: Mapping[int, str] | None = None,
+        fixes: Changes | None = None,
+        *,
+        max_unreadable: float = 0.0,
     ) -> Dataset:
-        """The pictures that are not excluded, with corrected labels.
+        """The pictures that are not excluded and can be read, with corrected labels.
 
         Args:
             excluded: reasons by the index of the picture in the listing.
             fixes: what fixes say, by that index too.
+            max_unreadable: share of the others that may be unreadable, and are left out.
 
         Raises:
-            DataError: pictures that are not excluded cannot be read; the sentence names them.
+            DataError: more of them cannot be read; the sentence names them.
         """
-        listing, by_list, fixes = (
-            self.listing,
-            dict(sorted((excluded or {}).items())),
-            fixes or Changes(),
-        )
-        left_out = dict(sorted({**fixes.excluded, **by_list}.items()))
+        listing, fixes = self.listing, fixes or Changes()
+        asked = {**fixes.excluded, **(excluded or {})}
         names = listing.pictures.names
-        self._refuse_faults(left_out)
+        unread = self.unreadable(asked)
+        if unread and not tolerable(len(unread), len(names) - len(asked), max_unreadable):
+            self._refuse(unread, asked)
+        reasons = {index: why.removeprefix(names[index]).strip() for index, why in unread.items()}
+        by_list = dict(sorted({**(excluded or {}), **reasons}.items()))
+        left_out = dict(sorted({**asked, **reasons}.items()))
         kept = kept_indices(len(listing), left_out)
         if not len(kept):
             raise DataError("Every picture is excluded.", "Shorten the list of --exclude.")
@@ -120,23 +132,26 @@ class Prepared:
             by_fixes=fixes,
         )
 
-    def _refuse_faults(self, excluded: Mapping[int, str]) -> None:
-        """Name every unreadable picture that is not excluded, and list them with those that are."""
-        unread = {i: why for i, why in self.facts.faults.items() if i not in excluded}
-        if not unread:
-            return
+    def unreadable(self, excluded: Container[int]) -> dict[int, str]:
+        """Why pictures cannot be read that are not excluded, by their index."""
+        return {i: why for i, why in self.facts.faults.items() if i not in excluded}
+
+    def _refuse(self, unread: Mapping[int, str], excluded: Mapping[int, str]) -> None:
+        """Name every unreadable picture, and list them with those that are excluded."""
         names = self.listing.pictures.names
         path = self.folder / "unreadable.txt"
         reasons = {names[i]: why.removeprefix(names[i]) for i, why in unread.items()}
         before = {names[index]: why for index, why in excluded.items()}
-        write_text(path, exclusion_list(before | reasons))
-        shown = [f"\n  {why}" for why in list(unread.values())[:_FAULTS_SHOWN]]
-        more = len(unread) - len(shown)
-        if more:
-            shown.append(f"\n  and {more:,} more")
+        ways = []
+        with suppress(FileError):
+            write_text(path, exclusion_list(before | reasons))
+            ways.append(f"--exclude {shlex.quote(str(path))}")
+        if len(unread) < len(names) - len(excluded):
+            ways.insert(0, flag_for(len(unread), len(names) - len(excluded)))
         raise DataError(
-            f"{len(unread):,} of {len(names):,} pictures cannot be read:{''.join(shown)}",
-            f"Replace them, or go on without what is listed: --exclude {path}",
+            f"{len(unread):,} of {len(names):,} pictures cannot be read:{_lines(unread)}",
+            f"Replace them{', or go on without what is listed: ' if ways else '.'}"
+            f"{', or '.join(ways)}",
         )
 
     def _rows(self, kept: Int64Array) -> UInt8Array:
@@ -161,6 +176,36 @@ class Prepared:
         return np.asarray(np.load(path, mmap_mode="r"))
 
 
+def _lines(faults: Mapping[int, str]) -> str:
+    """A line for each of the first faults, and one for the others."""
+    shown = [f"\n  {why}" for why in list(faults.values())[:_FAULTS_SHOWN]]
+    if len(faults) > len(shown):
+        shown.append(f"\n  and {len(faults) - len(shown):,} more")
+    return "".join(shown)
+
+
+def _dataset(
+    found: Prepared,
+    excluded: Mapping[int, str],
+    fixes: Changes,
+    max_unreadable: float,
+    on_event: Sink | None,
+) -> Dataset:
+    """The dataset; what is left out since it cannot be read is said."""
+    dataset = found.dataset(excluded, fixes, max_unreadable=max_unreadable)
+    unread = found.unreadable({**fixes.excluded, **excluded})
+    if unread:
+        sentence = (
+            f"{len(unread):,} of {len(found.listing):,} pictures cannot be read and are left out "
+            f"(more than {percent(max_unreadable)} would stop):{_lines(unread)}"
+        )
+        if on_event is None:
+            warnings.warn(sentence, SartorWarning, stacklevel=3)
+        else:
+            on_event(Note(sentence))
+    return dataset
+
+
 def prepare(
     listing: Listing,
     settings: PreprocessSettings,
@@ -168,6 +213,7 @@ def prepare(
     entries: Mapping[str, str] | None = None,
     fixes: Changes | None = None,
     root: str = "",
+    max_unreadable: float = 0.0,
     on_event: Sink | None = None,
 ) -> Dataset:
     """The dataset of all pictures, at the size and with the channels that the settings say.
@@ -176,6 +222,7 @@ def prepare(
         entries: names to leave out, each with its reason.
         fixes: what fixes say, by the index in the listing.
         root: folder in which the names of the pictures lie, where there is one.
+        max_unreadable: share of the pictures that may be unreadable, and are left out.
 
     Raises:
         DataError: pictures cannot be read; the sentence names them.
@@ -184,7 +231,7 @@ def prepare(
     fixes = fixes or Changes()
     left_out = {**fixes.excluded, **excluded}
     found = prepared(listing, settings, excluded=left_out, on_event=on_event)
-    return found.dataset(excluded, fixes)
+    return _dataset(found, excluded, fixes, max_unreadable, on_event)
 
 
 def prepared_as(
@@ -193,6 +240,8 @@ def prepared_as(
     entries: Mapping[str, str] | None = None,
     fixes: Changes | None = None,
     on_event: Sink | None = None,
+    *,
+    max_unreadable: float = 0.0,
 ) -> Dataset:
     """The pictures of a dataset at another size, without those that `entries` name as well.
 
@@ -206,7 +255,7 @@ def prepared_as(
     fixes = combined(origin.fixes, fixes or Changes())
     left_out = {**fixes.excluded, **excluded}
     found = prepared(origin.listing, settings, excluded=left_out, on_event=on_event)
-    return found.dataset(excluded, fixes)
+    return _dataset(found, excluded, fixes, max_unreadable, on_event)
 
 
 def prepared(
@@ -237,8 +286,13 @@ def prepared(
     )
     facts = cache.sealed_facts()
     if facts is None or facts.faults:
-        with cache.locked(lambda text: sink(Note(text))):
-            facts = filled(cache, listing, geometry, sink)
+        try:
+            with explain_cache_errors(), cache.locked(lambda text: sink(Note(text))):
+                facts = filled(cache, listing, geometry, sink)
+        except FileError:
+            # Whole, but for what could not be read then: a cache that is only read will do.
+            if facts is None:
+                raise
     return Prepared(
         listing=listing,
         settings=settings,
@@ -275,7 +329,9 @@ def _geometry_name(geometry: Preprocess) -> str:
     }
     key = hashlib.sha256(json.dumps([VERSION, decoders]).encode()).hexdigest()[:8]
     size = "x".join(map(str, geometry.input_shape))
-    return f"{size}-{geometry.resize}-{key}"
+    colour = "-".join((geometry.background, *(f"{value:g}" for value in geometry.value_range)))
+    ink = "" if geometry.ink == "off" else f"-ink-{geometry.ink}"
+    return f"{size}-{geometry.resize}-{colour}{ink}-{key}"
 
 
 def _plain(name: str) -> str:
@@ -289,19 +345,34 @@ def _completed(
     excluded: Container[int],
     sink: Sink,
 ) -> PreprocessSettings:
-    """Size and channels, remembered by the listing's key, since all headers may have to be read."""
-    if settings.image_size and settings.channels:
-        return complete(listing, settings)
+    """What is left open, remembered by the listing's key: looking takes long."""
     left_out = [index for index in range(len(listing)) if index in excluded] if excluded else []
-    asked = json.dumps([key, settings.image_size, settings.channels, left_out])
+    given = [getattr(settings, name) for name in _FILLED_IN]
+    asked = json.dumps([VERSION, key, given, left_out])
     path = _pictures_home() / "sizes" / f"{hashlib.sha256(asked.encode()).hexdigest()[:32]}.json"
     try:
-        height, width, channels = json.loads(path.read_bytes())
-        return replace(settings, image_size=(height, width), channels=channels)
-    except (OSError, ValueError, TypeError):
+        remembered = json.loads(path.read_bytes())
+        if remembered["sha256"] != _sha256_of(remembered["found"]):
+            raise ValueError("damaged")
+        size, channels, background, value_range = remembered["found"]
+        return replace(
+            settings,
+            image_size=tuple(size),
+            channels=channels,
+            background=background,
+            value_range=tuple(value_range),
+        )
+    except (OSError, ValueError, TypeError, KeyError):
         pass
     pace = Pace("sizes", len(listing), sink)
     found = complete(listing, settings, excluded=excluded, looked_at=pace.at)
-    make_folder(path.parent)
-    write_json(path, [*found.image_size, found.channels])
+    values = [getattr(found, name) for name in _FILLED_IN]
+    # Where the cache can only be read, they are found again each time.
+    with suppress(FileError):
+        make_folder(path.parent)
+        write_json(path, {"found": values, "sha256": _sha256_of(values)})
     return found
+
+
+def _sha256_of(values: object) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()

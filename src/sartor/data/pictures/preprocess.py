@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from ...arrays import UInt8Array
@@ -27,17 +26,21 @@ from .decode import (
     read_content,
     upright,
 )
+from .flattening import LEVELS, ValueRange, flattened, has_transparency
+from .formats import HEAD_BYTES, format_of
+from .ink import ink_picture
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+_BY_EXTRA = (".heic", ".heif", ".hif")
+_INK_PIXELS = 1200
+"""A side that a picture of ink is reduced to at most while it is decoded."""
 _SPARE = 1.9
 """A JPEG is decoded at no less than so many times the size that is wanted of it. What comes of it
 differs from a full decoding as little as Lanczos does from bicubic; and 500 pixels, the usual side
 of a photograph in a dataset, can be decoded at a quarter for 64."""
-_BAND_PIXELS = 1_000_000
-"""Colours are converted so many pixels at a time, which bounds the memory for large pictures."""
 
 
 class Decoded(NamedTuple):
@@ -61,10 +64,17 @@ class Preprocess:
     resize: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    background: str = "white"
+    """What lies behind transparent areas: white or black."""
+    value_range: tuple[float, ...] = ()
+    """Numbers that become black and white in pictures of more than 8 bits; () for what is usual."""
+    ink: str = "off"
+    """How ink on paper is prepared: mass or box, see `ink.py`; or off."""
 
     @classmethod
     def from_settings(cls, settings: PreprocessSettings) -> Preprocess:
-        """From settings in which size and channels are filled in; no mean is 0, no std is 1.
+        """From settings in which size and channels are filled in; no mean is 0, no std is 1, and
+        an open background is white, and ink is left alone where nothing is said.
 
         Raises:
             RecipeError: mean or std have neither one number nor one a channel.
@@ -87,6 +97,9 @@ class Preprocess:
             resize=settings.resize,
             mean=mean,
             std=std,
+            background="white" if settings.background == "auto" else settings.background,
+            value_range=settings.value_range,
+            ink="off" if settings.ink == "auto" else settings.ink,
         )
 
     @property
@@ -97,16 +110,40 @@ class Preprocess:
     def picture(self, picture: Image.Image, *, invert: bool = False) -> UInt8Array:
         """One picture of any size and mode as uint8 (C, H, W).
 
-        `invert` turns dark-on-light into light-on-dark, before any padding is added.
+        `invert` turns dark-on-light into light-on-dark, before any padding is added. What was
+        transparent has the colour of the background in the end, and pictures that have such areas
+        are padded with it, others with black. Where ink is prepared it is found on dark and on
+        light; a picture without any is resized as others are.
         """
-        flat = flattened(picture, background=255 if invert else 0)
+        inked = self._inked(picture) if self.ink != "off" else None
+        return self._fitted(picture, invert=invert) if inked is None else inked
+
+    def _inked(self, picture: Image.Image) -> UInt8Array | None:
+        """The ink of a picture as uint8 (C, H, W); None where there is none."""
+        # On a transparent picture it shows against white or against black.
+        for behind in (255, 0) if has_transparency(picture) else (255,):
+            flat = flattened(picture, background=behind, value_range=self._range_for(picture))
+            found = ink_picture(flat, self.height, self.width, self.ink)
+            if found is not None:
+                return np.repeat(found[None], self.channels, axis=0)
+        return None
+
+    def _fitted(self, picture: Image.Image, *, invert: bool = False) -> UInt8Array:
+        """The whole picture at the input's size."""
+        behind = LEVELS[self.background]
+        padding = behind if has_transparency(picture) else 0
+        flat = flattened(
+            picture,
+            background=255 - behind if invert else behind,
+            value_range=self._range_for(picture),
+        )
         # Gray becomes colour when it is small, which comes to the same.
         if self.channels == 1 and flat.mode != "L":
             flat = flat.convert("L")
         if invert:
             flat = ImageOps.invert(flat)
         if flat.size != (self.width, self.height):
-            flat = self._resized(flat)
+            flat = self._resized(flat, padding)
         pixels = np.asarray(flat, dtype=np.uint8)
         if flat.mode == "L":
             return np.repeat(pixels[None], self.channels, axis=0)
@@ -139,18 +176,31 @@ class Preprocess:
 
     def enough(self, width: int, height: int) -> tuple[int, int]:
         """The (width, height) that a picture of this size may be reduced to while it is decoded."""
+        if self.ink != "off":
+            # What was written may be a small part of it.
+            return min(width, _INK_PIXELS), min(height, _INK_PIXELS)
         across, down = self.width / width, self.height / height
         if self.resize != "stretch":
             across = down = min(across, down) if self.resize == "letterbox" else max(across, down)
         return math.ceil(_SPARE * width * across), math.ceil(_SPARE * height * down)
 
     def images(self, images: UInt8Array) -> UInt8Array:
-        """A dataset's images (N, C, H, W), brought to the input's size and channels; uint8."""
+        """A dataset's images (N, C, H, W), brought to the input's size and channels; uint8.
+
+        Their ink was prepared when the set was made.
+        """
+        return self._all(images, self._fitted)
+
+    def pictures(self, images: UInt8Array) -> UInt8Array:
+        """The same of images (N, C, H, W) that no set prepared, where they have another size."""
+        return self._all(images, self.picture)
+
+    def _all(self, images: UInt8Array, prepare: Callable[[Image.Image], UInt8Array]) -> UInt8Array:
         if images.shape[1:] == self.input_shape:
             return images
         prepared = np.empty((len(images), *self.input_shape), np.uint8)
         for index, image in enumerate(images):
-            prepared[index] = self.picture(as_picture(image))
+            prepared[index] = prepare(as_picture(image))
         return prepared
 
     def normalizer(self, device: torch.device | str) -> Callable[[Tensor], Tensor]:
@@ -168,10 +218,18 @@ class Preprocess:
             return lambda images: images.to(torch.float32).mul_(factor).add_(offset)
         return lambda images: images.to(torch.float32).mul_(scale).add_(shift)
 
-    def _resized(self, picture: Image.Image) -> Image.Image:
+    def _range_for(self, picture: Image.Image) -> ValueRange | None:
+        """The range of values, which says nothing of integers where it is one of fractions."""
+        if not self.value_range:
+            return None
+        low, high = self.value_range
+        fractions = max(abs(low), abs(high)) <= 1
+        return None if fractions and not picture.mode.startswith("F") else (low, high)
+
+    def _resized(self, picture: Image.Image, padding: int) -> Image.Image:
         size = (self.width, self.height)
         if self.resize == "letterbox":
-            return _letterboxed(picture, size)
+            return _letterboxed(picture, size, padding)
         if self.resize == "crop":
             return ImageOps.fit(picture, size, Image.Resampling.BICUBIC)
         return picture.resize(size, Image.Resampling.BICUBIC)
@@ -193,7 +251,7 @@ def read_picture(path: Path, preprocess: Preprocess | None = None) -> Image.Imag
 
 
 def find_pictures(arguments: Iterable[str]) -> list[Path]:
-    """Files named directly, by folder (pictures directly in it) or by pattern, in natural order.
+    """Files named directly, by folder (with all folders below) or by pattern, in natural order.
 
     Raises:
         PictureError: an argument that leads to no picture.
@@ -213,86 +271,40 @@ def find_pictures(arguments: Iterable[str]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def flattened(picture: Image.Image, *, background: int) -> Image.Image:
-    """Any mode as gray (L) or RGB: transparency over `background`, 16 bits scaled, not cut."""
-    if picture.mode.startswith(("I", "F")):
-        return _scaled_to_8_bits(picture, background)
-    if picture.mode == "P" or picture.has_transparency_data:
-        return _by_bands(picture, "RGB", lambda band: _laid_over(band, background))
-    if picture.mode in ("L", "RGB"):
-        return picture
-    return picture.convert(Image.getmodebase(picture.mode))
-
-
-def _by_bands(
-    picture: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]
-) -> Image.Image:
-    """What `convert` makes of every pixel, a band of rows at a time."""
-    whole = Image.new(mode, picture.size)
-    for band in _bands(picture):
-        whole.paste(convert(picture.crop(band)), band)
-    return whole
-
-
-def _bands(picture: Image.Image) -> Iterator[tuple[int, int, int, int]]:
-    rows = max(1, _BAND_PIXELS // picture.width)
-    for top in range(0, picture.height, rows):
-        yield 0, top, picture.width, min(top + rows, picture.height)
-
-
-def _laid_over(picture: Image.Image, background: int) -> Image.Image:
-    layered = picture.convert("LA" if picture.mode == "La" else "RGBA").convert("RGBA")
-    canvas = Image.new("RGBA", picture.size, (background, background, background, 255))
-    return Image.alpha_composite(canvas, layered).convert("RGB")
-
-
-def _scaled_to_8_bits(picture: Image.Image, background: int) -> Image.Image:
-    """Gray from 16-bit integers in 0..65535, wider integers, or floats in 0..1.
-
-    Where wider integers (mode I) or floats exceed that, they are scaled from their own range;
-    wider integers that stay below 256 are taken for bytes.
-    """
-    bottom, top = 0.0, 0.0
-    for band in _bands(picture):
-        values = _numbers(picture.crop(band))
-        finite = values[np.isfinite(values)]
-        bottom = min(bottom, float(finite.min(initial=0)))
-        top = max(top, float(finite.max(initial=0)))
-    if picture.mode.startswith("F"):
-        low, high = bottom, max(top, 1.0)
-    else:
-        low, high = 0.0, 255.0 if picture.mode == "I" and top <= 255 else max(top, 65535.0)
-
-    def convert(band: Image.Image) -> Image.Image:
-        values = _numbers(band)
-        scaled = (np.nan_to_num(values, posinf=high, neginf=low) - low) / (high - low) * 255
-        scaled[values == picture.info.get("transparency")] = background
-        return Image.fromarray(scaled.round().clip(0, 255).astype(np.uint8))
-
-    return _by_bands(picture, "L", convert)
-
-
-def _numbers(picture: Image.Image) -> npt.NDArray[np.float64]:
-    with np.errstate(invalid="ignore"):  # a NaN may be of the signaling kind
-        return np.asarray(picture, dtype=np.float64)
-
-
-def _letterboxed(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+def _letterboxed(picture: Image.Image, size: tuple[int, int], padding: int) -> Image.Image:
     """As `ImageOps.pad`, which loses a picture so thin that less than half a pixel is left."""
     scale = min(size[0] / picture.width, size[1] / picture.height)
     width, height = (max(1, round(length * scale)) for length in picture.size)
     corner = round((size[0] - width) / 2), round((size[1] - height) / 2)
-    canvas = Image.new(picture.mode, size)
+    canvas = Image.new(picture.mode, size, (padding,) * len(picture.getbands()))
     canvas.paste(picture.resize((width, height), Image.Resampling.BICUBIC), corner)
     return canvas
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    """A folder and all below it, in natural order, without hidden ones."""
+    yield root
+    below = [e for e in root.iterdir() if e.is_dir() and not e.name.startswith(".")]
+    for folder in sorted(below, key=natural_key):
+        # A link may lead in a circle.
+        if not folder.is_symlink():
+            yield from _folders(folder)
+
+
+def _is_picture(path: Path) -> bool:
+    """Whether its name says so, or its first bytes do."""
+    if path.suffix.lower() in (*Image.registered_extensions(), *_BY_EXTRA):
+        return True
+    with path.open("rb") as stream:
+        return bool(format_of(stream.read(HEAD_BYTES)))
 
 
 def _matching(argument: str) -> Iterator[Path]:
     path = Path(argument)
     if path.is_dir():
-        known = Image.registered_extensions()
-        entries = [e for e in path.iterdir() if e.is_file() and not e.name.startswith(".")]
-        yield from sorted((e for e in entries if e.suffix.lower() in known), key=natural_key)
+        for folder in _folders(path):
+            entries = [e for e in folder.iterdir() if e.is_file() and not e.name.startswith(".")]
+            yield from sorted(filter(_is_picture, entries), key=natural_key)
     elif path.exists() or not glob.has_magic(argument):
         yield path
     else:

@@ -23,9 +23,17 @@ from typing import BinaryIO, Generic, TypeVar
 
 from ...errors import CorruptDataError, DataError
 from ...files import atomic_write, explain_os_errors, make_folder
-from ...home import Note, cache_home
+from ...home import Note, cache_home, explain_cache_errors
 from ..natural_order import natural_key
-from .tree import check_count, is_hidden, shown
+from ..pictures.formats import HEAD_BYTES
+from .tree import (
+    check_count,
+    hidden_folders,
+    is_hidden,
+    is_picture,
+    may_be_a_class,
+    shown,
+)
 
 _MAX_RATIO = 100
 _HARMLESS_BYTES = 64 << 20
@@ -55,15 +63,15 @@ Member = TypeVar("Member")
 class _Members(Generic[Member]):
     """What archives have in common: their members by cleaned path; see `FileTree`."""
 
-    remarks: tuple[str, ...] = ()
-
     def __init__(
-        self, path: Path, name: str, members: Mapping[str, Member], folders: list[str]
+        self, path: Path, name: str, every: Mapping[str, Member], folders: list[str]
     ) -> None:
+        members = {member: at for member, at in every.items() if not _in_hidden(member)}
         self.path = path
         self.name = name
         self.files = tuple(sorted(members, key=natural_key))
         self.folders = tuple(sorted(_with_parents(members, folders), key=natural_key))
+        self.remarks = tuple(filter(None, (hidden_folders(_hidden_classes(every)),)))
         self._members = members
 
     def holds(self, path: str) -> bool:
@@ -89,13 +97,19 @@ class ZipTree(_Members[zipfile.ZipInfo]):
         return self._members[path].file_size
 
     def read(self, path: str) -> bytes:
+        return self._read(path, -1)
+
+    def head(self, path: str) -> bytes:
+        return self._read(path, HEAD_BYTES)
+
+    def _read(self, path: str, count: int) -> bytes:
         member = self._members[path]
         with _explained(self.path, path):
             with self._lock:
                 stream = self._archive.open(member)
             try:
                 # Inflating needs no lock: the stream takes it for each piece that it reads.
-                return stream.read()
+                return stream.read(count)
             finally:
                 with self._lock:
                     stream.close()
@@ -120,7 +134,13 @@ class TarTree(_Members[tuple[int, int]]):
         return self._members[path][1]
 
     def read(self, path: str) -> bytes:
+        return self._read(*self._members[path])
+
+    def head(self, path: str) -> bytes:
         start, size = self._members[path]
+        return self._read(start, min(size, HEAD_BYTES))
+
+    def _read(self, start: int, size: int) -> bytes:
         with explain_os_errors(f"read {shown(self.name)}"), self.path.open("rb") as stream:
             stream.seek(start)
             content = stream.read(size)
@@ -148,12 +168,14 @@ def open_tar(path: Path, *, note: Note | None = None) -> TarTree:
         return TarTree(path)
     place = hashlib.sha256(str(path.absolute()).encode(errors="surrogateescape")).hexdigest()[:16]
     version = hashlib.sha256(f"{status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:16]
-    folder = make_folder(cache_home() / "unpacked")
+    with explain_cache_errors():
+        folder = make_folder(cache_home() / "unpacked")
     unpacked = folder / f"{place}-{version}.tar"
     if not unpacked.is_file():
         if note:
             note(f"{path} is compressed as a whole: unpacking it once into {folder}")
-        _inflate(path, status.st_size, opener, unpacked)
+        with explain_cache_errors():
+            _inflate(path, status.st_size, opener, unpacked)
         for older in folder.glob(f"{place}-*.tar"):
             if older != unpacked:
                 with suppress(OSError):
@@ -238,7 +260,7 @@ def _zip_members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipI
             raise CorruptDataError(f"{path} holds {shown(member)} twice.", _PACK_AGAIN)
         members[member] = info
     _refuse_bomb(path, "all in all", total, path.stat().st_size, _HARMLESS_TOTAL)
-    return {member: info for member, info in members.items() if not _in_hidden(member)}
+    return members
 
 
 def _zip_folders(archive: zipfile.ZipFile) -> list[str]:
@@ -288,7 +310,7 @@ def _tar_members(
             archive.members = []  # type: ignore[attr-defined]
             check_count(len(members), name)
         _refuse_rest(stream, archive.offset)
-    return {member: at for member, at in members.items() if not _in_hidden(member)}, folders
+    return members, folders
 
 
 def _refuse_rest(stream: BinaryIO, end: int) -> None:
@@ -324,6 +346,16 @@ def _parts(name: str) -> str:
 
 def _in_hidden(path: str) -> bool:
     return any(map(is_hidden, path.split("/")))
+
+
+def _hidden_classes(paths: Iterable[str]) -> set[str]:
+    """The hidden folders in which pictures lie, and that may be meant as classes."""
+    found = set()
+    for folder in {path.rpartition("/")[0] for path in paths if is_picture(path)}:
+        *above, name = folder.split("/")
+        if may_be_a_class(name) and not any(map(is_hidden, above)):
+            found.add(folder)
+    return found
 
 
 def _with_parents(members: Iterable[str], folders: Iterable[str]) -> set[str]:

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from shlex import quote
 
 from ...errors import DataError, UsageError, unknown
 from ..settings import COLUMN_SETTINGS, SourceSettings
-from .labels import (
-    split_of,
-)
+from .split_columns import SPLIT_NAMES, SplitColumn, find_split_column, mapped_words
 from .tree import is_picture, shown, some
 
 Holds = Callable[[str], bool]
 """Whether there is a file at a path as a table writes it."""
 
+ONE_HOT = "one-hot columns"
+"""What the column is called that a column for each class becomes; see `one_hot`."""
 KNOWN_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "image_column": (
         *("file_name", "filename", "file", "path", "file_path", "filepath", "image", "image_path"),
-        *("image_file", "image_name", "img", "img_path", "picture"),
+        *("image_file", "image_name", "img", "img_path", "picture", "image_id", "img_name"),
+        *("image_filename", "filepaths", "image_url", "id", "uuid"),
     ),
-    "label_column": ("label", "labels", "class", "class_name", "category", "target", "y"),
+    "label_column": (
+        *("label", "labels", "class", "class_name", "category", "target", "y", "label_name"),
+        *("class_label", "category_name", "breed", "species", "diagnosis", "dx", "emotion"),
+        "one_hot_columns",
+    ),
     "group_column": ("group", "group_id", "groups"),
-    "split_column": ("split",),
+    "split_column": SPLIT_NAMES,
 }
 """What columns are called where nobody says; see `plain_name`."""
 COLUMN_NAMES = frozenset(name for names in KNOWN_COLUMNS.values() for name in names)
@@ -31,9 +37,16 @@ GROUP_LIKE = frozenset(
     (
         *("patient", "patient_id", "subject", "subject_id", "session", "session_id", "author"),
         *("author_id", "person", "person_id", "user_id", "writer", "writer_id", "camera"),
+        *("lesion", "patientid", "subjectid", "case", "video", "scene", "animal", "plant", "site"),
     )
 )
-"""What columns are called that may say what belongs together."""
+"""What columns are called that may say what belongs together; so may those that end in _id."""
+CAPTION_NAMES = frozenset(
+    ("text", "caption", "captions", "description", "prompt", "sentence", "comment", "alt_text")
+)
+"""What columns are called that describe a picture in words of its own: never found as labels."""
+_WEAK_IMAGE_NAMES = frozenset(("image_id", "image_url", "id", "uuid"))
+"""Names that say of a column that it holds pictures only where no other does."""
 _SAMPLE_ROWS = 100
 
 
@@ -53,6 +66,8 @@ class Table:
     """Where each row stands, counted from 1."""
     structured: frozenset[str] = frozenset()
     """Columns with lists or tables in their cells."""
+    remarks: tuple[str, ...] = ()
+    """What was left out of the list, or is odd about it."""
 
     @property
     def width(self) -> int:
@@ -69,9 +84,12 @@ class Choice:
     """Which column says what, by number from 0; None where none does."""
 
     image: int
-    label: int
+    label: int | None
+    """None where the folder of each picture is its class."""
     group: int | None
     split: int | None
+    words: Mapping[str, str] = field(default_factory=dict)
+    """What the words in the split column mean."""
     remarks: tuple[str, ...] = ()
 
 
@@ -92,21 +110,21 @@ def choose_columns(table: Table, settings: SourceSettings, holds: Holds) -> Choi
     image = _image_column(table, taken, holds) if image is None else image
     group = given["group_column"]
     group = _only_known(table, "group_column", {*taken, image}) if group is None else group
-    split = given["split_column"]
-    remarks = []
-    if split is None:
-        split = _only_known(table, "split_column", {*taken, image})
-        if split is not None and not all(split_of(row[split]) for row in table.rows):
-            name = table.column_name(split)
-            remarks.append(f"The column {name} says other words than train, val, test: not used.")
-            split = None
     label = given["label_column"]
+    sure = _only_known(table, "label_column", {*taken, image}) if label is None else label
+    words, remarks = mapped_words(settings), []
+    split = given["split_column"]
+    if split is None:
+        found = _split_column(table, {image, group, sure} | taken, words, sure is None)
+        split, remarks = found.column, list(found.remarks)
     if label is None:
         label = _label_column(table, {image, group, split} | taken)
     _refuse_sharing(table, dict(zip(COLUMN_SETTINGS, (image, label, group, split), strict=True)))
     if group is None:
-        remarks += _group_advice(table, {image, label, split})
-    return Choice(image=image, label=label, group=group, split=split, remarks=tuple(remarks))
+        remarks += _group_advice(table, label, {image, label, split})
+    return Choice(
+        image=image, label=label, group=group, split=split, words=words, remarks=tuple(remarks)
+    )
 
 
 def described(table: Table, choice: Choice) -> str:
@@ -173,12 +191,13 @@ def _image_column(table: Table, taken: set[int], holds: Holds) -> int:
     free = [column for column in range(table.width) if column not in taken]
     sample = table.rows[:_SAMPLE_ROWS]
     known = [one for one in known_columns(table.header or (), "image_column") if one in free]
+    strong = [c for c in known if plain_name(table.column_name(c)) not in _WEAK_IMAGE_NAMES]
     existing = [column for column in free if any(holds(row[column].strip()) for row in sample)]
     likely = [column for column in free if any(is_picture(row[column].strip()) for row in sample)]
-    first = [column for column in known if column in existing] or known
+    first = [column for column in known if column in existing] or strong
     if first:
         return first[0]
-    for columns in (existing, likely):
+    for columns in (existing, likely, known):
         if len(columns) == 1:
             return columns[0]
     if table.header is None and table.width == 2 and free and not existing:
@@ -190,10 +209,27 @@ def _image_column(table: Table, taken: set[int], holds: Holds) -> int:
     )
 
 
-def _label_column(table: Table, taken: set[int | None]) -> int:
+def _split_column(
+    table: Table, taken: set[int | None], words: Mapping[str, str], needs_label: bool
+) -> SplitColumn:
+    """The column of the splits among those that are not taken, which leaves one for the label."""
+    free = [column for column in range(table.width) if column not in taken]
+    names = [plain_name(name) for name in table.header or [""] * table.width]
+    # One column cannot be both.
+    if needs_label and len(free) == 1:
+        free = [column for column in free if names[column] == "split"]
+    cells = {column: [row[column] for row in table.rows] for column in free}
+    return find_split_column(names, cells, words)
+
+
+def _label_column(table: Table, taken: set[int | None]) -> int | None:
     free = [column for column in range(table.width) if column not in taken]
     known = [one for one in known_columns(table.header or (), "label_column") if one in free]
-    for columns in (known, free):
+    captions = [c for c in free if plain_name(table.column_name(c)) in CAPTION_NAMES]
+    if captions and len(captions) == len(free):
+        return None
+    free = [column for column in free if column not in captions]
+    for columns in (_one_of_equals(table, known), free):
         if len(columns) == 1:
             if table.column_name(columns[0]) in table.structured:
                 raise DataError(
@@ -207,10 +243,18 @@ def _label_column(table: Table, taken: set[int | None]) -> int:
                 f"{_listed(table, columns)}.",
                 f"Say --label-column {_naming(table)}.",
             )
-    raise DataError(
-        f"{table.source} has no column for the label.",
-        "Add one; or name a folder in which each class has a folder of its own.",
-    )
+    return None
+
+
+def _one_of_equals(table: Table, columns: Sequence[int]) -> Sequence[int]:
+    """One of several columns that divide the pictures alike: that of names rather than numbers."""
+    cells = [[row[column].strip() for row in table.rows] for column in columns]
+    together = len(set(zip(*cells, strict=True)))
+    names = {table.column_name(column) for column in columns}
+    if len(names) < 2 or any(len(set(words)) != together for words in cells):
+        return columns
+    named = [c for c, words in zip(columns, cells, strict=True) if not all(map(str.isdigit, words))]
+    return [(named or columns)[0]]
 
 
 def _naming(table: Table) -> str:
@@ -236,15 +280,31 @@ def _refuse_sharing(table: Table, columns: Mapping[str, int | None]) -> None:
         first[column] = setting
 
 
-def _group_advice(table: Table, taken: set[int | None]) -> list[str]:
+def _group_advice(table: Table, label: int | None, taken: set[int | None]) -> list[str]:
     """A sentence where a column looks as if it said what belongs together."""
     for column, name in enumerate(table.header or ()):
-        if plain_name(name) in GROUP_LIKE and column not in taken:
+        if column not in taken and _may_group(table, column, label):
             return [
-                f"Do pictures with the same {name} belong together? --group-column {name} keeps "
-                "them in one split."
+                f"Do pictures with the same {name} belong together? --group-column {quote(name)} "
+                "keeps them in one split."
             ]
     return []
+
+
+def _may_group(table: Table, column: int, label: int | None) -> bool:
+    """Whether values of a column recur, but are not another name of the classes."""
+    name = plain_name(table.column_name(column))
+    if name not in GROUP_LIKE and not name.endswith("_id"):
+        return False
+    cells = [row[column].strip() for row in table.rows]
+    distinct = set(cells)
+    if name in GROUP_LIKE:
+        return len(distinct) > 1
+    if label is None or not 1 < len(distinct) < len(cells):
+        return False
+    pairs = {(cell, row[label].strip()) for cell, row in zip(cells, table.rows, strict=True)}
+    labels = {row[label].strip() for row in table.rows}
+    return not len(pairs) == len(distinct) == len(labels)
 
 
 def _listed(table: Table, columns: Iterable[int]) -> str:

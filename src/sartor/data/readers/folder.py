@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ...errors import DataError, UsageError
 from ..listing import Listing
+from .by_content import pictures_in, taken_by_content
 from .labels import (
     ALMOST_SPLIT_WORDS,
     SPLITS,
@@ -17,10 +18,11 @@ from .labels import (
     missing_classes,
     numbered,
     part_counts,
+    several_in_one,
     sorted_names,
     split_of,
 )
-from .tree import FileTree, PictureFiles, is_picture, left_out, shown, some
+from .tree import FileTree, PictureFiles, left_out, shown, some
 
 GIVE_CLASSES = (
     "Give each class a folder of its own (ROOT/cat/1.jpg), or name a list of paths and labels."
@@ -46,7 +48,7 @@ def find_layout(tree: FileTree, wanted: str = "auto") -> Layout | None:
     Raises:
         DataError, UsageError: it looks like both, or like splits without classes.
     """
-    pictures = [path for path in tree.files if is_picture(path)]
+    pictures = list(pictures_in(tree))
     if not pictures:
         return None
     base = _base(tree, pictures)
@@ -85,6 +87,7 @@ def list_layout(tree: FileTree, layout: Layout, *, name: str) -> Listing:
         DataError: there is no picture for training.
     """
     placed = list(_placed(tree, layout))
+    pictures = set(pictures_in(tree))
     loose = [path for name, _, path in placed if not name]
     names = [path for name, _, path in placed if name]
     splits = [split for name, split, _ in placed if name]
@@ -96,8 +99,10 @@ def list_layout(tree: FileTree, layout: Layout, *, name: str) -> Listing:
         _empty_splits(tree, layout),
         _empty_classes(tree, layout, set(classes)),
         *(missing_classes(labels, classes, splits) if layout.splits else ()),
+        several_in_one(classes),
         left_out(loose, "picture that lies in no class folder", "pictures in no class folder"),
-        _no_pictures(path for path in tree.files if not is_picture(path)),
+        taken_by_content(tree),
+        _no_pictures(path for path in tree.files if path not in pictures),
     ]
     return Listing(
         name=name,
@@ -114,7 +119,7 @@ def list_layout(tree: FileTree, layout: Layout, *, name: str) -> Listing:
 def _placed(tree: FileTree, layout: Layout) -> Iterator[tuple[str, str | None, str]]:
     """Class, split and path of each picture; of one that lies outside of them "" as its class."""
     depth = 2 if layout.splits else 1
-    for path in filter(is_picture, tree.files):
+    for path in pictures_in(tree):
         parts = path.removeprefix(layout.base).split("/")
         inside = path.startswith(layout.base) and len(parts) > depth
         if inside and (not layout.splits or parts[0] in layout.splits):

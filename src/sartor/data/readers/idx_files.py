@@ -12,8 +12,8 @@ from ...arrays import Int64Array, UInt8Array
 from ...errors import DataError
 from ..dataset import Dataset
 from .idx import join_parts, pair, read_file, read_idx
+from .keyed_arrays import Arrays
 from .labels import SPLITS, missing_classes, part_counts, split_of
-from .npz import Arrays
 from .tree import FileTree, inside, some
 
 _NAME = re.compile(

@@ -20,6 +20,8 @@ SPLIT_WORDS = {
     "validation": "val",
     "test": "test",
     "testing": "test",
+    "publictest": "val",
+    "privatetest": "test",
 }
 SPLITS = ("train", "val", "test")
 ALMOST_SPLIT_WORDS = frozenset(
@@ -33,6 +35,9 @@ ALMOST_SPLIT_WORDS = frozenset(
 _WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})", re.ASCII)
 _WHOLE_FLOAT = re.compile(r"(-?(?:0|[1-9]\d{0,14}))\.0+", re.ASCII)
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
+_OF_A_SPLIT = re.compile(r"[-_ ]?(images?|imgs?|pictures|photos|data|set|samples)$")
+"""What may follow a split's name: train_images, testset."""
+_BETWEEN_LABELS = re.compile(r"[,;|+/&]|\band\b|(?<=\S)[ _-](?=\S)")
 _MAX_LABEL_LENGTH = 1_000
 _MOST_FRACTIONS = 20
 _FEW = 10
@@ -40,7 +45,8 @@ _FEW = 10
 
 def split_of(word: str) -> str | None:
     """The split that a folder, a file or a cell of this name means; None where it means none."""
-    return SPLIT_WORDS.get(word.strip().casefold())
+    plain = word.strip().casefold()
+    return SPLIT_WORDS.get(plain) or SPLIT_WORDS.get(_OF_A_SPLIT.sub("", plain))
 
 
 def split_of_stem(stem: str) -> str | None:
@@ -136,6 +142,19 @@ def named_by_source(
     remark = f"Left out {len(empty):,} {what}: {some(empty)}." if empty else ""
     classes = tuple(names[number] for number in occurring.tolist())
     return labels.astype(np.int64), classes, remark
+
+
+def several_in_one(classes: Sequence[str]) -> str:
+    """A sentence on a class whose name is made of names of others: "cat,dog" beside cat and dog."""
+    plain = {name.strip().casefold() for name in classes}
+    for name in classes:
+        parts = [part.strip() for part in _BETWEEN_LABELS.split(name)]
+        if len(parts) > 1 and all(part.casefold() in plain for part in parts):
+            return (
+                f"The class {some([name])} looks like {' and '.join(parts)} at once: here each "
+                "picture belongs to one class, so leave such pictures out, or decide."
+            )
+    return ""
 
 
 def sorted_names(names: Iterable[str]) -> tuple[str, ...]:

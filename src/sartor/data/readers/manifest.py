@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from ...errors import CorruptDataError, DataError
 from ..listing import Listing
 from ..settings import COLUMN_SETTINGS, SourceSettings
+from ..tolerance import flag_for, percent, tolerable
 from .columns import (
     COLUMN_NAMES,
     Holds,
@@ -29,12 +30,15 @@ from .columns import (
     plain_name,
 )
 from .labels import split_of
+from .locate import Locator
+from .one_hot import with_one_label
 from .rows import Below, Described, Rows, common_folder, list_rows, read_rows
-from .tree import FileTree, FolderTree, inside, is_picture, shown
+from .text import text_of
+from .tree import FileTree, FolderTree, inside, is_picture, shown, some
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".lst")
 
-_MAX_BYTES = 512 << 20
+MAX_LIST_BYTES = 512 << 20
 _DELIMITERS = {
     ",": "comma-separated list",
     "\t": "tab-separated list",
@@ -50,7 +54,9 @@ _CORRECT = "Correct that line, or take it out."
 _SPLIT_LIST = re.compile(
     r"(?P<split>[a-z]+)([-_.](labels?|list|files|images|annotations|set|split))?"
 )
-_NO_LISTS = re.compile(r"read.?me|licen[cs]e|copying|requirements|classes|class_names|label_names")
+_NO_LISTS = re.compile(
+    r"read.?me|licen[cs]e|copying|requirements|classes|class_names|label_names|(sample.?)?submission"
+)
 
 _JSON = re.compile(r'\s*\{\s*("|\}|$)')
 
@@ -103,30 +109,63 @@ def list_manifests(
     """
     root = settings.image_root
     pictures = tree if root is None else FolderTree(Path(root))
+    locator = Locator(pictures)
     named = frozenset(getattr(settings, one) for one in COLUMN_SETTINGS) - {None}
     parts: list[Rows] = []
     remarks: list[str] = []
     shapes: list[str] = []
     for path, split in files.items():
         source = inside(tree, path)
-        if tree.size(path) > _MAX_BYTES:
-            raise CorruptDataError(f"{source} is larger than {_MAX_BYTES >> 20} MiB.", _NO_LIST)
+        if tree.size(path) > MAX_LIST_BYTES:
+            raise CorruptDataError(f"{source} is larger than {MAX_LIST_BYTES >> 20} MiB.", _NO_LIST)
         below = Below(pictures, "" if root is not None else path.rpartition("/")[0])
-        table = read_table(tree.read(path), source=source, holds=below.holds, named=named)
-        choice = choose_columns(table, settings, below.holds)
-        rows, said = read_rows(table, choice)
+        content, holds = tree.read(path), below.holds
+        most = settings.max_unreadable
+        if not _holds_paths(content, source, holds, named, most):
+            holds = locator.holds
+        table = read_table(content, source=source, holds=holds, named=named, most=most)
+        table = with_one_label(table, settings)
+        choice = choose_columns(table, settings, holds)
+        rows, said = read_rows(table, choice, most=most)
         splits = [split] * len(rows.paths) if split else rows.splits
         parts.append(replace(rows, paths=[below.path(one) for one in rows.paths], splits=splits))
         remarks += said
         shapes.append(described(table, choice))
+    if any(part.labels for part in parts) and not all(part.labels for part in parts):
+        # Lists of what is to be answered in a competition; the others say what is what.
+        lost = [path for path, part in zip(files, parts, strict=True) if not part.labels]
+        parts = [part for part in parts if part.labels]
+        remarks.append(f"Left out {', '.join(lost)}: no column for the label.")
     shape = shapes[0] if len(shapes) == 1 else f"{len(shapes)} lists; the first: {shapes[0]}"
     source = inside(tree, next(iter(files))) if len(files) == 1 else tree.name
-    facts = Described(name=name, source=source, shape=shape, remarks=tuple(remarks))
-    return list_rows(_together(parts), pictures, facts)
+    facts = Described(
+        name=name,
+        source=source,
+        shape=shape,
+        remarks=tuple(remarks),
+        max_missing=settings.max_unreadable,
+    )
+    return list_rows(_together(parts), pictures, facts, locator)
+
+
+def _holds_paths(
+    content: bytes, source: str, holds: Holds, named: frozenset[str], most: float
+) -> bool:
+    """Whether a list can be read, and any cell of its first rows names a picture that is there."""
+    try:
+        table = read_table(content, source=source, holds=holds, named=named, most=most)
+    except CorruptDataError:
+        return False
+    return any(holds(cell.strip()) for row in table.rows[:_SAMPLE_ROWS] for cell in row)
 
 
 def read_table(
-    content: bytes, *, source: str, holds: Holds, named: frozenset[str] = frozenset()
+    content: bytes,
+    *,
+    source: str,
+    holds: Holds,
+    named: frozenset[str] = frozenset(),
+    most: float = 0.0,
 ) -> Table:
     """The rows of a list.
 
@@ -135,15 +174,18 @@ def read_table(
         source: what errors call it.
         holds: whether there is a file at a path as the list writes it.
         named: columns that the user names, by which a header is known.
+        most: share of the rows that may not fit, and are left out.
 
     Raises:
         CorruptDataError: it is not text, or its rows do not fit together; the line is named.
         DataError: it has no rows.
     """
-    text = _text(content, source)
+    text, told = text_of(content, source)
+    if not text.strip():
+        raise DataError(f"{source} is empty.", _ASK_FOR_ROWS)
     if _JSON.match(text):
-        return _json_table(text, source)
-    written, rows = _right_reading(text, source, holds)
+        return _json_table(text, source, told, most)
+    written, rows, misfits = _right_reading(text, source, holds, most)
     header = _has_header([cells for _, cells in rows[:_SAMPLE_ROWS]], holds, named)
     if len(rows) == header:
         raise DataError(f"{source} has a header and no rows.", _ASK_FOR_ROWS)
@@ -153,41 +195,42 @@ def read_table(
         header=tuple(name.strip() for name in rows[0][1]) if header else None,
         rows=[cells for _, cells in rows[header:]],
         lines=[line for line, _ in rows[header:]],
+        remarks=tuple(filter(None, (told, _about_misfits(misfits, len(rows), source, most)))),
     )
 
 
-def _text(content: bytes, source: str) -> str:
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise CorruptDataError(
-            f"{source} is not text in UTF-8: byte {error.start + 1:,} does not fit.",
-            "Save it as UTF-8, or name another file.",
-        ) from None
-    if "\0" in text:
-        raise CorruptDataError(f"{source} is not text: it holds zero bytes.", "Name another file.")
-    if not text.strip():
-        raise DataError(f"{source} is empty.", _ASK_FOR_ROWS)
-    return text
+def _about_misfits(lines: Sequence[int], fitting: int, source: str, most: float) -> str:
+    """A remark on rows that were left out, since they do not fit."""
+    if not lines:
+        return ""
+    what = "1 row" if len(lines) == 1 else f"{len(lines):,} rows"
+    return (
+        f"Left out {what} of {source} unlike the others: line {some(lines)}, of "
+        f"{fitting + len(lines):,}; more than {percent(most)} would stop."
+    )
 
 
-def _right_reading(text: str, source: str, holds: Holds) -> tuple[str, list[Row]]:
-    """How the list is written, and its rows; at least one, all of the same width."""
-    readings: list[tuple[str, list[Row]]] = []
+def _right_reading(
+    text: str, source: str, holds: Holds, most: float
+) -> tuple[str, list[Row], list[int]]:
+    """How the list is written, its rows (at least one, all of the same width), and the lines of
+    those that are not."""
+    readings: list[tuple[str, list[Row], list[int]]] = []
     faults: list[CorruptDataError] = []
     for delimiter, written in _DELIMITERS.items():
         if _usual(text, delimiter):
             try:
-                readings.append((written, list(_delimited(text, delimiter, source))))
+                readings.append((written, *_delimited(text, delimiter, source, most)))
             except CorruptDataError as fault:
                 faults.append(fault)
     words, odd_line = _words(text)
     if not odd_line:
-        readings.append(("lines of path and label", words))
-    for written, rows in readings:
-        if any(holds(cell.strip()) for _, cells in rows[:_SAMPLE_ROWS] for cell in cells):
-            return written, rows
+        readings.append(("lines of path and label", words, []))
+    elif not readings and not faults and (paths := _paths(text, holds)):
+        readings.append(("lines of paths", paths, []))
+    for reading in readings:
+        if any(holds(cell.strip()) for _, cells in reading[1][:_SAMPLE_ROWS] for cell in cells):
+            return reading
     if readings and (not faults or readings[0][1] is not words):
         return readings[0]
     if faults:
@@ -210,18 +253,24 @@ def _usual(text: str, delimiter: str) -> bool:
     return bool(widths) and widths[0] > 1 and 2 * widths.count(widths[0]) > len(widths)
 
 
-def _delimited(text: str, delimiter: str, source: str) -> Iterator[Row]:
-    width, line = 0, 1
+def _delimited(text: str, delimiter: str, source: str, most: float) -> tuple[list[Row], list[int]]:
+    """The rows that are as wide as the first, and the lines of the others."""
+    fitting: list[Row] = []
+    odd: list[Row] = []
+    line = 1
     try:
         for line, cells in _rows(text, delimiter):
-            width = width or len(cells)
-            if len(cells) != width:
-                raise CorruptDataError(
-                    f"Line {line:,} of {source} has {_columns(len(cells))} where the lines before "
-                    f"have {width}.",
-                    'Correct it; text that holds the delimiter stands in quotes: "a, b".',
-                )
-            yield line, cells
+            width = len(fitting[0][1]) if fitting else len(cells)
+            (fitting if len(cells) == width else odd).append((line, cells))
+        if odd and not tolerable(len(odd), len(fitting) + len(odd), most):
+            line, cells = odd[0]
+            raise CorruptDataError(
+                f"Line {line:,} of {source} has {_columns(len(cells))} where the lines before "
+                f"have {len(fitting[0][1])}.",
+                'Correct it; text that holds the delimiter stands in quotes: "a, b". Or go on '
+                f"without: {flag_for(len(odd), len(fitting) + len(odd))}",
+            )
+        return fitting, [line for line, _ in odd]
     except csv.Error as error:
         raise CorruptDataError(
             f"{source} cannot be read beyond line {line:,}: {error}.",
@@ -260,6 +309,19 @@ def _words(text: str) -> tuple[list[Row], int]:
     return rows, 0 if rows else 1
 
 
+def _paths(text: str, holds: Holds) -> list[Row]:
+    """The path in each line, where all of the first lines have nothing but a picture's path."""
+    rows: list[Row] = [
+        (number, (line.strip(),))
+        for number, line in enumerate(_lines(text), 1)
+        if line.strip() and not _is_comment(line)
+    ]
+    first = [cells[0] for _, cells in rows[:_SAMPLE_ROWS]]
+    if len(first) > 1 and plain_name(first[0]) in COLUMN_NAMES:
+        first = first[1:]
+    return rows if all(is_picture(path) or holds(path) for path in first) else []
+
+
 def _lines(text: str) -> list[str]:
     # Not splitlines, which breaks lines at characters that a path may hold.
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
@@ -280,15 +342,29 @@ def _has_header(rows: list[tuple[str, ...]], holds: Holds, named: frozenset[str]
         return False
     if any(cell in named or plain_name(cell) in COLUMN_NAMES for cell in first):
         return True
-    return any(is_picture(cell) or holds(cell) for row in others for cell in row)
+    if any(is_picture(cell) for row in others for cell in row):
+        return True
+    # Without a suffix, a first picture that is missing is told from a header by its numbers.
+    return any(
+        holds(row[column]) and not (re.search(r"\d", cell) and re.search(r"\d", row[column]))
+        for row in others
+        for column, cell in enumerate(first)
+    )
 
 
-def _json_table(text: str, source: str) -> Table:
+def _json_table(text: str, source: str, told: str, most: float) -> Table:
     """Rows of one JSON object a line; a cell that is not there is empty."""
     documents: list[tuple[int, dict[str, Any]]] = []
+    faults: list[tuple[int, CorruptDataError]] = []
     for number, line in enumerate(_lines(text), 1):
         if line.strip():
-            documents.append((number, _json_object(line, f"line {number:,} of {source}")))
+            try:
+                documents.append((number, _json_object(line, f"line {number:,} of {source}")))
+            except CorruptDataError as fault:
+                faults.append((number, fault))
+    if faults and not tolerable(len(faults), len(documents) + len(faults), most):
+        raise faults[0][1]
+    misfits = [number for number, _ in faults]
     header = tuple(dict.fromkeys(key for _, document in documents for key in document))
     if not header:
         raise DataError(f"{source} has objects without keys.", _WRITE_OBJECT)
@@ -305,6 +381,7 @@ def _json_table(text: str, source: str) -> Table:
         rows=[tuple(_cell(document.get(key)) for key in header) for _, document in documents],
         lines=[number for number, _ in documents],
         structured=frozenset(structured),
+        remarks=tuple(filter(None, (told, _about_misfits(misfits, len(documents), source, most)))),
     )
 
 

@@ -30,12 +30,15 @@ from .columns import (
     plain_name,
 )
 from .labels import split_of, split_of_stem
+from .one_hot import with_one_label
 from .parquet import ParquetFile, PictureCells
-from .rows import Below, Described, Rows, list_rows, listing_of, read_rows
+from .rows import Below, Described, Rows, list_rows, listing_of, read_rows, refuse_without_label
 from .tree import FileTree, FolderTree, inside, some
 
 _SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})")
 _NO_LABEL = "-1"
+_PIXEL_COLUMN = re.compile(r"(pixel|px)_?\d+([x_]\d+)?|\d+x\d+")
+_FEWEST_PIXELS = 16
 
 
 def list_parquet(
@@ -56,13 +59,20 @@ def list_parquet(
     chosen = replace(
         settings, image_column=columns.image, label_column=settings.label_column or columns.label
     )
+    table = with_one_label(table, chosen)
     choice = choose_columns(table, chosen, lambda _: False)
+    if choice.label is None and columns.in_cells:
+        raise refuse_without_label(source)
     rows, remarks = read_rows(table, choice)
     if any(splits):
         rows = replace(rows, splits=splits)
     places = [(file, row) for file in opened for row in range(file.count)]
     rows, places, unlabelled = _labelled(rows, places, bool(columns.classes))
-    classes = columns.classes if table.column_name(choice.label) == columns.label else ()
+    classes = (
+        columns.classes
+        if choice.label is not None and table.column_name(choice.label) == columns.label
+        else ()
+    )
     facts = Described(
         name=name,
         source=source,
@@ -133,6 +143,7 @@ def _columns_of(
         # Paths then; where no name tells, the rows will.
         known = known_columns(scalars, "image_column")
         if not known:
+            _refuse_pixels(kinds, source)
             raise UsageError(
                 f"No column of {source} holds pictures or their paths by its type or name: "
                 f"{some(names, 30)}.",
@@ -164,6 +175,42 @@ def _columns_of(
             and (name not in binaries or name == label or plain_name(name) in COLUMN_NAMES)
         ),
     )
+
+
+def _refuse_pixels(kinds: Mapping[str, Any], source: str) -> None:
+    """Raise where columns hold numbers as pixels have them, instead of pictures."""
+    from pyarrow import types
+
+    lists = [name for name, kind in kinds.items() if _is_list_of_numbers(kind)]
+    packed = [n for n, kind in kinds.items() if plain_name(n) == "pixels" and types.is_string(kind)]
+    spread = [name for name in kinds if _PIXEL_COLUMN.fullmatch(name)]
+    found = lists or packed or (spread if len(spread) >= _FEWEST_PIXELS else [])
+    if not found:
+        return
+    column, many = found[0], len(found) > 1
+    pixels = f"t[{column!r}].to_pylist()"
+    if found is packed:
+        pixels = f"[cell.split() for cell in {pixels}]"
+    elif found is spread:
+        others = [name for name in kinds if name not in spread]
+        pixels = f"list(zip(*t.drop_columns({others}).to_pydict().values()))"
+    what = f"columns {some(found, 3)}" if many else f"column {column}"
+    raise DataError(
+        f"The {what} of {source} {'hold' if many else 'holds'} the numbers of pixels, which are "
+        "not read from parquet.",
+        "Save them as arrays with their height and width, and name that file: "
+        f"t = pyarrow.parquet.read_table('FILE'); x = numpy.array({pixels}, dtype='uint8'); "
+        "numpy.savez('set.npz', x=x.reshape(len(x), HEIGHT, WIDTH), y=t['LABEL'])",
+    )
+
+
+def _is_list_of_numbers(kind: Any) -> bool:
+    from pyarrow import types
+
+    depth = 0
+    while types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        kind, depth = kind.value_type, depth + 1
+    return depth > 0 and bool(types.is_integer(kind) or types.is_floating(kind))
 
 
 def _refuse_structured(kinds: Mapping[str, Any], settings: SourceSettings, source: str) -> None:

@@ -12,14 +12,23 @@ from typing import NamedTuple, Protocol
 from ...errors import DataError, FileError, PictureError
 from ...files import explain_os_errors
 from ..natural_order import natural_key
+from ..pictures.decode import no_memory_for, refuse_huge
+from ..pictures.formats import HEAD_BYTES
 
 PICTURE_SUFFIXES = frozenset(
     (
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
-        *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".tga"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".tga", ".heic", ".heif", ".hif"),
     )
 )
 _OF_THE_SYSTEM = frozenset(("__macosx", "__pycache__", "thumbs.db", "desktop.ini", "@eadir"))
+_OF_TOOLS = frozenset(
+    (
+        *(".git", ".svn", ".hg", ".dvc", ".ipynb_checkpoints", ".thumbnails", ".cache", ".trash"),
+        *(".venv", ".tox", ".idea", ".vscode", ".trashes", ".fseventsd", ".spotlight-v100"),
+    )
+)
+"""Hidden folders whose pictures nobody means."""
 _MAX_FILES = 5_000_000
 
 
@@ -56,6 +65,9 @@ class FileTree(Protocol):
             FileError, CorruptDataError: it is not available; the sentence names it.
         """
 
+    def head(self, path: str) -> bytes:
+        """The first bytes of the file at `path`, enough to know what it is; errors as `read`."""
+
     def place(self, path: str) -> Path | None:
         """Where the file lies on the disk by itself; None in an archive."""
 
@@ -73,8 +85,14 @@ class PictureFiles:
 
     def read(self, index: int) -> bytes:
         """See `PictureStore`."""
+        name = self.names[index]
         try:
-            return self.tree.read(self.names[index])
+            refuse_huge(name, self.tree.size(name))
+            return self.tree.read(name)
+        except MemoryError:
+            raise no_memory_for(name) from None
+        except PictureError:
+            raise
         except (DataError, FileError) as error:
             raise PictureError(error.message, error.hint) from error
 
@@ -126,6 +144,11 @@ class FolderTree:
         with explain_os_errors(f"read {shown(str(place))}"):
             return place.read_bytes()
 
+    def head(self, path: str) -> bytes:
+        place = self.place(path)
+        with explain_os_errors(f"read {shown(str(place))}"), place.open("rb") as stream:
+            return stream.read(HEAD_BYTES)
+
     def stamp(self, path: str) -> str:
         status = self._status(path)
         return f"{status.st_size} {status.st_mtime_ns}"
@@ -165,6 +188,7 @@ class _Walked(NamedTuple):
 def _walk(root: Path) -> _Walked:
     found = _Walked([], [], {}, ())
     lost: list[str] = []
+    hidden: list[str] = []
     twice: list[str] = []
     seen: set[tuple[int, int]] = set()
     waiting = [""]
@@ -188,9 +212,11 @@ def _walk(root: Path) -> _Walked:
         if folder:
             found.folders.append(_spelled(folder))
         for entry in entries:
-            if is_hidden(entry.name):
-                continue
             path = f"{folder}/{entry.name}" if folder else entry.name
+            if is_hidden(entry.name):
+                if may_be_a_class(entry.name) and _holds_pictures(entry):
+                    hidden.append(_spelled(path))
+                continue
             kind = _kind(entry)
             if kind == "folder":
                 waiting.append(path)
@@ -202,6 +228,7 @@ def _walk(root: Path) -> _Walked:
     found.files.sort(key=natural_key)
     found.folders.sort(key=natural_key)
     remarks = (
+        hidden_folders(hidden),
         left_out(
             lost, "entry that is not a file, such as a broken link", "entries that are not files"
         ),
@@ -213,6 +240,23 @@ def _walk(root: Path) -> _Walked:
 def is_hidden(name: str) -> bool:
     """Whether a file or folder of this name is none of the user's data."""
     return name.startswith(".") or name.casefold() in _OF_THE_SYSTEM
+
+
+def may_be_a_class(name: str) -> bool:
+    """Whether a hidden folder of this name may be meant as a class: .NET, but not .git."""
+    return name.startswith(".") and not name.startswith("._") and name.casefold() not in _OF_TOOLS
+
+
+def hidden_folders(paths: Iterable[str]) -> str:
+    """A sentence on folders with pictures that are left out for their names, or nothing."""
+    listed = sorted_naturally(paths)
+    if not listed:
+        return ""
+    what = "1 folder" if len(listed) == 1 else f"{len(listed):,} folders"
+    return (
+        f"Left out {what} with pictures whose name begins with a dot: {some(listed)}. "
+        "Without the dot it would be read."
+    )
 
 
 def is_picture(path: str) -> bool:
@@ -276,6 +320,15 @@ def _spelled(path: str) -> str:
     except UnicodeEncodeError:
         return os.fsencode(path).decode("utf-8", "backslashreplace")
     return path
+
+
+def _holds_pictures(entry: os.DirEntry[str]) -> bool:
+    """Whether a picture lies directly in a folder."""
+    try:
+        with os.scandir(entry) as entries:
+            return any(is_picture(one.name) for one in entries)
+    except OSError:
+        return False
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

@@ -25,6 +25,14 @@ _SUPPOSED_ACCURACY = 0.9
 def find(subject: Subject) -> Iterator[Finding]:
     """Everything about the classes as such."""
     counts = counts_by_part(subject)
+    if subject.indivisible:
+        yield Finding(
+            check="classes",
+            kind="no split",
+            severity="error",
+            summary=f"Training would refuse this set. {subject.indivisible.message}",
+            remedy=subject.indivisible.hint,
+        )
     yield from class_names.find(subject.dataset.classes)
     yield from _missing(subject, counts)
     yield from _imbalance(subject.dataset.classes, counts)

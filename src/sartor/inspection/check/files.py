@@ -13,8 +13,10 @@ from .subject import NotApplicableError, Subject
 
 UNREADABLE = "unreadable"
 SUFFIXES = {
+    "AVIF": (".avif", ".avifs"),
     "BMP": (".bmp", ".dib"),
     "GIF": (".gif",),
+    "HEIF": (".heic", ".heif", ".hif"),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "MPO": (".mpo", ".jpg", ".jpeg"),
     "PNG": (".png", ".apng"),

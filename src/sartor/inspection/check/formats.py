@@ -9,6 +9,7 @@ import numpy as np
 
 from ...arrays import BoolArray
 from ...data.pictures.facts import PictureFacts
+from . import hidden
 from .finding import Finding, Severity, pictures
 from .subject import NotApplicableError, Subject
 
@@ -20,7 +21,7 @@ class Kind(NamedTuple):
     severity: Severity
     applies: Callable[[PictureFacts], BoolArray]
     summary: str
-    """Follows "N images"."""
+    """Follows "N images"; {background} is what lies behind transparent areas, {other} the other."""
     remedy: str
 
 
@@ -41,14 +42,15 @@ KINDS = (
         "with more than 8 bits per channel, which are scaled to 8: differences finer than 1/255 of "
         "the range are lost",
         "If the interesting values lie in a narrow range (X-rays, depth), stretch that range over "
-        "0 to 255 first.",
+        "all shades: --value-range LOW,HIGH",
     ),
     Kind(
         "transparent",
         "note",
         lambda facts: _any_mode(facts, ("LA", "La", "PA", "RGBA", "RGBa")),
-        "with an alpha channel; transparent areas become black",
-        "If black is a wrong background for them, flatten them over another colour first.",
+        "with an alpha channel; transparent areas become {background}",
+        "Nothing to do where the pictures stand out from {background}; otherwise: "
+        "--background {other}",
     ),
     Kind(
         "palette",
@@ -78,7 +80,8 @@ def find(subject: Subject) -> Iterator[Finding]:
     """One finding per kind, and one where gray and coloured pictures are mixed."""
     if subject.prepared is None:
         raise NotApplicableError("the set is not made of image files")
-    facts = subject.prepared.facts
+    facts, behind = subject.prepared.facts, subject.prepared.geometry.background
+    words = {"background": behind, "other": "black" if behind == "white" else "white"}
     for kind in KINDS:
         concerned = np.flatnonzero(kind.applies(facts)[subject.rows])
         if len(concerned):
@@ -86,8 +89,8 @@ def find(subject: Subject) -> Iterator[Finding]:
                 check="formats",
                 kind=kind.name,
                 severity=kind.severity,
-                summary=f"{pictures(len(concerned))} {kind.summary}.",
-                remedy=kind.remedy,
+                summary=f"{pictures(len(concerned))} {kind.summary.format_map(words)}.",
+                remedy=kind.remedy.format_map(words),
                 items=tuple(
                     subject.item(index, _stored(facts, int(subject.rows[index])))
                     for index in concerned.tolist()
@@ -95,6 +98,7 @@ def find(subject: Subject) -> Iterator[Finding]:
                 figures={"share": len(concerned) / len(subject.dataset)},
             )
     yield from _mixed_colours(subject, facts.grays[subject.rows])
+    yield from hidden.find(subject)
 
 
 def _any_mode(facts: PictureFacts, modes: tuple[str, ...]) -> BoolArray:

@@ -15,6 +15,7 @@ from ...data.dataset import Dataset
 from ...data.pictures.prepare import Prepared
 from ...data.splits.duplicates import first_equals
 from ...data.splits.split import PARTS, Split
+from ...errors import DataError
 from .finding import Item
 
 Note = Callable[[str], None]
@@ -38,6 +39,8 @@ class Subject:
     """The pictures as they were listed and decoded; None for sets that are not image files."""
     left_out: Collection[int] = ()
     """Pictures in `prepared` that the user excluded: nothing is reported about these."""
+    indivisible: DataError | None = None
+    """Why training could not divide the set; `split` then has all that could be trained on."""
     seed: int = 0
     """Decides everything random."""
     note: Note = _silent

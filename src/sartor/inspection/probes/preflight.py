@@ -13,10 +13,12 @@ from ...errors import ModelError
 from ...inference.forward import precision
 from ...models.custom import reason_of
 from ...training.loop import Job
-from ...training.objective import untrained_loss
+from ...training.objective import chance_level
 from ...training.torch_internals import Normalization
 
 _FAR_OFF = 1.5
+_FAR_FROM_TARGETS = 10.0
+"""A squared distance from the targets 0 and 1 that outputs of a usual size do not have."""
 
 
 def check_model(job: Job, batch: Batch) -> tuple[float, list[str]]:
@@ -115,13 +117,34 @@ def _warn_of_probabilities(logits: Tensor) -> list[str]:
 
 
 def _warn_of_loss(job: Job, loss: float) -> list[str]:
-    expected = untrained_loss(job.objective.loss, job.num_classes)
+    expected = chance_level(job.objective.loss, job.num_classes)
+    if expected is None:
+        return _warn_of_squared_error(job, loss)
     if expected / _FAR_OFF <= loss <= expected * _FAR_OFF:
         return []
     return [
         f"The loss before training is {loss:.3f}; the chance level for {job.num_classes} classes "
         f"is about {expected:.3f}. Is the model trained already, or are its initial weights or its "
         "input badly scaled?"
+    ]
+
+
+def _warn_of_squared_error(job: Job, loss: float) -> list[str]:
+    """Outputs may have any size at first; but no network can guess better than the best constant.
+
+    That is 1/K for each of K classes, with the loss (1 - 1/K) / K.
+    """
+    best_constant = (1 - 1 / job.num_classes) / job.num_classes
+    if loss < best_constant / _FAR_OFF:
+        return [
+            f"The loss before training is {loss:.3f}; outputs that do not depend on the image give "
+            f"{best_constant:.3f} at best. Is the model trained already?"
+        ]
+    if loss <= _FAR_FROM_TARGETS:
+        return []
+    return [
+        f"The loss before training is {loss:.3f}, but the targets are 0 and 1: are the initial "
+        "weights or the input badly scaled?"
     ]
 
 

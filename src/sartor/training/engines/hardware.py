@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from ...device import choose_device, is_present
 from ..settings import ResolvedTraining, TrainingSettings
 from ..torch_internals import cpu_multiplies_bfloat16
 from . import kernels
@@ -103,6 +104,24 @@ def problem(engine: str, device: str) -> str | None:
     if engine == "compiled" and device == "cpu" and not _has_compiler():
         return "engine compiled needs a C++ compiler such as g++, and none was found"
     return None
+
+
+def changes_to_run_here(settings: ResolvedTraining, device: str | None = None) -> dict[str, str]:
+    """What must change of a training that was made for another machine so that this one runs it.
+
+    Args:
+        device: the one that is asked for; by default the training's, or what is there instead.
+
+    Raises:
+        UsageError: this machine does not have the device that is asked for.
+    """
+    here = device or (settings.device if is_present(settings.device) else "auto")
+    wanted = {"device": choose_device(here)}
+    if settings.amp_dtype == "float16" and wanted["device"] != "cuda":
+        wanted["amp_dtype"] = "float32"
+    if problem(settings.engine, wanted["device"]):
+        wanted["engine"] = "plain"
+    return {name: value for name, value in wanted.items() if value != getattr(settings, name)}
 
 
 def _has_compiler() -> bool:

@@ -21,6 +21,7 @@ from torch import nn
 from ...data.feed.ahead import chosen_workers, prepared_ahead
 from ...data.feed.batches import Batches
 from ...device import synchronize
+from ...machine import involuntary_switches
 from ...models.custom import reason_of
 from ..job import Job, Outcome
 from ..loop import seed_random_numbers, update
@@ -37,6 +38,11 @@ MOST_ROUNDS = 60
 _SECONDS_A_TURN = 0.01
 _HOPELESS = 0.75
 _UNSTEADY = 3.0
+FAR = 2.0
+"""So many times as fast, in three rounds of four, is believed even of a busy machine."""
+_INTERRUPTED = 80.0
+"""So often a second do other programs take a core away on a busy machine: 150 to 270 times beside
+two of them, 2 to 30 where there are none."""
 _STEPS_TO_RECORD = 4
 # Wide, for some networks draw other random numbers in another layout; the contract of the tests is
 # narrow.
@@ -55,6 +61,8 @@ class Timing:
     """Median over the rounds, batch included."""
     times_as_fast: float
     """As the default; the median over the rounds of the ratio within a round."""
+    at_least: float
+    """The lower quartile of the same ratios."""
     quickest: float
     """Seconds of a step in the quickest round."""
     rounds: int
@@ -75,6 +83,18 @@ class Measurement:
     """Engines that cannot run here, each with its reason."""
     seconds: float
     """What measuring took."""
+    interruptions: float
+    """How often a second another program took a core away; 0 where the system does not say."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether other programs had a say in it; it holds for now, and must not be kept."""
+        return self.interruptions > _INTERRUPTED or not self.timings[0].steady
+
+    @property
+    def choice(self) -> Timing:
+        """The fastest, as far as it can be believed."""
+        return fastest(self.timings, busy=self.busy)
 
 
 def choices(
@@ -137,7 +157,7 @@ def measure(
     first = race(engines, job_of, seconds * (0.6 if threads else 1))
     if not threads:
         return first
-    default, best = engines[0], fastest(first.timings).engine
+    default, best = engines[0], first.choice.engine
     contestants = dict.fromkeys([default, best, *(replace(best, threads=n) for n in threads)])
     second = race(list(contestants), job_of, seconds * 0.4)
     again = {timing.engine for timing in second.timings}
@@ -148,6 +168,7 @@ def measure(
         ),
         left_out=first.left_out + second.left_out,
         seconds=first.seconds + second.seconds,
+        interruptions=max(first.interruptions, second.interruptions),
     )
 
 
@@ -157,7 +178,7 @@ def race(engines: Sequence[ExecutionPlan], job_of: JobOf, seconds: float) -> Mea
     Raises:
         Exception: whatever the default engine fails with.
     """
-    began = time.perf_counter()
+    began, switches = time.perf_counter(), involuntary_switches()
     default = _Contestant(engines[0], job_of)
     contestants, left_out = [default], []
     for one in engines[1:]:
@@ -174,35 +195,38 @@ def race(engines: Sequence[ExecutionPlan], job_of: JobOf, seconds: float) -> Mea
             contestant.seconds.append(contestant.turn(steps))
         if done + 1 == FEWEST_ROUNDS:
             running = [one for one in running if one.times_as_fast(default) > _HOPELESS]
+    took = time.perf_counter() - began
     return Measurement(
         timings=tuple(one.timing(default) for one in contestants),
         left_out=tuple(left_out),
-        seconds=time.perf_counter() - began,
+        seconds=took,
+        interruptions=(involuntary_switches() - switches) / took,
     )
 
 
 def with_compiled(measured: Measurement, job_of: JobOf, seconds: float) -> Measurement:
     """The same with the choice compiled, raced against the choice and the default."""
-    default, best = measured.timings[0].engine, fastest(measured.timings).engine
+    default, best = measured.timings[0].engine, measured.choice.engine
     contestants = dict.fromkeys([default, best, replace(best, engine="compiled")])
     more = race(list(contestants), job_of, seconds)
     return Measurement(
         timings=(*measured.timings, *more.timings[len(contestants) - 1 :]),
         left_out=measured.left_out + more.left_out,
         seconds=measured.seconds + more.seconds,
+        interruptions=max(measured.interruptions, more.interruptions),
     )
 
 
-def fastest(timings: Sequence[Timing]) -> Timing:
+def fastest(timings: Sequence[Timing], *, busy: bool = False) -> Timing:
     """The choice: the default (the first), unless another is clearly faster.
 
     An engine that differs more from the default must be clearly faster than those that differ less.
-    Where the default was not steady, the machine was busy and the race says nothing.
+    Of a busy machine only what is far faster is believed: where two threads wait for each other
+    because a third program has the core of one, one thread is the right choice for as long.
     """
     default = chosen = timings[0]
-    if not default.steady:
-        return default
-    for _, alike in _by_difference(timings[1:], default.engine):
+    others = [one for one in timings[1:] if not busy or one.at_least >= FAR]
+    for _, alike in _by_difference(others, default.engine):
         best = max(alike, key=lambda timing: timing.times_as_fast)
         if best.times_as_fast >= CLEARLY * chosen.times_as_fast:
             chosen = best
@@ -272,15 +296,19 @@ class _Contestant:
             return (time.perf_counter() - began) / steps
 
     def times_as_fast(self, default: _Contestant) -> float:
-        return statistics.median(
-            theirs / own for theirs, own in zip(default.seconds, self.seconds, strict=False)
-        )
+        return statistics.median(self._ratios(default))
+
+    def _ratios(self, default: _Contestant) -> list[float]:
+        """How many times as fast as the default, one number per round."""
+        pairs = zip(default.seconds, self.seconds, strict=False)
+        return [theirs / own for theirs, own in pairs]
 
     def timing(self, default: _Contestant) -> Timing:
         return Timing(
             engine=self._engine,
             seconds_a_step=statistics.median(self.seconds),
             times_as_fast=self.times_as_fast(default),
+            at_least=statistics.quantiles(self._ratios(default), n=4, method="inclusive")[0],
             quickest=min(self.seconds),
             rounds=len(self.seconds),
         )

@@ -1,0 +1,79 @@
+"""Pictures that look alike only once they are prepared: by transparency, range or size."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+
+from ...arrays import Int64Array
+from ...data.pictures.flattening import usual_range
+from ...data.pictures.indistinct import Hidden, what_is_hidden
+from ...data.pictures.prepare import Prepared
+from ...data.pictures.value_range import numbers_of
+from .duplicates import clusters_of
+from .finding import Finding, graver, pictures
+from .subject import Subject
+
+_CLUSTERS_ASKED, _DEEP_ASKED = 20, 64
+_NARROW = 0.25
+"""Numbers are narrow where they use less than this share of what becomes black to white."""
+
+
+def find(subject: Subject) -> Iterator[Finding]:
+    """Findings of a set that is made of image files."""
+    assert subject.prepared is not None
+    yield from _equal_once_prepared(subject, subject.prepared)
+    yield from _narrow(subject, subject.prepared)
+
+
+def _equal_once_prepared(subject: Subject, prepared: Prepared) -> Iterator[Finding]:
+    """Clusters of equal images whose files differ, by what was hidden of them."""
+    files = prepared.facts.file_sha256[subject.rows]
+    found: defaultdict[Hidden, list[Int64Array]] = defaultdict(list)
+    clusters = [c for c in clusters_of(subject.firsts) if len(np.unique(files[c], axis=0)) > 1]
+    for cluster in sorted(clusters, key=len, reverse=True)[:_CLUSTERS_ASKED]:
+        rows = subject.rows[cluster].tolist()
+        hidden = what_is_hidden(prepared.listing, prepared.settings, rows)
+        if hidden:
+            found[hidden].append(cluster)
+    for hidden, alike in found.items():
+        count = sum(map(len, alike))
+        share = count / len(subject.dataset)
+        yield Finding(
+            check="formats",
+            kind="hidden differences",
+            severity=graver(share),
+            summary=f"{pictures(count)} ({share:.2%}) look the same as others once prepared: "
+            f"they differ only in {hidden.what}.",
+            remedy=f"To show what tells them apart: {hidden.remedy}",
+            items=subject.clustered(alike),
+            figures={"share": share},
+        )
+
+
+def _narrow(subject: Subject, prepared: Prepared) -> Iterator[Finding]:
+    """Deep pictures that use a small part of the range that becomes black to white."""
+    deep = np.flatnonzero(prepared.facts.bits[subject.rows] > 8)
+    step = max(1, -(-len(deep) // _DEEP_ASKED))
+    asked = subject.rows[deep[::step]].tolist()
+    numbers = [one for row in asked if (one := numbers_of(prepared.listing, row))]
+    if not numbers:
+        return
+    low = min(low for _, (low, _) in numbers)
+    high = max(high for _, (_, high) in numbers)
+    black, white = prepared.settings.value_range or usual_range(numbers[0][0], (low, high))
+    share = (high - low) / (white - black)
+    if low == high or share >= _NARROW:
+        return
+    yield Finding(
+        check="formats",
+        kind="narrow range",
+        severity="warning",
+        summary=f"{pictures(len(deep))} with more than 8 bits use the numbers {low:g} to {high:g} "
+        f"of {black:g} to {white:g}: about {max(1, round(share * 256))} of 256 shades are left.",
+        remedy=f"To stretch them over all shades: --value-range {low:g},{high:g}",
+        items=tuple(subject.item(index) for index in deep.tolist()),
+        figures={"low": low, "high": high, "share": share},
+    )

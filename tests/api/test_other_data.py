@@ -1,0 +1,127 @@
+"""A run and data from elsewhere: its own that moved, and other pictures with the same classes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sartor
+from sartor.errors import DataError, UsageError
+
+SMALL: dict[str, Any] = {"model": "linear", "epochs": 1, "threads": 1, "recipe": "plain"}
+
+
+def draw(root: Path, classes: dict[str, int], count: int, *, first: int = 0) -> Path:
+    """Squares of noise around a brightness for each class."""
+    for name, level in classes.items():
+        (root / name).mkdir(parents=True)
+        for number in range(first, first + count):
+            rng = np.random.default_rng(level * 1_000 + number)
+            pixels = rng.integers(level, level + 40, (6, 6), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{number}.png")
+    return root
+
+
+@pytest.fixture
+def trained_here(tmp_path: Path) -> tuple[Path, Path]:
+    """A run of dark against light, and its data, which is not where it was."""
+    root = draw(tmp_path / "my data", {"dark": 0, "grey": 100, "light": 200}, 20)
+    run = sartor.fit(root, out=tmp_path / "run", **SMALL)
+    moved = tmp_path / "moved to"
+    shutil.move(root, moved)
+    return run.path, moved
+
+
+class TestMoved:
+    def test_every_verb_takes_the_new_place(
+        self, trained_here: tuple[Path, Path], command: Any
+    ) -> None:
+        run, moved = trained_here
+        lost = command("evaluate", run)
+        assert lost.exit_code == 1
+        assert "--data PATH" in lost.err
+        judged = command("evaluate", run, "--data", moved, "--json")
+        assert judged.exit_code == 0, judged.err
+        assert (judged.document["split"], judged.document["count"]) == ("test", 12)
+        assert "data" not in judged.document
+        for words in (("report", run, "--split", "val"), ("resume", run, "--epochs", "2")):
+            answer = command(*words, "--data", moved)
+            assert answer.exit_code == 0, answer.err
+
+    def test_what_is_not_the_runs_own_cannot_continue_it(
+        self, trained_here: tuple[Path, Path], tmp_path: Path
+    ) -> None:
+        run, _ = trained_here
+        other = draw(tmp_path / "other", {"dark": 0, "grey": 100, "light": 200}, 3, first=50)
+        with pytest.raises(DataError, match=r"is not what .* was trained on"):
+            sartor.resume(run, epochs=2, data=other)
+        with pytest.raises(DataError, match=r"is not what .* was trained on"):
+            sartor.report(run, data=other)
+
+
+class TestOtherData:
+    def test_classes_are_matched_by_name(
+        self, trained_here: tuple[Path, Path], tmp_path: Path, command: Any
+    ) -> None:
+        """Two of the three classes: by position "light" would be taken for "grey"."""
+        run, moved = trained_here
+        other = draw(tmp_path / "other", {"dark": 0, "light": 200}, 9, first=50)
+        answer = command("evaluate", run, "--data", other, "--json")
+        assert answer.exit_code == 0, answer.err
+        rows = {row["class"]: row for row in answer.document["per_class"]}
+        assert {name: row["count"] for name, row in rows.items()} == {
+            "dark": 9,
+            "grey": 0,
+            "light": 9,
+        }
+        assert (answer.document["split"], answer.document["data"]) == ("all", str(other))
+        labels = [one.label for one in sartor.predict(run, str(other / "light"))]
+        assert rows["light"]["correct"] == labels.count("light")
+        assert not (run / "predictions" / "all.npz").exists()
+        assert "all images: " in command("evaluate", run, "--data", other).out
+        assert sartor.evaluate(run, data=other).count == 18
+        assert sartor.evaluate(run, data=moved).split == "test"
+
+    def test_a_part_that_it_has(self, trained_here: tuple[Path, Path], tmp_path: Path) -> None:
+        run, _ = trained_here
+        for part, count in (("train", 4), ("test", 2)):
+            draw(tmp_path / "other" / part, {"dark": 0, "light": 200}, count, first=50)
+        data = tmp_path / "other"
+        assert sartor.evaluate(run, data=data).count == 4
+        assert sartor.evaluate(run, "train", data=data).count == 8
+        with pytest.raises(UsageError, match="no val part"):
+            sartor.evaluate(run, "val", data=data)
+
+    def test_classes_that_the_run_does_not_know(
+        self, trained_here: tuple[Path, Path], tmp_path: Path, command: Any
+    ) -> None:
+        run, _ = trained_here
+        other = draw(tmp_path / "other", {"dark": 0, "Light": 200}, 2)
+        answer = command("evaluate", run, "--data", other)
+        assert answer.exit_code == 1
+        assert "does not know: Light" in answer.err
+        assert 'did you mean "light"?' in answer.err
+
+    def test_a_list_instead_of_folders(
+        self, trained_here: tuple[Path, Path], tmp_path: Path
+    ) -> None:
+        run, _ = trained_here
+        draw(tmp_path / "other", {"dark": 0, "light": 200}, 2)
+        rows = [f"other/{name}/{k}.png,{name}" for name in ("dark", "light") for k in range(2)]
+        (tmp_path / "list.csv").write_text("\n".join(rows))
+        assert sartor.evaluate(run, data=tmp_path / "list.csv").count == 4
+
+    def test_images_of_another_kind(self, trained_here: tuple[Path, Path], tmp_path: Path) -> None:
+        run, _ = trained_here
+        np.savez(
+            tmp_path / "x.npz",
+            x=np.zeros((4, 6, 6, 3), np.uint8),
+            y=np.array(["dark", "light"] * 2),
+        )
+        with pytest.raises(DataError, match=r"are 3x6x6, and .* takes 1x6x6"):
+            sartor.evaluate(run, data=tmp_path / "x.npz")
