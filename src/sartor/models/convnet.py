@@ -30,6 +30,7 @@ def build(
     residual: bool = False,
     patch: Annotated[int, Range(2, 8)] = 4,
     whitened: bool = True,
+    largest_map: Annotated[int | None, Range(8, 4096)] = None,
 ) -> nn.Sequential:
     """A stage for each of `widths`, of `depth` convolutions, 3x3: 278,538 parameters on MNIST.
 
@@ -37,7 +38,8 @@ def build(
     `first_stride` is 2; a side of one pixel is not halved. With `residual`, the convolutions after
     the first of a stage are residual blocks of two, so `depth` is odd. `patch` is the side of the
     patches that are whitened first, in pixels; without `whitened` a convolution of that size is
-    trained in its place.
+    trained in its place. Where the map is then higher or wider than `largest_map`, one convolution
+    after the other of the first width halves it, so that large images cost little more.
     """
     if residual and depth % 2 == 0:
         raise UsageError(
@@ -48,6 +50,12 @@ def build(
     layers = _halved(channels, size, patch, whitened)
     size = [-(-length // 2) for length in size]
     channels = 2 * channels * patch**2
+    number = 0
+    while largest_map is not None and max(size) > largest_map:
+        window = [min(length, 2) for length in size]
+        layers |= _convolved(channels, widths[0], f"0_{number + 1}", window, size)
+        size = [length // step for length, step in zip(size, window, strict=True)]
+        channels, number = widths[0], number + 1
     for stage, width in enumerate(widths, start=1):
         window = [min(length, 2 if stage > 1 else first_stride) for length in size]
         layers |= _convolved(channels, width, f"{stage}_1", window, size)
