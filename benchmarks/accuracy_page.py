@@ -11,6 +11,8 @@ import machine
 
 Settings = Mapping[str, Any]
 
+PICTURES_BEGIN, PICTURES_END = "<!-- pictures: begin -->", "<!-- pictures: end -->"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
@@ -120,8 +122,9 @@ def document(
     ablations: Mapping[str, Sequence[Ablation]],
     race: Goal,
     results: Sequence[Result],
+    pictures: str = "",
 ) -> str:
-    """docs/recipes.md."""
+    """docs/recipes.md; `pictures` is the table that own_pictures.py writes into it."""
     parts = []
     for recipe, some in ablations.items():
         if table := ablation_table(some, results):
@@ -130,6 +133,7 @@ def document(
         goals="\n".join(goal_table(goals, results)),
         race="\n".join(race_lines(race, results)),
         ablations="\n".join(parts).strip(),
+        pictures="\n\n".join((PICTURES_BEGIN, pictures, PICTURES_END)),
         machines="\n\n".join("\n".join(machine.markdown_of(one)) for one in machines(results)),
     )
 
@@ -224,6 +228,16 @@ out of the 60,000 training images (`val_fraction` 1/6, so every figure here is f
 50,000 images). "Points" is the mean difference from the recipe as it is, seed by seed.
 
 {ablations}
+
+### pictures, the default for folders of pictures
+
+Written by `python benchmarks/own_pictures.py --accuracy DIR`; every single result is in
+[own_pictures.json](own_pictures.json), and both sets are described in [pictures.md](pictures.md).
+Each row undoes one choice, for the same seeds, on one thread, judged on 30 % of the images that are
+not for testing. "Points" is the mean difference from the recipe as it is, seed by seed, and its
+standard deviation.
+
+{pictures}
 
 ## Why the recipes look like this
 

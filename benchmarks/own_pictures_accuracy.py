@@ -36,8 +36,27 @@ _ALIKE: Mapping[str, Any] = {"threads": 1, "engine": "plain"}
 _FOR_CHOICES = 0.3
 """Share of the training images that choices are judged on."""
 
+_OF_PICTURES = ("image_size", "background")
+_NETWORK = {"widths": (32, 64, 128), "depth": 3, "residual": True, "patch": 2, "largest_map": 32}
+
 CHOICES: Mapping[str, Mapping[str, Any]] = {
     "as it is": {},
+    "resnet8": {"model": "resnet8"},
+    "two convolutions per stage, not residual": {
+        "model_kwargs": {**_NETWORK, "depth": 2, "residual": False}
+    },
+    "first convolution trained, not whitening": {"model_kwargs": {**_NETWORK, "whitened": False}},
+    "half as wide again": {"model_kwargs": {**_NETWORK, "widths": (48, 96, 192)}},
+    "whole pictures, only mirrored": {"augment": ("flip",)},
+    "not mirrored": {"augment": ("resized-crop=0.5",)},
+    "turned and moved instead of parts": {"augment": ("flip", "affine=10,0.1,0.15,5")},
+    "cutmix besides": {"augment": ("flip", "resized-crop=0.5", "cutmix")},
+    "labels not smoothed": {"smoothing": 0.0},
+    "cosine instead of one cycle": {"sched": "cosine"},
+    "weight decay 0.2": {"weight_decay": 0.2},
+    "one view in judging": {"tta": "none"},
+    "48 pixels": {"image_size": 48},
+    "over black": {"background": "black"},
 }
 """The default with one choice undone."""
 
@@ -97,7 +116,9 @@ def missing(
 
 def measured(folder: Path, data: str, of: str, seed: int, results: Sequence[Result]) -> Result:
     """Train once and judge."""
-    dataset = dataset_of(folder / data)
+    settings = {} if of in METHODS else {"val_fraction": _FOR_CHOICES, **CHOICES[of]}
+    seen = {name: settings.pop(name) for name in _OF_PICTURES if name in settings}
+    dataset = dataset_of(folder / data, **seen)
     part = "test" if of in METHODS else "val"
     described = machine.describe(machine.command_of("own_pictures"))
     split = split_of(dataset, seed)
@@ -109,7 +130,6 @@ def measured(folder: Path, data: str, of: str, seed: int, results: Sequence[Resu
             (own,) = (r for r in results if (r.data, r.of, r.seed) == (data, SARTOR, seed))
             accuracy = cnn_accuracy(dataset, split, part, seed=seed, seconds=own.seconds)
     else:
-        settings = {} if of == SARTOR else {"val_fraction": _FOR_CHOICES, **CHOICES[of]}
         accuracy = trained(dataset, part, seed=seed, **settings)
     return Result(
         data=data,
@@ -130,9 +150,9 @@ def trained(dataset: sartor.Dataset, part: str, **settings: Any) -> float:
 
 
 @cache
-def dataset_of(folder: Path) -> sartor.Dataset:
+def dataset_of(folder: Path, **settings: Any) -> sartor.Dataset:
     """A folder of pictures as `sartor fit FOLDER` reads it."""
-    return sartor.load(folder)
+    return sartor.load(folder, **settings)
 
 
 def split_of(dataset: sartor.Dataset, seed: int) -> Split:

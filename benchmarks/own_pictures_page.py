@@ -7,18 +7,18 @@ import statistics
 from collections.abc import Sequence
 
 import machine
+from accuracy_page import PICTURES_BEGIN, PICTURES_END
 from own_pictures_accuracy import CHOICES, METHODS, SARTOR, SETS, Result
 from scipy import stats
 
 BEGIN, END = "<!-- baselines: begin -->", "<!-- baselines: end -->"
-CHOICES_BEGIN, CHOICES_END = "<!-- pictures: begin -->", "<!-- pictures: end -->"
 
 
 def write_pages(results: Sequence[Result]) -> None:
     """Put the tables between their marks."""
     machine.written_into(machine.DOCS / "pictures.md", BEGIN, END, baseline_table(results))
     page = machine.DOCS / "recipes.md"
-    machine.written_into(page, CHOICES_BEGIN, CHOICES_END, choice_table(results))
+    machine.written_into(page, PICTURES_BEGIN, PICTURES_END, choice_table(results))
 
 
 def baseline_table(results: Sequence[Result]) -> list[str]:

@@ -31,6 +31,7 @@ def build(
     patch: Annotated[int, Range(2, 8)] = 4,
     whitened: bool = True,
     largest_map: Annotated[int | None, Range(8, 4096)] = None,
+    parts: Annotated[int, Range(1, 16)] = 1,
 ) -> nn.Sequential:
     """A stage for each of `widths`, of `depth` convolutions, 3x3: 278,538 parameters on MNIST.
 
@@ -66,8 +67,8 @@ def build(
             elif number % 2 == 0:
                 layers[f"block{stage}_{number // 2}"] = Residual(width, width, halve=False)
         channels = width
-    layers |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
-    layers["linear"] = nn.Linear(channels, num_classes)
+    layers |= {"pool": nn.AdaptiveAvgPool2d(parts), "flatten": nn.Flatten()}
+    layers["linear"] = nn.Linear(channels * parts**2, num_classes)
     return nn.Sequential(OrderedDict(layers))
 
 
