@@ -31,9 +31,14 @@ def main(words: Sequence[str] | None = None) -> int:
         from own_pictures_accuracy import measure
         from own_pictures_page import write_pages
 
-        write_pages(
-            measure(given.accuracy, kind=given.kind, minutes=given.minutes, fresh=given.fresh)
+        results = measure(
+            given.accuracy,
+            kind=given.kind,
+            only=given.only,
+            minutes=given.minutes,
+            fresh=given.fresh,
         )
+        write_pages(results)
     return 0
 
 
@@ -44,6 +49,7 @@ def parsed_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sources", type=Path, help="folder that has the packages' files already")
     parser.add_argument("--accuracy", type=Path, metavar="DIR", help="measure on DIR's two sets")
     parser.add_argument("--kind", choices=["baselines", "choices"], help="one kind of measurement")
+    parser.add_argument("--only", choices=["icons", "photos"], help="one of the sets")
     parser.add_argument("--minutes", type=float, default=1e9, help="begin nothing after so many")
     parser.add_argument("--fresh", action="store_true", help="forget what was measured before")
     return parser.parse_args(words)

@@ -37,13 +37,15 @@ _FOR_CHOICES = 0.3
 """Share of the training images that choices are judged on."""
 
 _OF_PICTURES = ("image_size", "background")
-_NETWORK = {"widths": (32, 64, 128), "depth": 3, "residual": True, "patch": 2, "largest_map": 32}
+_NETWORK = {"widths": (32, 64, 128), "depth": 2, "patch": 2, "largest_map": 32, "parts": 2}
 
 CHOICES: Mapping[str, Mapping[str, Any]] = {
     "as it is": {},
     "resnet8": {"model": "resnet8"},
-    "two convolutions per stage, not residual": {
-        "model_kwargs": {**_NETWORK, "depth": 2, "residual": False}
+    "mean over the whole last map, not over quarters": {"model_kwargs": {**_NETWORK, "parts": 1}},
+    "sixteenths instead of quarters": {"model_kwargs": {**_NETWORK, "parts": 4}},
+    "three convolutions per stage, residual": {
+        "model_kwargs": {**_NETWORK, "depth": 3, "residual": True}
     },
     "first convolution trained, not whitening": {"model_kwargs": {**_NETWORK, "whitened": False}},
     "half as wide again": {"model_kwargs": {**_NETWORK, "widths": (48, 96, 192)}},
@@ -79,7 +81,7 @@ class Result:
 
 
 def measure(
-    folder: Path, *, kind: str | None, minutes: float, fresh: bool, only: str | None = None
+    folder: Path, *, kind: str | None, only: str | None, minutes: float, fresh: bool
 ) -> list[Result]:
     """All results, after measuring what is missing for at most so many minutes."""
     torch.set_num_threads(1)

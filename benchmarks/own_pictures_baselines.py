@@ -114,14 +114,14 @@ def cnn_accuracy(dataset: Dataset, split: Split, part: str, *, seed: int, second
 
 
 def plain_network(num_classes: int) -> nn.Module:
-    """Four times convolution, normalization, ReLU and pooling, then the mean and a linear layer."""
+    """Four times convolution, normalization, ReLU and pooling, then a linear layer; for 64x64."""
     layers: list[nn.Module] = []
     channels = 3
     for width in (32, 64, 128, 256):
         layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width)]
         layers += [nn.ReLU(), nn.MaxPool2d(2)]
         channels = width
-    ending = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes)]
+    ending = [nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16 * channels, num_classes)]
     return nn.Sequential(*layers, *ending)
 
 

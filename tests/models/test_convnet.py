@@ -132,3 +132,14 @@ def test_large_maps_are_halved_first_where_a_largest_is_given(
     with torch.no_grad():
         assert model.eval()(torch.zeros(1, *shape)).shape == (1, 10)
     assert found == sizes
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 64), (1, 1, 1)])
+def test_parts_of_the_last_map_have_weights_of_their_own(shape: Shape) -> None:
+    last_map = torch.rand(1, 128, 4, 4, generator=torch.Generator().manual_seed(0))
+    for parts, same in ((1, True), (2, False)):
+        model = built(shape, parts=parts).eval()
+        with torch.no_grad():
+            assert model(torch.zeros(2, *shape)).shape == (2, 10)
+            tail = nn.Sequential(*list(model.children())[-3:])
+            assert torch.allclose(tail(last_map), tail(last_map.flip(3)), atol=1e-5) == same

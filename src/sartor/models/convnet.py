@@ -40,7 +40,9 @@ def build(
     the first of a stage are residual blocks of two, so `depth` is odd. `patch` is the side of the
     patches that are whitened first, in pixels; without `whitened` a convolution of that size is
     trained in its place. Where the map is then higher or wider than `largest_map`, one convolution
-    after the other of the first width halves it, so that large images cost little more.
+    after the other of the first width halves it, so that large images cost little more. The last
+    map is averaged over `parts` x `parts` of its regions, each with its own weights in the linear
+    layer: with more than one, where something is counts too.
     """
     if residual and depth % 2 == 0:
         raise UsageError(
@@ -51,12 +53,13 @@ def build(
     layers = _halved(channels, size, patch, whitened)
     size = [-(-length // 2) for length in size]
     channels = 2 * channels * patch**2
-    number = 0
+    halvings = 0
     while largest_map is not None and max(size) > largest_map:
+        halvings += 1
         window = [min(length, 2) for length in size]
-        layers |= _convolved(channels, widths[0], f"0_{number + 1}", window, size)
+        layers |= _convolved(channels, widths[0], f"0_{halvings}", window, size)
         size = [length // step for length, step in zip(size, window, strict=True)]
-        channels, number = widths[0], number + 1
+        channels = widths[0]
     for stage, width in enumerate(widths, start=1):
         window = [min(length, 2 if stage > 1 else first_stride) for length in size]
         layers |= _convolved(channels, width, f"{stage}_1", window, size)
