@@ -30,7 +30,7 @@ def build(
     residual: bool = False,
     patch: Annotated[int, Range(2, 8)] = 4,
     whitened: bool = True,
-    largest_map: Annotated[int | None, Range(8, 4096)] = None,
+    largest_map: Annotated[int, Range(0, 4096)] = 0,
     parts: Annotated[int, Range(1, 16)] = 1,
 ) -> nn.Sequential:
     """A stage for each of `widths`, of `depth` convolutions, 3x3: 278,538 parameters on MNIST.
@@ -54,7 +54,7 @@ def build(
     size = [-(-length // 2) for length in size]
     channels = 2 * channels * patch**2
     halvings = 0
-    while largest_map is not None and max(size) > largest_map:
+    while 0 < largest_map < max(size):
         halvings += 1
         window = [min(length, 2) for length in size]
         layers |= _convolved(channels, widths[0], f"0_{halvings}", window, size)
