@@ -49,6 +49,7 @@ class TestPythonObjects:
 
     def test_the_run_at_hand_has_them(self, data: Dataset, tmp_path: Path) -> None:
         settings: dict[str, Any] = {"batch_size": 50, "threads": 1, "sched": "constant"}
+        settings["split_method"] = "drawn"
         run = sartor.fit(data, model=Net(), epochs=1, out=tmp_path / "mine", **settings)
         assert run.evaluate().count == 60
         assert run.resume(epochs=2).evaluate("val").count == 24

@@ -31,8 +31,12 @@ def test_a_recipe_of_another_version_is_read_as_far_as_it_goes(run_copy: Path) -
 
 def test_models_of_ones_own_differ_by_their_source(run_copy: Path, trained: Path) -> None:
     (run_copy / "model.py").write_text("a = 1\n")
+    recipe = run_copy / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace('model = "lenet"', 'model = "mine.py:Net"'))
     settings = [settings_of(RunFolder(path)) for path in (trained, run_copy)]
-    (values,) = differing_settings(settings).values()
+    differing = differing_settings(settings)
+    assert differing.keys() == {"model", "model_source"}
+    values = differing["model_source"]
     assert values[0] is None
     assert len(values[1]) == 16
 

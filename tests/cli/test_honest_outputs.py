@@ -106,7 +106,14 @@ class TestNotFinite:
             sartor.Run.open(not_finite).predictor().labels(images)
 
     def test_a_training_with_a_seed_whose_loss_is_not_finite(self) -> None:
-        result = {"val_accuracy": 0.1, "val_loss": None, "seconds": 1.0, "run": "runs/x"}
+        result: dict[str, Any] = {
+            "val_accuracy": 0.1,
+            "val_loss": None,
+            "seconds": 1.0,
+            "run": "runs/x",
+        }
+        best = {"epoch": 1, "val_accuracy": 0.1, "val_loss": None}
+        result |= {"epochs": 1, "best": best}
         assert "loss not finite" in seed_line(3, result)
 
 

@@ -117,6 +117,7 @@ class TestEvaluate:
             "epoch": int,
             "chosen_on_validation": bool,
             "looks": dict,
+            "as_given": NONE,
             "not_finite": int,
             "choices": int,
             "groups": NONE,

@@ -160,8 +160,10 @@ class TestWithoutATerminal:
             assert re.fullmatch(f"{indent}{gap}{verdict}", lines[first])
             assert re.fullmatch(f"{indent}{error}", lines[first + 1])
         assert re.fullmatch(r"at temperature \d\.\d+:", lines[3])
-        assert lines[6] == f"report: {run_copy / 'report.html'}"
-        assert max(map(len, lines[:6])) <= 80
+        baseline = rf"baseline [a-z ,]+: {number} \(.*% to .*%\).*"
+        assert all(re.fullmatch(baseline, line) for line in lines[6:9])
+        assert lines[-1] == f"report: {run_copy / 'report.html'}"
+        assert max(map(len, lines[:-1])) <= 80
 
     def test_quiet_says_nothing_but_the_result(self, command: Any, tmp_path: Path) -> None:
         words = ["--epochs", 1, "--threads", 1, "--out", tmp_path / "run", "--quiet"]

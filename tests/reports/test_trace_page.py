@@ -133,7 +133,9 @@ class TestHtml:
 
     def test_names_from_outside_are_escaped(self) -> None:
         data = sartor.Dataset(
-            np.zeros((4, 6, 6), np.uint8), np.arange(4) % 2, classes=["<b>cat</b>", "dog & co"]
+            np.arange(4 * 36, dtype=np.uint8).reshape(4, 6, 6),
+            np.arange(4) % 2,
+            classes=["<b>cat</b>", "dog & co"],
         )
         page = sartor.trace("linear", data=data, batch=2).page()
         assert "<b>cat" not in page

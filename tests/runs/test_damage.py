@@ -90,7 +90,7 @@ class TestCheckpoints:
         assert "previous.safetensors is used instead." in answer.err
         expected = sartor.Run.open(trained)
         assert answer.document["weights_sha256"] == expected.weights_sha256
-        assert command("evaluate", stopped, "--json").document == evaluated(trained, command)
+        assert evaluated(stopped, command) == evaluated(trained, command)
 
     def test_the_one_before_is_used_where_the_last_is_gone(
         self, stopped: Path, trained: Path, command: Any
@@ -129,7 +129,7 @@ class TestCheckpoints:
         assert "last.safetensors is used instead." in answer.err
         last = command("evaluate", run_copy, "--json", "--checkpoint", "last")
         assert last.err == ""
-        assert answer.document == last.document
+        assert answer.document | {"looks": None} == last.document | {"looks": None}
 
     def test_a_checkpoint_replaced_while_it_is_read(
         self, stopped: Path, monkeypatch: pytest.MonkeyPatch
@@ -155,7 +155,8 @@ class TestCheckpoints:
 
 
 def evaluated(run: Path, command: Any) -> Any:
-    return command("evaluate", run, "--json").document
+    """What is said of the test images, but for the count of looks at them."""
+    return command("evaluate", run, "--json").document | {"looks": None}
 
 
 def rewrite_state(path: Path, change: Callable[[dict[str, Any]], object]) -> None:

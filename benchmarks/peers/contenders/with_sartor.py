@@ -36,6 +36,7 @@ class Trainee:
     def fit(self) -> None:
         self.run = sartor.fit(
             self.dataset,
+            split_method="drawn",
             recipe=self.material.task.name,
             out=self.folder,
             epochs=self.epochs,

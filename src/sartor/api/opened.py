@@ -347,7 +347,12 @@ def described_weights(kept: Checkpoint, checkpoint: str) -> dict[str, Any]:
     """Which weights answer: `checkpoint`, `epoch`, and whether it was chosen on validation."""
     progress = kept.progress
     chosen = checkpoint == "best" and progress.epoch == progress.best_epoch != 0
-    return {"checkpoint": checkpoint, "epoch": progress.epoch, "chosen_on_validation": chosen}
+    # Where there is no best, or it is damaged, the last answers.
+    return {
+        "checkpoint": "best" if chosen else "last",
+        "epoch": progress.epoch,
+        "chosen_on_validation": chosen,
+    }
 
 
 def with_weights(model: nn.Module, checkpoint: Checkpoint, run: Path) -> nn.Module:

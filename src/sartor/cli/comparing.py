@@ -69,8 +69,9 @@ def seed_line(seed: int, result: dict[str, Any]) -> str:
     best = result["best"]
     part, row = ("val", best) if best else ("train", result)
     epoch = f"best epoch, {best['epoch']} of {result['epochs']}" if best else "last epoch"
+    infinite = "" if row[f"{part}_loss"] is not None else ", loss not finite"
     return (
-        f"seed {seed}: {part} accuracy {row[f'{part}_accuracy']:.2%} ({epoch}), "
+        f"seed {seed}: {part} accuracy {row[f'{part}_accuracy']:.2%}{infinite} ({epoch}), "
         f"{result['seconds']:.1f} s, {result['run']}"
     )
 

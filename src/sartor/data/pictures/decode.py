@@ -156,7 +156,9 @@ def read_content(path: Path) -> bytes:
     """
     try:
         status = path.stat()
-        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+        if stat.S_ISDIR(status.st_mode):
+            raise PictureError(f"{path} is a folder, not a file.", "Name a picture in it.")
+        if not stat.S_ISREG(status.st_mode):
             raise PictureError(
                 f"{path} is a device or a pipe, not a file.", "Save the picture as a file."
             )
