@@ -32,7 +32,9 @@ from .data.splits.split import Split, chosen_duplicates, chosen_method
 from .device import choose_device
 from .errors import ModelError, RecipeError
 from .files import sha256_of_file
+from .inference.features import backbone_in
 from .machine import total_memory
+from .models.backbones import BACKBONES, backbone_of
 from .models.registry import build_model, resolve_kwargs
 from .models.whitening import PatchWhitening
 from .recipe import Recipe, ResolvedRecipe
@@ -104,6 +106,7 @@ def resolve(
     if not (mean and std):
         measured_mean, measured_std = channel_statistics(images, split.train)
         mean, std = mean or measured_mean, std or measured_std
+    transfer = _chosen_transfer(recipe, network)
     decided = recipe.with_settings(
         {
             "exclude": data.exclude if dataset.everything().by_list else None,
@@ -114,7 +117,10 @@ def resolve(
             "split_hash": split.sha256(dataset.fingerprint),
             "mean": mean,
             "std": std,
-            "epochs": chosen_epochs(training.epochs, len(split.train)),
+            "transfer": transfer,
+            "epochs": 1
+            if transfer == "features"
+            else chosen_epochs(training.epochs, len(split.train)),
             "batch_size": len(split.train) if training.batch_size == "all" else training.batch_size,
             "threads": hardware.chosen_threads(training.threads),
             "amp_dtype": hardware.chosen_precision(training.amp_dtype, training.device),
@@ -146,6 +152,35 @@ def _decayed(recipe: Recipe) -> str:
     if wish != "auto":
         return wish
     return "all" if recipe.data.fingerprint else "weights"
+
+
+def has_pretrained_weights(recipe: Recipe) -> bool:
+    """Whether the recipe's network begins with weights that it learnt from other pictures."""
+    known = backbone_of(recipe.model.model) is not None
+    return known and recipe.model.model_kwargs.get("pretrained", True) is True
+
+
+def _chosen_transfer(recipe: Recipe, network: nn.Module) -> str:
+    """How a backbone is used. A recipe that was resolved before there was a choice is without.
+
+    Raises:
+        RecipeError: the network has no features, or no weights to fine-tune.
+    """
+    wish, name = recipe.training.transfer, recipe.model.model
+    if wish == "features" and backbone_in(network) is None:
+        raise RecipeError(
+            [f"{name} has no features for a head"],
+            f"Name a backbone, such as --model {next(iter(BACKBONES))}, or leave --transfer out.",
+        )
+    if wish == "finetune" and not has_pretrained_weights(recipe):
+        raise RecipeError(
+            [f"{name} has no pretrained weights to fine-tune"],
+            f"Name a backbone, such as --model {next(iter(BACKBONES))}, or leave --transfer out.",
+        )
+    if wish != "auto":
+        return wish
+    new = not recipe.data.fingerprint
+    return "features" if new and has_pretrained_weights(recipe) else "scratch"
 
 
 def _recorded_method(recipe: Recipe, dataset: Dataset) -> str:

@@ -39,7 +39,7 @@ from ..runs.sinks import Recorder
 from ..runs.store import RUNS
 from ..runs.trust import mark_as_ours
 from ..training.engines import hardware
-from ..training.loop import Job, train
+from ..training.loop import Job
 from ..training.objective import chance_level
 from ..training.schedule import extended_at, learning_rate, planned_epochs
 from ..training.state import Checkpoint, Progress
@@ -55,6 +55,7 @@ from .splitting import (
     touched_parts,
     without_stale_split,
 )
+from .transferring import loop_of, offered, with_backbone
 from .tuning import Tuning, tune
 
 _JUMP = 2
@@ -117,11 +118,13 @@ def _fit(
     dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, on_event)
     ready = time.perf_counter()
     assembled = _assembled(wanted, dataset, model)
-    loss, warned = _check_model(assembled)
+    on_features = assembled.recipe.training.transfer == "features"
+    # A backbone that somebody else has trained needs no trial of its gradients.
+    loss, warned = (None, []) if on_features else _check_model(assembled)
     warn([*split_warnings(assembled.recipe, dataset, assembled.material.split), *warned])
     for line in touched_parts(dataset, assembled.material.split):
         note(on_event, line)
-    tuning = tune(wanted, assembled)
+    tuning = None if on_features else tune(wanted, assembled)
     if tuning:
         assembled = _with_engine(tuning, assembled)
     job, material = assembled.job, assembled.material
@@ -140,7 +143,7 @@ def _fit(
         sink = _sink(folder, on_event)
         progress = Progress(seconds=time.perf_counter() - ready)
         sink(_started(folder, assembled, progress, loss, tuning))
-        _train(folder, job, progress, sink, promise)
+        _train(folder, assembled, progress, sink, promise)
         run = OpenedRun(
             folder,
             dataset=dataset,
@@ -226,7 +229,9 @@ def overfit_batch(
 
     A network that cannot do this has a bug, or its learning rate is far off.
     """
-    dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, None)
+    dataset, wanted = _dataset_and_recipe(
+        data, model, recipe, settings, None, step_by_step=True
+    )
     assembled = _assembled(wanted, dataset, model)
     job = assembled.job
     _, warned = _check_model(assembled)
@@ -248,7 +253,9 @@ def find_learning_rate(
     Trains a copy of the network for at most 100 steps: a network given as an object, the random
     numbers and the data stay as they are.
     """
-    dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, None)
+    dataset, wanted = _dataset_and_recipe(
+        data, model, recipe, settings, None, step_by_step=True
+    )
     assembled = _assembled(wanted, dataset, model)
     job = assembled.job
     _check_model(assembled)
@@ -282,9 +289,15 @@ def _dataset_and_recipe(
     recipe: str | Path | Recipe | None,
     settings: Mapping[str, Any],
     on_event: Sink | None,
+    *,
+    step_by_step: bool = False,
 ) -> tuple[Dataset, Recipe]:
-    """The data, and its recipe: the one that was named, else the default for such images."""
-    wanted = compose_recipe(recipe, model, settings)
+    """The data, and its recipe: the one that was named, else the default for such images.
+
+    Args:
+        step_by_step: the training is to be one by the loop.
+    """
+    wanted = with_backbone(compose_recipe(recipe, model, settings), settings)
     dataset, wanted = dataset_for(
         data, wanted, on_event, resize_given=recipe is not None or "resize" in settings
     )
@@ -294,7 +307,10 @@ def _dataset_and_recipe(
     if recipe is not None:
         return dataset, wanted
     given = dict(settings) if model is None else {**settings, "model": model}
-    return dataset, default_recipe(wanted, dataset, given, on_event)
+    with_features = None if step_by_step else offered(wanted, dataset, given, on_event)
+    if with_features is None:
+        return dataset, default_recipe(wanted, dataset, given, on_event)
+    return dataset_for(dataset, with_features, on_event, resize_given="resize" in settings)
 
 
 def _assembled(recipe: Recipe, dataset: Dataset, model: str | nn.Module | None) -> Assembly:
@@ -341,7 +357,7 @@ def _continue(
     progress.seconds += time.perf_counter() - ready
     sink = _sink(run.folder, on_event)
     sink(_started(run.folder, assembled, progress, None))
-    _train(run.folder, job, progress, sink, promise)
+    _train(run.folder, assembled, progress, sink, promise)
 
 
 def _load_optimizer(job: Job, checkpoint: Checkpoint, run: Path) -> None:
@@ -354,12 +370,15 @@ def _load_optimizer(job: Job, checkpoint: Checkpoint, run: Path) -> None:
         ) from error
 
 
-def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink, promise: str) -> None:
+def _train(
+    folder: RunFolder, assembled: Assembly, progress: Progress, sink: Sink, promise: str
+) -> None:
     """Run the loop, record its events, and leave a true status however it ends.
 
     Args:
         promise: whether a report follows, as `RunFolder.report_state` says it.
     """
+    job, train = assembled.job, loop_of(assembled)
     reason = "failed"
     folder.write_status("running", report=promise)
     try:
