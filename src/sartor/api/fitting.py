@@ -30,6 +30,7 @@ from ..inspection.probes.preflight import check_model, count_parameters
 from ..inspection.probes.range_test import RangeTest as RangeTest
 from ..inspection.probes.range_test import range_test
 from ..interrupts import stop_requests
+from ..models.backbones import backbone_of
 from ..models.custom import is_custom, reason_of, source_of
 from ..recipe import Recipe, ResolvedRecipe, load_recipe
 from ..runs.environment import describe_environment
@@ -229,9 +230,7 @@ def overfit_batch(
 
     A network that cannot do this has a bug, or its learning rate is far off.
     """
-    dataset, wanted = _dataset_and_recipe(
-        data, model, recipe, settings, None, step_by_step=True
-    )
+    dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, None, step_by_step=True)
     assembled = _assembled(wanted, dataset, model)
     job = assembled.job
     _, warned = _check_model(assembled)
@@ -253,9 +252,7 @@ def find_learning_rate(
     Trains a copy of the network for at most 100 steps: a network given as an object, the random
     numbers and the data stay as they are.
     """
-    dataset, wanted = _dataset_and_recipe(
-        data, model, recipe, settings, None, step_by_step=True
-    )
+    dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, None, step_by_step=True)
     assembled = _assembled(wanted, dataset, model)
     job = assembled.job
     _check_model(assembled)
@@ -304,7 +301,7 @@ def _dataset_and_recipe(
     if wanted.training.extensions and wanted.data.fingerprint != dataset.fingerprint:
         # Steps of other data.
         wanted = wanted.with_settings({"extensions": ()})
-    if recipe is not None:
+    if recipe is not None or backbone_of(wanted.model.model) is not None:
         return dataset, wanted
     given = dict(settings) if model is None else {**settings, "model": model}
     with_features = None if step_by_step else offered(wanted, dataset, given, on_event)

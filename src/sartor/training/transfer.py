@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 from threadpoolctl import threadpool_limits
+from torch import Tensor
 
 from ..arrays import Float32Array, Int64Array
 from ..errors import TrainingError
@@ -123,9 +123,7 @@ def _put_into(job: Job, head: Head) -> None:
         backbone.head.bias.copy_(torch.from_numpy(head.bias))
 
 
-def _logits(
-    job: Job, head: Head, rows: Float32Array, labels: Int64Array
-) -> tuple[Tensor, Tensor]:
+def _logits(job: Job, head: Head, rows: Float32Array, labels: Int64Array) -> tuple[Tensor, Tensor]:
     device = job.settings.device
     logits = torch.from_numpy(np.ascontiguousarray(head.logits(rows)))
     return logits.to(device), torch.from_numpy(labels).to(device)
@@ -134,7 +132,8 @@ def _logits(
 def _finite(rows: Float32Array) -> Float32Array:
     if not np.isfinite(rows).all():
         raise TrainingError(
-            "The backbone's features are not finite.", "Choose --amp-dtype float32, or other weights."
+            "The backbone's features are not finite.",
+            "Choose --amp-dtype float32, or other weights.",
         )
     return rows
 
