@@ -30,7 +30,6 @@ from ..inspection.probes.preflight import check_model, count_parameters
 from ..inspection.probes.range_test import RangeTest as RangeTest
 from ..inspection.probes.range_test import range_test
 from ..interrupts import stop_requests
-from ..models.backbones import backbone_of
 from ..models.custom import is_custom, reason_of, source_of
 from ..recipe import Recipe, ResolvedRecipe, load_recipe
 from ..runs.environment import describe_environment
@@ -44,6 +43,7 @@ from ..training.loop import Job
 from ..training.objective import chance_level
 from ..training.schedule import extended_at, learning_rate, planned_epochs
 from ..training.state import Checkpoint, Progress
+from . import starting
 from .default_recipe import default_recipe
 from .looking import dataset_for
 from .notes import Sink, note, warn
@@ -56,7 +56,7 @@ from .splitting import (
     touched_parts,
     without_stale_split,
 )
-from .transferring import loop_of, offered, with_backbone
+from .transferring import loop_of, offered, with_transfer
 from .tuning import Tuning, tune
 
 _JUMP = 2
@@ -119,6 +119,8 @@ def _fit(
     dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, on_event)
     ready = time.perf_counter()
     assembled = _assembled(wanted, dataset, model)
+    for line in assembled.remarks:
+        note(on_event, line)
     on_features = assembled.recipe.training.transfer == "features"
     # A backbone that somebody else has trained needs no trial of its gradients.
     loss, warned = (None, []) if on_features else _check_model(assembled)
@@ -128,7 +130,7 @@ def _fit(
     tuning = None if on_features else tune(wanted, assembled)
     if tuning:
         assembled = _with_engine(tuning, assembled)
-    job, material = assembled.job, assembled.material
+    material = assembled.material
     folder = create_run(
         None if out is None else Path(out), f"{dataset.name}-{_short_name(assembled.recipe)}", RUNS
     )
@@ -268,15 +270,20 @@ def compose_recipe(
     """The recipe to start from, with the settings that were given besides."""
     base = recipe if isinstance(recipe, Recipe) else load_recipe(recipe) if recipe else Recipe()
     changes = without_stale_split(settings)
+    if {"weights", "model_kwargs"} & set(settings):
+        changes.setdefault("weights_sha256", None)
     if _MAKING_STEPS & set(settings):
         changes["extensions"] = ()
     if isinstance(model, nn.Module):
         changes |= {"model": assembly.IN_MEMORY + type(model).__name__, "model_kwargs": {}}
+    elif model is not None and (run := starting.run_of(model)) is not None:
+        changes = {**starting.network_of_run(run), **changes}
     elif model is not None:
         changes["model"] = model
         if model != base.model.model:
-            # Another network has other settings.
-            changes.setdefault("model_kwargs", {})
+            # Another network has other settings and other weights.
+            for name, value in (("model_kwargs", {}), ("weights", None), ("weights_sha256", None)):
+                changes.setdefault(name, value)
     return base.with_settings(changes)
 
 
@@ -294,25 +301,31 @@ def _dataset_and_recipe(
     Args:
         step_by_step: the training is to be one by the loop.
     """
-    wanted = with_backbone(compose_recipe(recipe, model, settings), settings)
+    wanted = compose_recipe(recipe, model, settings)
+    by_loop = step_by_step or recipe is not None
+    wanted = with_transfer(wanted, settings, by_loop=by_loop)
+    wanted = starting.as_the_weights_want(wanted, settings)
     dataset, wanted = dataset_for(
         data, wanted, on_event, resize_given=recipe is not None or "resize" in settings
     )
     if wanted.training.extensions and wanted.data.fingerprint != dataset.fingerprint:
         # Steps of other data.
         wanted = wanted.with_settings({"extensions": ()})
-    if recipe is not None or backbone_of(wanted.model.model) is not None:
+    if recipe is not None or wanted.training.transfer == "features":
         return dataset, wanted
     given = dict(settings) if model is None else {**settings, "model": model}
-    with_features = None if step_by_step else offered(wanted, dataset, given, on_event)
-    if with_features is None:
-        return dataset, default_recipe(wanted, dataset, given, on_event)
-    return dataset_for(dataset, with_features, on_event, resize_given="resize" in settings)
+    if with_features := None if by_loop else offered(wanted, dataset, given, on_event):
+        wanted = starting.as_the_weights_want(with_features, settings)
+        resize_given = "resize" in settings
+        return dataset_for(dataset, wanted, on_event, resize_given=resize_given)
+    pretrained = starting.pretrained_backbone(wanted) is not None
+    return dataset, default_recipe(wanted, dataset, given, on_event, pretrained=pretrained)
 
 
 def _assembled(recipe: Recipe, dataset: Dataset, model: str | nn.Module | None) -> Assembly:
     network = model if isinstance(model, nn.Module) else None
-    return assemble(recipe, dataset, split_of(recipe, dataset), network)
+    weights = starting.starting_weights(recipe)
+    return assemble(recipe, dataset, split_of(recipe, dataset), network, weights=weights)
 
 
 def _check_model(assembled: Assembly) -> tuple[float, list[str]]:
@@ -341,7 +354,9 @@ def _continue(
     model_file, recipe = run.model_file(), run.here(recipe)
     dataset = run.dataset(on_event=on_event)
     ready = time.perf_counter()
-    assembled = assemble(recipe, dataset, run.split(), run.given_network, model_file)
+    # A checkpoint has weights of its own.
+    weights = starting.starting_weights(recipe) if checkpoint is None else None
+    assembled = assemble(recipe, dataset, run.split(), run.given_network, model_file, weights)
     job = assembled.job
     if checkpoint:
         with_weights(job.model, checkpoint, run.path)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Int64Array, UInt8Array
-from ..assembly import Assembly, Material, has_pretrained_weights
+from ..assembly import Assembly, Material
 from ..data.dataset import Dataset
 from ..data.splits.units import units_of
 from ..errors import UsageError
@@ -20,19 +20,20 @@ from ..training.loop import Job, train
 from ..training.state import Progress
 from ..training.transfer import Part, train_on_features
 from .notes import Sink, note
+from .starting import pretrained_backbone
 
 DEFAULT_BACKBONE = "efficientnet-lite0"
 _SMALLEST_SIDE = 40
 """Pictures whose longer side has more pixels have enough to show to a backbone."""
-FINE_TUNING_RATE = 1e-4
-"""Learning rate for pretrained weights where none is given."""
-_OF_THE_LOOP = (
+_OF_THE_LOOP = {
     *("epochs", "batch_size", "shuffle", "sampler", "drop_last", "opt", "lr", "momentum"),
     *("nesterov", "betas", "weight_decay", "weight_decay_on", "sched", "warmup_epochs", "min_lr"),
     *("decay_epochs", "decay_rate", "loss", "smoothing", "clip_grad", "grad_accum_steps"),
-    *("patience",),
-)
+    *("patience", "monitor"),
+}
 """Settings of training in many steps, which mean nothing where a head is fitted in one."""
+_DECIDING = {*_OF_THE_LOOP, "model_kwargs", "weights", "augment"}
+"""Settings with which nobody means a backbone."""
 
 Loop = Callable[[Job, Progress, Callable[[], bool]], Iterator[Event]]
 
@@ -48,43 +49,34 @@ def loop_of(assembled: Assembly) -> Loop:
         material = assembled.material
         labels, split = material.dataset.labels, material.split
         hashes = _pixel_hashes(material)
-        parts = (Part(rows, labels[rows]) for rows in (split.train, split.val))
+        train_part, val_part = (Part(rows, labels[rows]) for rows in (split.train, split.val))
         views = _views(assembled, hashes)
         units = _units(material, hashes)[split.train]
-        return train_on_features(job, views, *parts, units, progress, stop_asked)
+        return train_on_features(job, views, train_part, val_part, units, progress, stop_asked)
 
     return on_features
 
 
-def with_backbone(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
-    """The recipe with what its backbone decides: the model's input, and the way to transfer.
+def with_transfer(recipe: Recipe, given: Mapping[str, Any], *, by_loop: bool) -> Recipe:
+    """The recipe with the way to transfer, as far as its network decides it.
 
     Args:
-        given: the settings that were asked for, which stay.
+        given: the settings that were asked for.
+        by_loop: training is to be in many steps where nothing else is asked for.
 
     Raises:
         UsageError: settings that mean nothing for the way to transfer.
     """
-    backbone = backbone_of(recipe.model.model)
-    asked, several = recipe.training.transfer, sorted(set(given) & set(_OF_THE_LOOP))
+    asked, several = recipe.training.transfer, sorted(set(given) & _OF_THE_LOOP)
     if asked == "features":
         _refuse(several, recipe)
-    if backbone is None:
+    if asked == "scratch" and backbone_of(recipe.model.model) is not None:
+        kwargs = {**recipe.model.model_kwargs, "pretrained": False}
+        return recipe.with_settings({"model_kwargs": kwargs})
+    if asked != "auto" or recipe.data.fingerprint or pretrained_backbone(recipe) is None:
         return recipe
-    preprocess, changes = recipe.preprocess, {}
-    if not preprocess.image_size:
-        changes["image_size"] = (backbone.image_size, backbone.image_size)
-    if preprocess.channels is None:
-        changes["channels"] = 3
-    if not preprocess.mean and not preprocess.std:
-        changes |= {"mean": backbone.mean, "std": backbone.std}
-    if asked == "scratch":
-        changes["model_kwargs"] = {**recipe.model.model_kwargs, "pretrained": False}
-    elif asked == "auto" and several and has_pretrained_weights(recipe):
-        changes["transfer"] = asked = "finetune"
-    if asked == "finetune" and not {"lr", "opt"} & set(given):
-        changes["lr"] = FINE_TUNING_RATE
-    return recipe.with_settings(changes)
+    steps = by_loop or several or {"augment", "weights"} & set(given)
+    return recipe.with_settings({"transfer": "finetune" if steps else "features"})
 
 
 def offered(
@@ -96,7 +88,7 @@ def offered(
     enough to show something at that size. None where the default stays.
     """
     asked = recipe.training.transfer
-    if "model" in given or asked == "scratch" or (asked == "auto" and set(given) & _DECIDING):
+    if "model" in given or asked == "scratch" or (asked == "auto" and _DECIDING & set(given)):
         return None
     longest = max(recipe.preprocess.image_size or dataset.shape[1:])
     if asked == "auto" and (dataset.origin is None or longest <= _SMALLEST_SIDE):
@@ -114,10 +106,9 @@ def offered(
         f"{backbone.name}, trained on ImageNet, is here: its features and a logistic regression "
         "on them; --transfer scratch opts out",
     )
-    return with_backbone(recipe.with_settings({"model": backbone.name, "model_kwargs": {}}), given)
-
-
-_DECIDING = {*_OF_THE_LOOP, "model_kwargs", "augment"}
+    return recipe.with_settings(
+        {"model": backbone.name, "model_kwargs": {}, "transfer": "features"}
+    )
 
 
 def _refuse(several: list[str], recipe: Recipe) -> None:

@@ -96,7 +96,7 @@ class FeatureStore:
         at = max((line["at"] + line["count"] for line in self._lines), default=0)
         content = np.ascontiguousarray(features, np.float32)
         with files.write_in_place(self._array_path) as write:
-            write(at * self.width * _FLOAT, memoryview(content))
+            write(at * self.width * _FLOAT, content.tobytes())
         line = {
             "at": at,
             "count": len(content),

@@ -28,7 +28,7 @@ class TrainingSettings:
     transfer: Annotated[str, OneOf("way to transfer", TRANSFERS)] = "auto"
     """How to use a backbone, a network with pretrained weights. features: freeze it and fit a
     regularised logistic regression on its features, which are computed once and cached; finetune:
-    train all of its weights, by default at --lr 1e-4; scratch: train from random weights; auto:
+    train its weights step by step; scratch: train from random weights; auto:
     features for a backbone, and for folders of pictures where one is installed (pip install
     'sartor[pretrained]'), finetune where settings such as --epochs are given, else scratch."""
     epochs: Annotated[int | Literal["auto"], Range(1, 1_000_000)] = 10

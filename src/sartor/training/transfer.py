@@ -95,7 +95,8 @@ def train_on_features(
 
 def _head(job: Job, rows: Float32Array, labels: Int64Array, units: Int64Array | None) -> Head:
     weights = job.objective.class_weights
-    with threadpool_limits(job.settings.threads):
+    # Products of this size gain little from more threads, and lose much where cores are busy.
+    with threadpool_limits(1):
         return fit_head(
             rows,
             labels,
