@@ -17,7 +17,8 @@ FOLDS = 4
 STRENGTHS = tuple(10 ** (-4 + step / 2) for step in range(9))
 """Inverse strengths of the penalty, as scikit-learn's C, from strong to weak: 1e-4 to 1."""
 _FOLD_STREAM = 11
-_TOLERANCE = 1e-3
+_TOLERANCE, _FINAL_TOLERANCE = 1e-3, 1e-4
+"""Of the gradient, while strengths are compared and for the head itself."""
 _MOST_ITERATIONS = 500
 _NEVER = 20.0
 """How far the logit of a class without training images lies below the mean of the others."""
@@ -127,7 +128,8 @@ def _fitted(
     strength: float,
     weights: Float64Array | None,
 ) -> tuple[Float64Array, Float64Array]:
-    return _of_all(_model(rows, labels, strength, weights, None), num_classes)
+    model = _model(rows, labels, strength, weights, None, _FINAL_TOLERANCE)
+    return _of_all(model, num_classes)
 
 
 def _model(
@@ -136,13 +138,14 @@ def _model(
     strength: float,
     weights: Float64Array | None,
     start: Any,
+    tolerance: float = _TOLERANCE,
 ) -> Any:
     """scikit-learn's logistic regression; `start` is one whose weights it begins with."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(
-        C=strength, tol=_TOLERANCE, max_iter=_MOST_ITERATIONS, warm_start=start is not None
+        C=strength, tol=tolerance, max_iter=_MOST_ITERATIONS, warm_start=start is not None
     )
     if start is not None:
         model.coef_, model.intercept_ = start.coef_, start.intercept_
