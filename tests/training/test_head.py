@@ -84,8 +84,9 @@ class TestFolds:
     def test_each_class_is_spread_over_all_folds(self) -> None:
         labels = np.repeat(np.arange(3), (40, 20, 12)).astype(np.int64)
         folds = folds_of(labels, None, 0)
-        table = np.array([[((folds == f) & (labels == c)).sum() for f in range(FOLDS)]
-                          for c in range(3)])
+        table = np.array(
+            [[((folds == f) & (labels == c)).sum() for f in range(FOLDS)] for c in range(3)]
+        )
         assert (np.ptp(table, axis=1) <= 1).all()
 
     def test_units_stay_whole(self) -> None:

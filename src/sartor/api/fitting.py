@@ -360,7 +360,8 @@ def _continue(
     job = assembled.job
     if checkpoint:
         with_weights(job.model, checkpoint, run.path)
-        _load_optimizer(job, checkpoint, run.path)
+        if recipe.training.transfer != "features":
+            _load_optimizer(job, checkpoint, run.path)
     _say_new_rates(job, progress.step, on_event)
     # First, for a run whose recipe has more epochs than its weights is not finished.
     run.folder.write_status("running", report=promise)

@@ -118,7 +118,7 @@ def _refuse(several: list[str], recipe: Recipe) -> None:
             "--transfer features, which fits a head in one step.",
             "Leave it out, or train all weights: --transfer finetune.",
         )
-    unfit = [word for word in recipe.training.augment if word != "flip"]
+    unfit = [word for word in recipe.training.augment if not _is_flip(word)]
     if unfit:
         raise UsageError(
             f"--augment {unfit[0]} means nothing for --transfer features, which knows only the "
@@ -144,7 +144,12 @@ def _views(assembled: Assembly, hashes: UInt8Array) -> tuple[Features, ...]:
             mirrored=mirrored,
         )
 
-    return (view(False), view(True)) if "flip" in training.augment else (view(False),)
+    mirrored = any(map(_is_flip, training.augment))
+    return (view(False), view(True)) if mirrored else (view(False),)
+
+
+def _is_flip(word: str) -> bool:
+    return word.partition("=")[0] == "flip"
 
 
 def _pixel_hashes(material: Material) -> UInt8Array:

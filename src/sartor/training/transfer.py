@@ -75,7 +75,7 @@ def train_on_features(
         "epoch": 1,
         "step": 1,
         "seconds": round(progress.seconds, 4),
-        "learning_rate": None,
+        "learning_rate": 0.0,
         "train_loss": figures.loss,
         "train_accuracy": figures.accuracy,
         "val_loss": on_val.loss if on_val else None,
