@@ -34,6 +34,7 @@ from .errors import ModelError, RecipeError
 from .files import sha256_of_file
 from .machine import total_memory
 from .models.registry import build_model, resolve_kwargs
+from .models.starting import StartingWeights, take_weights
 from .models.whitening import PatchWhitening
 from .recipe import Recipe, ResolvedRecipe
 from .training.engines import hardware
@@ -57,6 +58,8 @@ class Assembly:
     job: Job
     recipe: ResolvedRecipe
     material: Material
+    remarks: tuple[str, ...] = ()
+    """On the weights that the network starts from."""
 
 
 def assemble(
@@ -65,28 +68,41 @@ def assemble(
     split: Split,
     network: nn.Module | None = None,
     model_file: Path | None = None,
+    weights: StartingWeights | None = None,
 ) -> Assembly:
     """Resolve a recipe for a dataset, and make the job that it describes.
 
     Args:
         network: trained as it is; by default the recipe's network is built.
         model_file: the copy of a user's own model file, read instead of the original.
+        weights: what a network that is built starts from, instead of random weights.
 
     Raises:
-        RecipeError: with every problem at once. ModelError: the network cannot be built.
+        RecipeError: with every problem at once. ModelError: the network cannot be built, or the
+            weights are those of another one.
     """
+    if weights is not None:
+        recipe = recipe.with_settings({"weights_sha256": weights.sha256})
     shaped = _with_input(recipe, dataset, split, model_file)
     images = _resized_images(shaped, dataset)
     model = network
     if model is None:
         model = build_network(shaped, len(dataset.classes), model_file)
+    remarks: list[str] = []
+    if weights is not None:
+        remarks = take_weights(model, weights, dataset.classes)
     model = model.to(shaped.training.device)
     resolved = resolve(shaped, dataset, split, images, model)
     model = place_network(model, resolved)
     material = _material(resolved, dataset, split, images)
-    if network is None:
+    if network is None and weights is None:
         fit_whitening(model, material)
-    return Assembly(job=make_job(resolved, material, model), recipe=resolved, material=material)
+    return Assembly(
+        job=make_job(resolved, material, model),
+        recipe=resolved,
+        material=material,
+        remarks=tuple(remarks),
+    )
 
 
 def resolve(

@@ -43,6 +43,7 @@ from ..training.loop import Job, train
 from ..training.objective import chance_level
 from ..training.schedule import extended_at, learning_rate, planned_epochs
 from ..training.state import Checkpoint, Progress
+from . import starting
 from .default_recipe import default_recipe
 from .looking import dataset_for
 from .notes import Sink, note, warn
@@ -117,6 +118,8 @@ def _fit(
     dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, on_event)
     ready = time.perf_counter()
     assembled = _assembled(wanted, dataset, model)
+    for line in assembled.remarks:
+        note(on_event, line)
     loss, warned = _check_model(assembled)
     warn([*split_warnings(assembled.recipe, dataset, assembled.material.split), *warned])
     for line in touched_parts(dataset, assembled.material.split):
@@ -264,15 +267,20 @@ def compose_recipe(
     """The recipe to start from, with the settings that were given besides."""
     base = recipe if isinstance(recipe, Recipe) else load_recipe(recipe) if recipe else Recipe()
     changes = without_stale_split(settings)
+    if {"weights", "model_kwargs"} & set(settings):
+        changes.setdefault("weights_sha256", None)
     if _MAKING_STEPS & set(settings):
         changes["extensions"] = ()
     if isinstance(model, nn.Module):
         changes |= {"model": assembly.IN_MEMORY + type(model).__name__, "model_kwargs": {}}
+    elif model is not None and (run := starting.run_of(model)) is not None:
+        changes = {**starting.network_of_run(run), **changes}
     elif model is not None:
         changes["model"] = model
         if model != base.model.model:
-            # Another network has other settings.
-            changes.setdefault("model_kwargs", {})
+            # Another network has other settings and other weights.
+            for name, value in (("model_kwargs", {}), ("weights", None), ("weights_sha256", None)):
+                changes.setdefault(name, value)
     return base.with_settings(changes)
 
 
@@ -285,6 +293,7 @@ def _dataset_and_recipe(
 ) -> tuple[Dataset, Recipe]:
     """The data, and its recipe: the one that was named, else the default for such images."""
     wanted = compose_recipe(recipe, model, settings)
+    wanted = starting.as_the_weights_want(wanted, settings)
     dataset, wanted = dataset_for(
         data, wanted, on_event, resize_given=recipe is not None or "resize" in settings
     )
@@ -294,12 +303,14 @@ def _dataset_and_recipe(
     if recipe is not None:
         return dataset, wanted
     given = dict(settings) if model is None else {**settings, "model": model}
-    return dataset, default_recipe(wanted, dataset, given, on_event)
+    pretrained = starting.pretrained_backbone(wanted) is not None
+    return dataset, default_recipe(wanted, dataset, given, on_event, pretrained=pretrained)
 
 
 def _assembled(recipe: Recipe, dataset: Dataset, model: str | nn.Module | None) -> Assembly:
     network = model if isinstance(model, nn.Module) else None
-    return assemble(recipe, dataset, split_of(recipe, dataset), network)
+    weights = starting.starting_weights(recipe)
+    return assemble(recipe, dataset, split_of(recipe, dataset), network, weights=weights)
 
 
 def _check_model(assembled: Assembly) -> tuple[float, list[str]]:
@@ -328,7 +339,9 @@ def _continue(
     model_file, recipe = run.model_file(), run.here(recipe)
     dataset = run.dataset(on_event=on_event)
     ready = time.perf_counter()
-    assembled = assemble(recipe, dataset, run.split(), run.given_network, model_file)
+    # A checkpoint has weights of its own.
+    weights = starting.starting_weights(recipe) if checkpoint is None else None
+    assembled = assemble(recipe, dataset, run.split(), run.given_network, model_file, weights)
     job = assembled.job
     if checkpoint:
         with_weights(job.model, checkpoint, run.path)

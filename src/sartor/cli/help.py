@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -38,7 +38,7 @@ GROUPS: Mapping[str, tuple[str, str]] = {
         "Preparing images",
         "image_size channels resize background value_range ink mean std",
     ),
-    "model": ("Network", "model model_kwargs"),
+    "model": ("Network", "model model_kwargs weights"),
     "training": (
         "Training",
         "epochs batch_size shuffle sampler drop_last grad_accum_steps clip_grad seed",
@@ -55,9 +55,9 @@ GROUPS: Mapping[str, tuple[str, str]] = {
 _FIRST: Mapping[str, Mapping[str, str]] = {
     "fit": {
         "Start from": "recipe model model_kwargs",
-        "Training": "epochs batch_size lr opt sched weight_decay smoothing augment patience seed",
+        "Training": "epochs batch_size lr opt sched weight_decay augment patience seed",
         "Data": "val_fraction image_size",
-        "Run": "out seeds device quiet json",
+        "Run": "out seeds device json",
     },
     "trace": {
         "What to trace": "image batch split picture label checkpoint untrained",
@@ -83,6 +83,7 @@ _METAVARS = {
     "image_root": "DIR",
     "exclude": "FILE",
     "fixes": "FILE",
+    "weights": "FILE",
     "fit.out": "DIR",
     "pictures": "PICTURE...",
     "runs": "RUN...",
@@ -251,10 +252,19 @@ def _registered(verb: str, name: str) -> tuple[str, ...]:
     if name == "recipe" and verb != "show":
         return shipped_recipes()
     if name == "model":
-        return tuple(sorted(MODELS))
+        return _families(MODELS)
     if name in ("target", "source") and verb != "trace":
         return NAMES
     return ()
+
+
+def _families(names: Iterable[str]) -> tuple[str, ...]:
+    """Sorted names, those that only a number tells apart as one: resnet8|14|20."""
+    sizes: dict[str, list[int]] = {}
+    for name in sorted(names):
+        stem = name.rstrip("0123456789")
+        sizes.setdefault(stem, []).extend(map(int, filter(None, [name[len(stem) :]])))
+    return tuple(stem + "|".join(map(str, sorted(numbers))) for stem, numbers in sizes.items())
 
 
 def _unwrapped(hint: Any) -> tuple[Any, tuple[Any, ...]]:
