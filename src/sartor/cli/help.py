@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -55,7 +55,7 @@ GROUPS: Mapping[str, tuple[str, str]] = {
 _FIRST: Mapping[str, Mapping[str, str]] = {
     "fit": {
         "Start from": "recipe model model_kwargs",
-        "Training": "epochs batch_size lr opt sched weight_decay augment patience seed",
+        "Training": "epochs batch_size lr opt sched weight_decay augment seed",
         "Data": "val_fraction image_size",
         "Run": "out seeds device json",
     },
@@ -252,19 +252,10 @@ def _registered(verb: str, name: str) -> tuple[str, ...]:
     if name == "recipe" and verb != "show":
         return shipped_recipes()
     if name == "model":
-        return _families(MODELS)
+        return tuple(sorted(MODELS))
     if name in ("target", "source") and verb != "trace":
         return NAMES
     return ()
-
-
-def _families(names: Iterable[str]) -> tuple[str, ...]:
-    """Sorted names, those that only a number tells apart as one: resnet8|14|20."""
-    sizes: dict[str, list[int]] = {}
-    for name in sorted(names):
-        stem = name.rstrip("0123456789")
-        sizes.setdefault(stem, []).extend(map(int, filter(None, [name[len(stem) :]])))
-    return tuple(stem + "|".join(map(str, sorted(numbers))) for stem, numbers in sizes.items())
 
 
 def _unwrapped(hint: Any) -> tuple[Any, tuple[Any, ...]]:
