@@ -78,7 +78,16 @@ class TestResolving:
             "fixes_sha256",
             "limit_per_class",
         }
-        assert open_ones == {*data, "value_range", "augment", "clip_grad", "patience", "workers"}
+        model = {"weights", "weights_sha256"}
+        assert open_ones == {
+            *data,
+            *model,
+            "value_range",
+            "augment",
+            "clip_grad",
+            "patience",
+            "workers",
+        }
         assert recipe.preprocess.image_size == (9, 9)
         assert recipe.preprocess.channels == 1
         assert recipe.training.batch_size == 20
