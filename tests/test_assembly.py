@@ -78,8 +78,9 @@ class TestResolving:
             "fixes_sha256",
             "limit_per_class",
         }
+        model = {"weights", "weights_sha256"}
         training = {"augment", "clip_grad", "extensions", "patience", "workers"}
-        assert open_ones == {*data, "value_range", *training}
+        assert open_ones == {*data, *model, "value_range", *training}
         assert recipe.preprocess.image_size == (9, 9)
         assert recipe.preprocess.channels == 1
         assert recipe.training.batch_size == 20

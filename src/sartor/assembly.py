@@ -32,8 +32,11 @@ from .data.splits.split import Split, chosen_duplicates, chosen_method
 from .device import choose_device
 from .errors import ModelError, RecipeError
 from .files import sha256_of_file
+from .inference.features import backbone_in
 from .machine import total_memory
+from .models.backbones import BACKBONES, backbone_of
 from .models.registry import build_model, resolve_kwargs
+from .models.starting import StartingWeights, take_weights
 from .models.whitening import PatchWhitening
 from .recipe import Recipe, ResolvedRecipe
 from .training.engines import hardware
@@ -57,6 +60,8 @@ class Assembly:
     job: Job
     recipe: ResolvedRecipe
     material: Material
+    remarks: tuple[str, ...] = ()
+    """On the weights that the network starts from."""
 
 
 def assemble(
@@ -65,28 +70,41 @@ def assemble(
     split: Split,
     network: nn.Module | None = None,
     model_file: Path | None = None,
+    weights: StartingWeights | None = None,
 ) -> Assembly:
     """Resolve a recipe for a dataset, and make the job that it describes.
 
     Args:
         network: trained as it is; by default the recipe's network is built.
         model_file: the copy of a user's own model file, read instead of the original.
+        weights: what a network that is built starts from, instead of random weights.
 
     Raises:
-        RecipeError: with every problem at once. ModelError: the network cannot be built.
+        RecipeError: with every problem at once. ModelError: the network cannot be built, or the
+            weights are those of another one.
     """
+    if weights is not None:
+        recipe = recipe.with_settings({"weights_sha256": weights.sha256})
     shaped = _with_input(recipe, dataset, split, model_file)
     images = _resized_images(shaped, dataset)
     model = network
     if model is None:
         model = build_network(shaped, len(dataset.classes), model_file)
+    remarks: list[str] = []
+    if weights is not None:
+        remarks = take_weights(model, weights, dataset.classes)
     model = model.to(shaped.training.device)
     resolved = resolve(shaped, dataset, split, images, model)
     model = place_network(model, resolved)
     material = _material(resolved, dataset, split, images)
-    if network is None:
+    if network is None and weights is None:
         fit_whitening(model, material)
-    return Assembly(job=make_job(resolved, material, model), recipe=resolved, material=material)
+    return Assembly(
+        job=make_job(resolved, material, model),
+        recipe=resolved,
+        material=material,
+        remarks=tuple(remarks),
+    )
 
 
 def resolve(
@@ -104,6 +122,7 @@ def resolve(
     if not (mean and std):
         measured_mean, measured_std = channel_statistics(images, split.train)
         mean, std = mean or measured_mean, std or measured_std
+    transfer = _chosen_transfer(recipe, network)
     decided = recipe.with_settings(
         {
             "exclude": data.exclude if dataset.everything().by_list else None,
@@ -114,7 +133,10 @@ def resolve(
             "split_hash": split.sha256(dataset.fingerprint),
             "mean": mean,
             "std": std,
-            "epochs": chosen_epochs(training.epochs, len(split.train)),
+            "transfer": transfer,
+            "epochs": 1
+            if transfer == "features"
+            else chosen_epochs(training.epochs, len(split.train)),
             "batch_size": len(split.train) if training.batch_size == "all" else training.batch_size,
             "threads": hardware.chosen_threads(training.threads),
             "amp_dtype": hardware.chosen_precision(training.amp_dtype, training.device),
@@ -146,6 +168,37 @@ def _decayed(recipe: Recipe) -> str:
     if wish != "auto":
         return wish
     return "all" if recipe.data.fingerprint else "weights"
+
+
+def has_pretrained_weights(recipe: Recipe) -> bool:
+    """Whether the recipe's network begins with weights that it learnt from other pictures."""
+    if recipe.model.weights is not None:
+        return True
+    known = backbone_of(recipe.model.model) is not None
+    return known and recipe.model.model_kwargs.get("pretrained", True) is True
+
+
+def _chosen_transfer(recipe: Recipe, network: nn.Module) -> str:
+    """How a backbone is used. A recipe that was resolved before there was a choice is without.
+
+    Raises:
+        RecipeError: the network has no features, or no weights to fine-tune.
+    """
+    wish, name = recipe.training.transfer, recipe.model.model
+    if wish == "features" and backbone_in(network) is None:
+        raise RecipeError(
+            [f"{name} has no features for a head"],
+            f"Name a backbone, such as --model {next(iter(BACKBONES))}, or leave --transfer out.",
+        )
+    if wish == "finetune" and not has_pretrained_weights(recipe):
+        raise RecipeError(
+            [f"{name} has no pretrained weights to fine-tune"],
+            f"Name a backbone, such as --model {next(iter(BACKBONES))}, or leave --transfer out.",
+        )
+    if wish != "auto":
+        return wish
+    new = not recipe.data.fingerprint
+    return "finetune" if new and has_pretrained_weights(recipe) else "scratch"
 
 
 def _recorded_method(recipe: Recipe, dataset: Dataset) -> str:

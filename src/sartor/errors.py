@@ -86,10 +86,10 @@ class CheckpointError(RunError):
 class MissingExtraError(SartorError):
     """An optional library is not installed."""
 
-    def __init__(self, what: str, library: str, extra: str) -> None:
+    def __init__(self, what: str, library: str, extra: str, *, or_else: str = "") -> None:
         super().__init__(
             f"{what} needs {library}, which is not installed.",
-            f"Install it: pip install 'sartor[{extra}]'",
+            f"Install it: pip install 'sartor[{extra}]'{', ' * bool(or_else)}{or_else}",
         )
 
 

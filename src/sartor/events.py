@@ -24,10 +24,11 @@ class Note:
 
 @dataclass(frozen=True, kw_only=True)
 class Preparing:
-    """Pictures are being looked at or decoded, before training; said a few times a second."""
+    """Pictures are being looked at, decoded or run through a backbone, before training; said a few
+    times a second."""
 
     activity: str
-    """What is done with them: "sizes" or "decoding"."""
+    """What is done with them: "sizes", "decoding" or "features"."""
     done: int
     total: int
     pictures_per_second: float

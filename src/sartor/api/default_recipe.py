@@ -23,22 +23,37 @@ _TOGETHER = {
 
 
 def default_recipe(
-    recipe: Recipe, dataset: Dataset, given: Mapping[str, Any], on_event: Sink | None
+    recipe: Recipe,
+    dataset: Dataset,
+    given: Mapping[str, Any],
+    on_event: Sink | None,
+    *,
+    pretrained: bool = False,
 ) -> Recipe:
     """The recipe with the settings of the shipped one that suits the images, where there is one.
 
     Colour or larger images take `pictures`; gray ones of a few pixels, as in the set digits, take
     `digits`, unless a network is named, since its settings belong to its network. Others stay
-    plain. Settings that were `given` stay.
+    plain. A network that starts from `pretrained` weights takes `finetune` whatever the images.
+    Settings that were `given` stay.
     """
     channels = recipe.preprocess.channels or dataset.shape[0]
     longest = max(recipe.preprocess.image_size or dataset.shape[1:])
+    if pretrained:
+        given = {name: value for name, value in given.items() if name != "model"}
+        return _with_shipped("finetune", recipe, given, on_event, "the network is pretrained")
     if channels > 1 or longest > _LARGEST_SMALL:
         kind, name = "colour" if channels == 3 else f"over {_LARGEST_SMALL} pixels", "pictures"
     elif longest <= _LARGEST_TINY and not {"model", "model_kwargs"} & set(given):
         kind, name = f"gray, up to {_LARGEST_TINY} pixels", "digits"
     else:
         return recipe
+    return _with_shipped(name, recipe, given, on_event, f"the images are {kind}")
+
+
+def _with_shipped(
+    name: str, recipe: Recipe, given: Mapping[str, Any], on_event: Sink | None, reason: str
+) -> Recipe:
     kept = set(given).union(*(_TOGETHER.get(one, ()) for one in given))
     plain = Recipe().settings()
     changes = {
@@ -46,5 +61,5 @@ def default_recipe(
         for setting, value in load_recipe(name).settings().items()
         if value != plain[setting] and setting not in kept
     }
-    note(on_event, f"recipe {name}: the images are {kind}; --recipe plain opts out")
+    note(on_event, f"recipe {name}: {reason}; --recipe plain opts out")
     return recipe.with_settings(changes)

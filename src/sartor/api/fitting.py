@@ -39,10 +39,11 @@ from ..runs.sinks import Recorder
 from ..runs.store import RUNS
 from ..runs.trust import mark_as_ours
 from ..training.engines import hardware
-from ..training.loop import Job, train
+from ..training.loop import Job
 from ..training.objective import chance_level
 from ..training.schedule import extended_at, learning_rate, planned_epochs
 from ..training.state import Checkpoint, Progress
+from . import starting
 from .default_recipe import default_recipe
 from .looking import dataset_for
 from .notes import Sink, note, warn
@@ -55,6 +56,7 @@ from .splitting import (
     touched_parts,
     without_stale_split,
 )
+from .transferring import loop_of, offered, with_transfer
 from .tuning import Tuning, tune
 
 _JUMP = 2
@@ -117,14 +119,18 @@ def _fit(
     dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, on_event)
     ready = time.perf_counter()
     assembled = _assembled(wanted, dataset, model)
-    loss, warned = _check_model(assembled)
+    for line in assembled.remarks:
+        note(on_event, line)
+    on_features = assembled.recipe.training.transfer == "features"
+    # A backbone that somebody else has trained needs no trial of its gradients.
+    loss, warned = (None, []) if on_features else _check_model(assembled)
     warn([*split_warnings(assembled.recipe, dataset, assembled.material.split), *warned])
     for line in touched_parts(dataset, assembled.material.split):
         note(on_event, line)
-    tuning = tune(wanted, assembled)
+    tuning = None if on_features else tune(wanted, assembled)
     if tuning:
         assembled = _with_engine(tuning, assembled)
-    job, material = assembled.job, assembled.material
+    material = assembled.material
     folder = create_run(
         None if out is None else Path(out), f"{dataset.name}-{_short_name(assembled.recipe)}", RUNS
     )
@@ -140,7 +146,7 @@ def _fit(
         sink = _sink(folder, on_event)
         progress = Progress(seconds=time.perf_counter() - ready)
         sink(_started(folder, assembled, progress, loss, tuning))
-        _train(folder, job, progress, sink, promise)
+        _train(folder, assembled, progress, sink, promise)
         run = OpenedRun(
             folder,
             dataset=dataset,
@@ -226,7 +232,7 @@ def overfit_batch(
 
     A network that cannot do this has a bug, or its learning rate is far off.
     """
-    dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, None)
+    dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, None, step_by_step=True)
     assembled = _assembled(wanted, dataset, model)
     job = assembled.job
     _, warned = _check_model(assembled)
@@ -248,7 +254,7 @@ def find_learning_rate(
     Trains a copy of the network for at most 100 steps: a network given as an object, the random
     numbers and the data stay as they are.
     """
-    dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, None)
+    dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, None, step_by_step=True)
     assembled = _assembled(wanted, dataset, model)
     job = assembled.job
     _check_model(assembled)
@@ -264,15 +270,20 @@ def compose_recipe(
     """The recipe to start from, with the settings that were given besides."""
     base = recipe if isinstance(recipe, Recipe) else load_recipe(recipe) if recipe else Recipe()
     changes = without_stale_split(settings)
+    if {"weights", "model_kwargs"} & set(settings):
+        changes.setdefault("weights_sha256", None)
     if _MAKING_STEPS & set(settings):
         changes["extensions"] = ()
     if isinstance(model, nn.Module):
         changes |= {"model": assembly.IN_MEMORY + type(model).__name__, "model_kwargs": {}}
+    elif model is not None and (run := starting.run_of(model)) is not None:
+        changes = {**starting.network_of_run(run), **changes}
     elif model is not None:
         changes["model"] = model
         if model != base.model.model:
-            # Another network has other settings.
-            changes.setdefault("model_kwargs", {})
+            # Another network has other settings and other weights.
+            for name, value in (("model_kwargs", {}), ("weights", None), ("weights_sha256", None)):
+                changes.setdefault(name, value)
     return base.with_settings(changes)
 
 
@@ -282,24 +293,39 @@ def _dataset_and_recipe(
     recipe: str | Path | Recipe | None,
     settings: Mapping[str, Any],
     on_event: Sink | None,
+    *,
+    step_by_step: bool = False,
 ) -> tuple[Dataset, Recipe]:
-    """The data, and its recipe: the one that was named, else the default for such images."""
+    """The data, and its recipe: the one that was named, else the default for such images.
+
+    Args:
+        step_by_step: the training is to be one by the loop.
+    """
     wanted = compose_recipe(recipe, model, settings)
+    by_loop = step_by_step or recipe is not None
+    wanted = with_transfer(wanted, settings, by_loop=by_loop)
+    wanted = starting.as_the_weights_want(wanted, settings)
     dataset, wanted = dataset_for(
         data, wanted, on_event, resize_given=recipe is not None or "resize" in settings
     )
     if wanted.training.extensions and wanted.data.fingerprint != dataset.fingerprint:
         # Steps of other data.
         wanted = wanted.with_settings({"extensions": ()})
-    if recipe is not None:
+    if recipe is not None or wanted.training.transfer == "features":
         return dataset, wanted
     given = dict(settings) if model is None else {**settings, "model": model}
-    return dataset, default_recipe(wanted, dataset, given, on_event)
+    if with_features := None if by_loop else offered(wanted, dataset, given, on_event):
+        wanted = starting.as_the_weights_want(with_features, settings)
+        resize_given = "resize" in settings
+        return dataset_for(dataset, wanted, on_event, resize_given=resize_given)
+    pretrained = starting.pretrained_backbone(wanted) is not None
+    return dataset, default_recipe(wanted, dataset, given, on_event, pretrained=pretrained)
 
 
 def _assembled(recipe: Recipe, dataset: Dataset, model: str | nn.Module | None) -> Assembly:
     network = model if isinstance(model, nn.Module) else None
-    return assemble(recipe, dataset, split_of(recipe, dataset), network)
+    weights = starting.starting_weights(recipe)
+    return assemble(recipe, dataset, split_of(recipe, dataset), network, weights=weights)
 
 
 def _check_model(assembled: Assembly) -> tuple[float, list[str]]:
@@ -328,11 +354,14 @@ def _continue(
     model_file, recipe = run.model_file(), run.here(recipe)
     dataset = run.dataset(on_event=on_event)
     ready = time.perf_counter()
-    assembled = assemble(recipe, dataset, run.split(), run.given_network, model_file)
+    # A checkpoint has weights of its own.
+    weights = starting.starting_weights(recipe) if checkpoint is None else None
+    assembled = assemble(recipe, dataset, run.split(), run.given_network, model_file, weights)
     job = assembled.job
     if checkpoint:
         with_weights(job.model, checkpoint, run.path)
-        _load_optimizer(job, checkpoint, run.path)
+        if recipe.training.transfer != "features":
+            _load_optimizer(job, checkpoint, run.path)
     _say_new_rates(job, progress.step, on_event)
     # First, for a run whose recipe has more epochs than its weights is not finished.
     run.folder.write_status("running", report=promise)
@@ -341,7 +370,7 @@ def _continue(
     progress.seconds += time.perf_counter() - ready
     sink = _sink(run.folder, on_event)
     sink(_started(run.folder, assembled, progress, None))
-    _train(run.folder, job, progress, sink, promise)
+    _train(run.folder, assembled, progress, sink, promise)
 
 
 def _load_optimizer(job: Job, checkpoint: Checkpoint, run: Path) -> None:
@@ -354,12 +383,15 @@ def _load_optimizer(job: Job, checkpoint: Checkpoint, run: Path) -> None:
         ) from error
 
 
-def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink, promise: str) -> None:
+def _train(
+    folder: RunFolder, assembled: Assembly, progress: Progress, sink: Sink, promise: str
+) -> None:
     """Run the loop, record its events, and leave a true status however it ends.
 
     Args:
         promise: whether a report follows, as `RunFolder.report_state` says it.
     """
+    job, train = assembled.job, loop_of(assembled)
     reason = "failed"
     folder.write_status("running", report=promise)
     try:

@@ -20,6 +20,7 @@ from ..recipe import Recipe
 from ..training.settings import ResolvedTraining
 from .notes import Sink, noting
 from .opened import OpenedRun
+from .starting import pretrained_backbone
 
 
 def load(source: Any, *, on_event: Sink | None = None, **settings: Any) -> Dataset:
@@ -48,24 +49,22 @@ def summary(
 
     Args:
         model: a name, "path/file.py:Name", any network, or a run, whose data and settings it uses.
-        data: whose images decide the shapes.
+        data: whose images decide the shapes; a pretrained network has a size of its own.
     """
     if isinstance(model, OpenedRun):
         resolved = model.recipe
         shape = Preprocess.from_settings(resolved.preprocess).input_shape
         return with_decay(summarize(model.network("last"), shape), resolved.training)
     dataset, _ = dataset_for(data, Recipe(), None)
+    shape = dataset.shape
     if isinstance(model, str):
-        recipe = Recipe().with_settings(
-            {
-                "model": model,
-                "model_kwargs": model_kwargs,
-                "image_size": dataset.shape[1:],
-                "channels": dataset.shape[0],
-            }
-        )
+        recipe = Recipe().with_settings({"model": model, "model_kwargs": model_kwargs})
+        backbone = pretrained_backbone(recipe)
+        if backbone is not None:
+            shape = (3, backbone.image_size, backbone.image_size)
+        recipe = recipe.with_settings({"image_size": shape[1:], "channels": shape[0]})
         model = assembly.build_network(recipe, len(dataset.classes))
-    return summarize(model, dataset.shape)
+    return summarize(model, shape)
 
 
 def with_decay(summary: Summary, training: ResolvedTraining) -> Summary:

@@ -35,7 +35,7 @@ from ..training.objective import Objective
 from ..training.schedule import chosen_epochs, learning_rate
 from ..training.settings import ResolvedTraining, TrainingSettings
 from ..training.state import Checkpoint
-from . import looks
+from . import looks, starting
 from .fitting import compose_recipe
 from .looking import dataset_for
 from .notes import warn
@@ -220,7 +220,8 @@ def _trained(
             "Trace the object itself: sartor.trace(network, data=...).",
         )
     changed = recipe.with_settings(settings)
-    assembled = assemble(changed, dataset, run.split(), network, run.model_file())
+    weights = starting.starting_weights(changed) if untrained else None
+    assembled = assemble(changed, dataset, run.split(), network, run.model_file(), weights)
     job, resolved, material = assembled.job, assembled.recipe, assembled.material
     step = 0 if untrained else kept.progress.step
     rate, notes = _learning_rate(job, step, settings)
@@ -250,12 +251,14 @@ def _fresh(
     model = copied(target) if isinstance(target, nn.Module) else target
     assert not isinstance(model, OpenedRun)
     wanted = compose_recipe(recipe, str(model) if isinstance(model, Path) else model, settings)
+    wanted = starting.as_the_weights_want(wanted, settings)
     dataset, wanted = dataset_for(data, wanted, None)
     assembled = assemble(
         wanted,
         dataset,
         split_of(wanted, dataset),
         model if isinstance(model, nn.Module) else None,
+        weights=starting.starting_weights(wanted),
     )
     job, resolved, material = assembled.job, assembled.recipe, assembled.material
     rate, notes = _learning_rate(job, 0, settings)

@@ -8,6 +8,7 @@ from typing import Literal
 from tyro.conf import Suppress
 
 from ..data.settings import DataSettings, SourceSettings
+from ..models.settings import ModelSettings
 from ..training.settings import TrainingSettings
 
 SplitName = Literal["test", "val", "train"]
@@ -44,6 +45,13 @@ class CheckDataFlags(DataFlags):
 
     # What check finds, it finds in the data as given.
     fixes: Suppress[str | None] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFlags(ModelSettings):
+    """Model"""
+
+    weights_sha256: Suppress[str | None] = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,8 @@ from tyro.conf import OmitArgPrefixes, Positional, Suppress
 from ..console.streams import Unfailing
 from ..data.settings import PreprocessSettings
 from ..errors import ModelError, UsageError
-from ..models.settings import ModelSettings
 from . import tables
-from .arguments import DataFlags, TrainingFlags
+from .arguments import DataFlags, ModelFlags, TrainingFlags
 from .output import note, print_json, print_run, progress_shown
 from .parsing import base_recipe, changed_settings, refuse_flags_of_timm, settings_named
 
@@ -53,7 +52,7 @@ class Fit:
     """Print the result as one line of JSON."""
     data: OmitArgPrefixes[DataFlags] = field(default_factory=DataFlags)
     preprocess: OmitArgPrefixes[PreprocessSettings] = field(default_factory=PreprocessSettings)
-    model: OmitArgPrefixes[ModelSettings] = field(default_factory=ModelSettings)
+    model: OmitArgPrefixes[ModelFlags] = field(default_factory=ModelFlags)
     training: OmitArgPrefixes[TrainingFlags] = field(default_factory=TrainingFlags)
     named: Suppress[tuple[str, ...]] = ()
     """Settings whose flags stand on the command line, if only with the value of the recipe."""
@@ -75,7 +74,7 @@ def defaults(words: list[str]) -> Fit:
         recipe=name,
         data=flags,
         preprocess=recipe.preprocess,
-        model=recipe.model,
+        model=ModelFlags(**vars(recipe.model)),
         training=TrainingFlags(**vars(recipe.training)),
         named=tuple(settings_named(words)),
     )

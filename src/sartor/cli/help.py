@@ -38,7 +38,7 @@ GROUPS: Mapping[str, tuple[str, str]] = {
         "Preparing images",
         "image_size channels resize background value_range ink mean std",
     ),
-    "model": ("Network", "model model_kwargs"),
+    "model": ("Network", "model model_kwargs weights"),
     "training": (
         "Training",
         "epochs batch_size shuffle sampler drop_last grad_accum_steps clip_grad seed",
@@ -55,9 +55,9 @@ GROUPS: Mapping[str, tuple[str, str]] = {
 _FIRST: Mapping[str, Mapping[str, str]] = {
     "fit": {
         "Start from": "recipe model model_kwargs",
-        "Training": "epochs batch_size lr opt sched weight_decay smoothing augment patience seed",
+        "Training": "epochs batch_size lr opt sched weight_decay augment seed",
         "Data": "val_fraction image_size",
-        "Run": "out seeds device quiet json",
+        "Run": "out seeds device json",
     },
     "trace": {
         "What to trace": "image batch split picture label checkpoint untrained",
@@ -83,6 +83,7 @@ _METAVARS = {
     "image_root": "DIR",
     "exclude": "FILE",
     "fixes": "FILE",
+    "weights": "FILE",
     "fit.out": "DIR",
     "pictures": "PICTURE...",
     "runs": "RUN...",

@@ -34,6 +34,7 @@ VERBS = {
     "report": Verb("Report", "a run as one page: figures, mistakes, calibration"),
     "predict": Verb("Predict", "classify pictures"),
     "summary": Verb("Summary", "a network's layers, shapes and costs"),
+    "models": Verb("Models", "list the networks, fetch pretrained weights"),
     "trace": Verb("Trace", "one image or batch through a network, forward and back"),
 }
 

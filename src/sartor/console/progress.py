@@ -21,7 +21,7 @@ from ..wording import plain
 from .streams import Unfailing, say
 
 _SECONDS_BETWEEN_LINES = 10.0
-_ACTIVITIES = {"sizes": "reading sizes", "decoding": "decoding"}
+_ACTIVITIES = {"sizes": "reading sizes", "decoding": "decoding", "features": "features"}
 
 
 class PlainProgress:

@@ -22,6 +22,8 @@ class Origin:
     """Why a picture was left out, by its index in the listing."""
     file_sha256: UInt8Array | None = None
     """uint8 (N, 32): the content of the file of each image of the dataset."""
+    pixels_sha256: UInt8Array | None = None
+    """uint8 (N, 32): the bytes of each image of the dataset."""
     fixes: Changes = field(default_factory=Changes)
     """What fixes say, by the index in the listing."""
 

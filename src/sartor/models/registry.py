@@ -35,6 +35,15 @@ MODELS: Mapping[str, Entry] = {
         "sartor.models.convnet:build",
         "small convolutional network that trains fast; for 28x28 to 64x64",
     ),
+    "efficientnet-lite0": Entry(
+        "sartor.models.efficientnet_lite:lite0", "pretrained on ImageNet; for photographs, 224x224"
+    ),
+    "efficientnet-lite1": Entry(
+        "sartor.models.efficientnet_lite:lite1", "pretrained on ImageNet, larger; 240x240"
+    ),
+    "efficientnet-lite2": Entry(
+        "sartor.models.efficientnet_lite:lite2", "pretrained on ImageNet, larger still; 260x260"
+    ),
     "lenet": Entry(
         "sartor.models.lenet:build", "small convolutional network; good for 28x28 and below"
     ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -138,18 +138,24 @@ def validate(job: Job) -> Validation | None:
     """Judge the present weights on the validation split, where there is one."""
     if job.val is None:
         return None
+    return judged(Forward.of(job.model, job.settings).over(job.val), job)
+
+
+def judged(outputs: Iterable[tuple[Tensor, Tensor]], job: Job) -> Validation:
+    """Figures of logits (B, K) and labels (B,), batch by batch."""
     objective = job.objective.plain()
     losses, truths, predicted = [], [], []
-    for logits, labels in Forward.of(job.model, job.settings).over(job.val):
+    for logits, labels in outputs:
         losses.append(objective.sum(logits, labels))
         truths.append(labels)
         predicted.append(_predicted(logits))
     # Read all at once, for reading waits for the device; added up one by one, in double precision.
     loss = functools.reduce(operator.add, torch.stack(losses).tolist(), 0.0)
     counts, correct, named = _tallies(truths, predicted, job.num_classes)
+    total = sum(counts)
     return Validation(
-        loss=loss / len(job.val),
-        accuracy=sum(correct) / len(job.val),
+        loss=loss / total,
+        accuracy=sum(correct) / total,
         balanced_accuracy=balanced_accuracy(counts, correct),
         macro_f1=macro_f1(counts, correct, named),
     )

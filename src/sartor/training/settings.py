@@ -18,12 +18,19 @@ MONITORS = ("val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_loss")
 DECAYED = ("auto", "weights", "all")
 SAMPLERS = ("every", "balanced")
 VIEWS = ("none", "flip", "shift", "flip-shift")
+TRANSFERS = ("auto", "features", "finetune", "scratch")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
     """How the weights are found."""
 
+    transfer: Annotated[str, OneOf("way to transfer", TRANSFERS)] = "auto"
+    """How to use a backbone, a network with pretrained weights. features: freeze it and fit a
+    regularised logistic regression on its features, which are computed once and cached; finetune:
+    train its weights step by step; scratch: train from random weights; auto:
+    features for a backbone, and for folders of pictures where one is installed (pip install
+    'sartor[pretrained]'), finetune where settings such as --epochs are given, else scratch."""
     epochs: Annotated[int | Literal["auto"], Range(1, 1_000_000)] = 10
     """Passes over the training images, or auto. auto: enough to see 60,000 images, from 10 to 100
     epochs."""
@@ -130,7 +137,8 @@ class ResolvedTraining(TrainingSettings):
     """How the weights are found, with every choice made: no "auto", no "all", no number missing.
 
     `workers` may stay "auto": it changes no bit, so each start of a training decides it again.
-    Runs from before `weight_decay_on` have "auto", and decay all parameters.
+    Runs from before `weight_decay_on` have "auto", and decay all parameters. Those from before
+    `transfer` have "auto", and began with random weights.
     """
 
     epochs: int = field()

@@ -112,6 +112,7 @@ class Prepared:
                 excluded=by_list,
                 fixes=fixes,
                 file_sha256=self.facts.file_sha256[kept],
+                pixels_sha256=self.facts.pixels_sha256[kept],
             ),
             roster=self._roster(kept, by_list, fixes),
         )
