@@ -218,6 +218,13 @@ class TestRuns:
         torch.testing.assert_close(rows[at("blue")], old[learnt.classes.index("blue")])
         assert not torch.allclose(rows[at("yellow")], old[learnt.classes.index("green")], atol=1e-4)
 
+    def test_a_path_that_is_no_run_says_what_a_model_is(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="There is no run at") as caught:
+            sartor.fit(colours(), model=f"{tmp_path}/nothing", out=tmp_path / "no", **SMALL)
+        assert "sartor models" in caught.value.hint
+        with pytest.raises(UsageError, match="does not say of which network"):
+            sartor.fit(colours(), model=f"{tmp_path}/w.pth", out=tmp_path / "no", **SMALL)
+
     def test_a_typo_names_the_nearest_model(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match='did you mean "efficientnet-lite0"'):
             sartor.fit(colours(), model="eficientnet-lite0", out=tmp_path / "no", **SMALL)

@@ -269,6 +269,8 @@ def compose_recipe(
     changes = without_stale_split(settings)
     if {"weights", "model_kwargs"} & set(settings):
         changes.setdefault("weights_sha256", None)
+    if changes.get("weights") is not None:
+        changes["weights"] = starting.place_of(str(changes["weights"]))
     if _MAKING_STEPS & set(settings):
         changes["extensions"] = ()
     if isinstance(model, nn.Module):
@@ -276,6 +278,7 @@ def compose_recipe(
     elif model is not None and (run := starting.run_of(model)) is not None:
         changes = {**starting.network_of_run(run), **changes}
     elif model is not None:
+        starting.refuse_strange_path(model)
         changes["model"] = model
         if model != base.model.model:
             # Another network has other settings and other weights.
@@ -317,7 +320,8 @@ def _check_model(assembled: Assembly) -> tuple[float, list[str]]:
     """The loss before training, and what is suspicious about the network."""
     job = assembled.job
     with hardware.tuned(job.settings):
-        return check_model(job, assembly.first_batch(job))
+        untrained = not assembled.remarks
+        return check_model(job, assembly.first_batch(job), untrained=untrained)
 
 
 def _with_engine(tuning: Tuning, before: Assembly) -> Assembly:
