@@ -118,6 +118,16 @@ class TestPretrained:
             )
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
 
+    def test_too_little_memory_is_said_before_the_first_step(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sartor.inspection.probes.memory.total_memory", lambda: 500 * 2**20)
+        settings = {**SMALL, "image_size": 224, "batch_size": 16}
+        with pytest.raises(ModelError, match="16 images of 3x224x224 takes at least") as caught:
+            sartor.fit(colours(), model=LITE0, out=tmp_path / "no", **settings)
+        assert "--batch-size to 8," in caught.value.hint
+        assert not (tmp_path / "no").exists()
+
     def test_a_frozen_backbone_keeps_every_bit(self, tmp_path: Path) -> None:
         run = sartor.fit(
             colours(), model=LITE0, model_kwargs={"trained": "head"}, out=tmp_path / "run", **SMALL

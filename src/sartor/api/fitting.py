@@ -24,6 +24,7 @@ from ..events import Ended, Event, Started
 from ..files import write_bytes, write_json, write_json_lines, write_text
 from ..home import tidy_cache
 from ..inference import familiarity
+from ..inspection.probes.memory import check_memory
 from ..inspection.probes.overfit import OverfitResult
 from ..inspection.probes.overfit import overfit_batch as learn_by_heart
 from ..inspection.probes.preflight import check_model, count_parameters
@@ -320,8 +321,11 @@ def _check_model(assembled: Assembly) -> tuple[float, list[str]]:
     """The loss before training, and what is suspicious about the network."""
     job = assembled.job
     with hardware.tuned(job.settings):
-        untrained = not assembled.remarks
-        return check_model(job, assembly.first_batch(job), untrained=untrained)
+        batch = assembly.first_batch(job)
+        found = check_model(job, batch, untrained=not assembled.remarks)
+        parts = job.settings.grad_accum_steps
+        check_memory(job, assembled.material.preprocess.input_shape, -(-len(batch.labels) // parts))
+    return found
 
 
 def _with_engine(tuning: Tuning, before: Assembly) -> Assembly:
