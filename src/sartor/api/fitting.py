@@ -48,6 +48,7 @@ from .looking import dataset_for
 from .notes import Sink, note, warn
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
 from .other_data import run_with
+from .remarks import Remarks
 from .splitting import (
     imbalanced,
     split_of,
@@ -140,7 +141,7 @@ def _fit(
         sink = _sink(folder, on_event)
         progress = Progress(seconds=time.perf_counter() - ready)
         sink(_started(folder, assembled, progress, loss, tuning))
-        _train(folder, job, progress, sink, promise)
+        _train(folder, job, progress, sink, promise, on_event)
         run = OpenedRun(
             folder,
             dataset=dataset,
@@ -341,7 +342,7 @@ def _continue(
     progress.seconds += time.perf_counter() - ready
     sink = _sink(run.folder, on_event)
     sink(_started(run.folder, assembled, progress, None))
-    _train(run.folder, job, progress, sink, promise)
+    _train(run.folder, job, progress, sink, promise, on_event)
 
 
 def _load_optimizer(job: Job, checkpoint: Checkpoint, run: Path) -> None:
@@ -354,7 +355,14 @@ def _load_optimizer(job: Job, checkpoint: Checkpoint, run: Path) -> None:
         ) from error
 
 
-def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink, promise: str) -> None:
+def _train(
+    folder: RunFolder,
+    job: Job,
+    progress: Progress,
+    sink: Sink,
+    promise: str,
+    on_event: Sink | None,
+) -> None:
     """Run the loop, record its events, and leave a true status however it ends.
 
     Args:
@@ -368,7 +376,9 @@ def _train(folder: RunFolder, job: Job, progress: Progress, sink: Sink, promise:
             hardware.tuned(job.settings, job.model),
             assembly.batches_ahead(job) as fed,
         ):
+            remarks = Remarks(job, on_event)
             for event in _explained(train(fed, progress, request.asked), progress):
+                remarks.look(event)
                 if isinstance(event, Ended):
                     assembly.check_unchanged(job)
                     reason = event.reason

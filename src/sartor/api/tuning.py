@@ -6,7 +6,6 @@ function of what is written there once and of the number of steps.
 
 from __future__ import annotations
 
-import copy
 import json
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,13 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from .. import assembly
 from ..assembly import Assembly
-from ..errors import FileError
+from ..errors import FileError, ModelError
 from ..files import make_folder, sha256_of, write_json
 from ..home import cache_home, locked
 from ..machine import available_cores
+from ..models.copying import copied_network
 from ..models.custom import reason_of
 from ..recipe import Recipe
 from ..runs.environment import processor
@@ -214,8 +215,25 @@ def _open_settings(wanted: Recipe, device: str) -> set[str]:
 def _trial(one: ExecutionPlan, assembled: Assembly) -> Job:
     """The job that `fit` would make with an engine, on a copy of the model."""
     recipe = assembled.recipe.with_engine(**asdict(one))
-    model = assembly.place_network(copy.deepcopy(assembled.job.model), recipe)
+    model = assembly.place_network(_copied(assembled), recipe)
     return assembly.make_job(recipe, assembled.material, model)
+
+
+def _copied(assembled: Assembly) -> nn.Module:
+    """A copy of the job's network, built again from its class where it cannot be copied.
+
+    Raises:
+        ModelError: it cannot be copied, and a program gave it as an object.
+    """
+    model, recipe = assembled.job.model, assembled.recipe
+    try:
+        return copied_network(model)
+    except ModelError:
+        if recipe.model.model.startswith(assembly.IN_MEMORY):
+            raise
+    again = assembly.build_network(recipe, assembled.job.num_classes)
+    again.load_state_dict(model.state_dict())
+    return again.to(recipe.training.device)
 
 
 def _copies_bytes(job: Job, count: int) -> int:
