@@ -60,6 +60,13 @@ class Assembly:
     recipe: ResolvedRecipe
     material: Material
 
+    def with_engine(self, plan: hardware.ExecutionPlan) -> Assembly:
+        """The same job with another engine; the optimizer is new."""
+        recipe = self.recipe.with_engine(**vars(plan))
+        network = place_network(self.job.model, recipe)
+        job = make_job(recipe, self.material, network)
+        return Assembly(job=job, recipe=recipe, material=self.material)
+
 
 def assemble(
     recipe: Recipe,

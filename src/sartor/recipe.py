@@ -28,6 +28,7 @@ from .data.settings import (
 from .errors import RecipeError, UsageError, unknown
 from .models.settings import ModelSettings
 from .settings import build, fields_of
+from .training.engine_changes import parsed_engine_changes, with_engine_change
 from .training.schedule import parsed_extensions, with_extension
 from .training.settings import ResolvedTraining, TrainingSettings
 
@@ -195,6 +196,18 @@ class ResolvedRecipe(Recipe):
             memory_format=memory_format, amp_dtype=amp_dtype, threads=threads, engine=engine
         )
 
+    def with_engine_from(
+        self, step: int, *, memory_format: str, amp_dtype: str, threads: int, engine: str
+    ) -> ResolvedRecipe:
+        """With another engine after so many steps; the recipe says what it was until then."""
+        return self._changed(
+            memory_format=memory_format,
+            amp_dtype=amp_dtype,
+            threads=threads,
+            engine=engine,
+            engine_changes=with_engine_change(self.training, step),
+        )
+
     def to_run_here(self, changes: Mapping[str, str]) -> ResolvedRecipe:
         """With another device, precision or engine, for a machine unlike the one that trained."""
         return self._changed(**changes) if changes else self
@@ -299,6 +312,7 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
         yield "effective_beta requires class_weights effective"
     try:
         parsed_extensions(training.extensions)
+        parsed_engine_changes(training.engine_changes)
     except ValueError as error:
         yield str(error)
     epochs, warmup = training.epochs, training.warmup_epochs

@@ -111,7 +111,7 @@ class TestTheRecipe:
             raise ZeroDivisionError
 
         with monkeypatch.context() as patch:
-            patch.setattr(fitting, "_train", die)
+            patch.setattr(fitting, "run_training", die)
             with pytest.raises(ZeroDivisionError):
                 sartor.resume(run_copy, epochs=5)
         assert sartor.Run.open(run_copy).recipe.training.epochs == 5

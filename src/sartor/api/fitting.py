@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from ..console.watching import shown
 from ..data.dataset import Dataset
 from ..data.pictures.exclude import exclusion_list
 from ..data.splits.split import Split
-from ..errors import FileError, Interrupted, RunError, SartorError, TrainingError, UsageError
-from ..events import Ended, Event, Started
+from ..errors import FileError, RunError, UsageError
+from ..events import Started
 from ..files import write_bytes, write_json, write_json_lines, write_text
 from ..home import tidy_cache
 from ..inference import familiarity
@@ -29,17 +29,14 @@ from ..inspection.probes.overfit import overfit_batch as learn_by_heart
 from ..inspection.probes.preflight import check_model, count_parameters
 from ..inspection.probes.range_test import RangeTest as RangeTest
 from ..inspection.probes.range_test import range_test
-from ..interrupts import stop_requests
-from ..models.custom import is_custom, reason_of, source_of
+from ..models.custom import is_custom, source_of
 from ..recipe import Recipe, ResolvedRecipe, load_recipe
 from ..runs.environment import describe_environment
 from ..runs.folder import RunFolder, create_run
-from ..runs.seals import seals_of
-from ..runs.sinks import Recorder
 from ..runs.store import RUNS
 from ..runs.trust import mark_as_ours
 from ..training.engines import hardware
-from ..training.loop import Job, train
+from ..training.loop import Job
 from ..training.objective import chance_level
 from ..training.schedule import extended_at, learning_rate, planned_epochs
 from ..training.state import Checkpoint, Progress
@@ -48,7 +45,7 @@ from .looking import dataset_for
 from .notes import Sink, note, warn
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
 from .other_data import run_with
-from .remarks import Remarks
+from .running import Training, keep_recipe, run_training
 from .splitting import (
     imbalanced,
     split_of,
@@ -65,6 +62,8 @@ _MAKING_STEPS = {
     *("val_fraction", "test_fraction", "duplicates", "limit_per_class", "exclude"),
 }
 """Settings that decide what an extension's step means."""
+_ENGINE = {"engine", "threads", "memory_format", "amp_dtype", "device"}
+"""Who names one of these wants that engine from the first step."""
 
 
 def fit(
@@ -124,8 +123,8 @@ def _fit(
         note(on_event, line)
     tuning = tune(wanted, assembled)
     if tuning:
-        assembled = _with_engine(tuning, assembled)
-    job, material = assembled.job, assembled.material
+        assembled = assembled.with_engine(tuning.engine)
+    material = assembled.material
     folder = create_run(
         None if out is None else Path(out), f"{dataset.name}-{_short_name(assembled.recipe)}", RUNS
     )
@@ -138,10 +137,19 @@ def _fit(
         resolved = _keep_lists(folder, assembled.recipe, dataset)
         promise = "due" if report else "none"
         _write_beginnings(folder, resolved, material, tuning, promise)
-        sink = _sink(folder, on_event)
         progress = Progress(seconds=time.perf_counter() - ready)
-        sink(_started(folder, assembled, progress, loss, tuning))
-        _train(folder, job, progress, sink, promise, on_event)
+        if on_event is not None:
+            on_event(_started(folder, assembled, progress, loss, tuning))
+        run_training(
+            Training(
+                folder=folder,
+                assembled=replace(assembled, recipe=resolved),
+                progress=progress,
+                on_event=on_event,
+                promise=promise,
+                steps_per_second=tuning.steps_per_second if tuning else 0.0,
+            )
+        )
         run = OpenedRun(
             folder,
             dataset=dataset,
@@ -267,6 +275,8 @@ def compose_recipe(
     changes = without_stale_split(settings)
     if _MAKING_STEPS & set(settings):
         changes["extensions"] = ()
+    if (_MAKING_STEPS | _ENGINE) & set(settings):
+        changes["engine_changes"] = ()
     if isinstance(model, nn.Module):
         changes |= {"model": assembly.IN_MEMORY + type(model).__name__, "model_kwargs": {}}
     elif model is not None:
@@ -289,9 +299,11 @@ def _dataset_and_recipe(
     dataset, wanted = dataset_for(
         data, wanted, on_event, resize_given=recipe is not None or "resize" in settings
     )
-    if wanted.training.extensions and wanted.data.fingerprint != dataset.fingerprint:
+    training = wanted.training
+    recorded = training.extensions or training.engine_changes
+    if recorded and wanted.data.fingerprint != dataset.fingerprint:
         # Steps of other data.
-        wanted = wanted.with_settings({"extensions": ()})
+        wanted = wanted.with_settings({"extensions": (), "engine_changes": ()})
     if recipe is not None:
         return dataset, wanted
     given = dict(settings) if model is None else {**settings, "model": model}
@@ -308,14 +320,6 @@ def _check_model(assembled: Assembly) -> tuple[float, list[str]]:
     job = assembled.job
     with hardware.tuned(job.settings):
         return check_model(job, assembly.first_batch(job))
-
-
-def _with_engine(tuning: Tuning, before: Assembly) -> Assembly:
-    """The same job with the engine that was chosen."""
-    recipe = before.recipe.with_engine(**vars(tuning.engine))
-    network = assembly.place_network(before.job.model, recipe)
-    job = assembly.make_job(recipe, before.material, network)
-    return Assembly(job=job, recipe=recipe, material=before.material)
 
 
 def _continue(
@@ -337,12 +341,20 @@ def _continue(
     _say_new_rates(job, progress.step, on_event)
     # First, for a run whose recipe has more epochs than its weights is not finished.
     run.folder.write_status("running", report=promise)
-    _keep_recipe(run, recipe)
+    keep_recipe(run.folder, run.recipe, recipe)
     write_json_lines(run.folder.history_path, progress.history)
     progress.seconds += time.perf_counter() - ready
-    sink = _sink(run.folder, on_event)
-    sink(_started(run.folder, assembled, progress, None))
-    _train(run.folder, job, progress, sink, promise, on_event)
+    if on_event is not None:
+        on_event(_started(run.folder, assembled, progress, None))
+    run_training(
+        Training(
+            folder=run.folder,
+            assembled=assembled,
+            progress=progress,
+            on_event=on_event,
+            promise=promise,
+        )
+    )
 
 
 def _load_optimizer(job: Job, checkpoint: Checkpoint, run: Path) -> None:
@@ -353,48 +365,6 @@ def _load_optimizer(job: Job, checkpoint: Checkpoint, run: Path) -> None:
             f"The state in {run} does not fit its model: {error}.",
             "Give the network that was trained, with the same layers frozen.",
         ) from error
-
-
-def _train(
-    folder: RunFolder,
-    job: Job,
-    progress: Progress,
-    sink: Sink,
-    promise: str,
-    on_event: Sink | None,
-) -> None:
-    """Run the loop, record its events, and leave a true status however it ends.
-
-    Args:
-        promise: whether a report follows, as `RunFolder.report_state` says it.
-    """
-    reason = "failed"
-    folder.write_status("running", report=promise)
-    try:
-        with (
-            stop_requests() as request,
-            hardware.tuned(job.settings, job.model),
-            assembly.batches_ahead(job) as fed,
-        ):
-            remarks = Remarks(job, on_event)
-            for event in _explained(train(fed, progress, request.asked), progress):
-                remarks.look(event)
-                if isinstance(event, Ended):
-                    assembly.check_unchanged(job)
-                    reason = event.reason
-                sink(event)
-    except BaseException as error:
-        state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        with suppress(FileError):
-            folder.write_status(state, report=promise, reason=str(error) or type(error).__name__)
-        raise
-    folder.write_status(reason, report=promise)
-    if reason == "interrupted":
-        raise Interrupted(
-            request.signal_number,
-            f"Stopped after step {progress.step}, in epoch {progress.epoch + 1}; all is saved.",
-            f"Go on with: sartor resume {shlex.quote(str(folder.path))}",
-        )
 
 
 def _check_data(
@@ -416,20 +386,6 @@ def _report(run: OpenedRun) -> None:
     if report_of_training(run):
         with suppress(FileError):  # the training and its report are there
             run.folder.write_report_is_made()
-
-
-def _explained(events: Iterator[Event], progress: Progress) -> Iterator[Event]:
-    """The same events; what a user's own network raises becomes an error that names the step."""
-    try:
-        yield from events
-    except (SartorError, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        raise TrainingError(
-            f"{type(error).__name__} after step {progress.step}, in epoch {progress.epoch + 1}: "
-            f"{reason_of(error)}.",
-            "Correct the model and train again; SARTOR_DEBUG=1 shows where it happened.",
-        ) from error
 
 
 def _extended(run: OpenedRun, progress: Progress, epochs: int | None) -> ResolvedRecipe:
@@ -475,19 +431,9 @@ def _epochs(count: int) -> str:
     return f"{count} epoch{'' if count == 1 else 's'}"
 
 
-def _keep_recipe(run: OpenedRun, recipe: ResolvedRecipe) -> None:
-    """Make this the run's recipe; a different one before it is kept beside it."""
-    before = run.recipe
-    if recipe == before:
-        return
-    number = len(list(run.path.glob("recipe-before-*.toml"))) + 1
-    write_text(run.path / f"recipe-before-{number}.toml", before.to_toml())
-    write_text(run.folder.recipe_path, recipe.to_toml())
-
-
 def _close(run: OpenedRun, recipe: ResolvedRecipe, progress: Progress) -> None:
     """Mark a run as over that was killed before it could do so itself."""
-    _keep_recipe(run, recipe)
+    keep_recipe(run.folder, run.recipe, recipe)
     state = "stopped early" if progress.stopped_early else "finished"
     if run.status["state"] != state:
         write_json_lines(run.folder.history_path, progress.history)
@@ -583,17 +529,6 @@ def _checkpoint_or_none(folder: RunFolder) -> Checkpoint | None:
     if not folder.checkpoints("last"):
         return None
     return load_checkpoint(folder, "last")
-
-
-def _sink(folder: RunFolder, on_event: Sink | None) -> Sink:
-    recorder = Recorder(folder, seals_of(folder))
-
-    def both(event: Event) -> None:
-        recorder(event)
-        if on_event is not None:
-            on_event(event)
-
-    return both
 
 
 def _short_name(recipe: Recipe) -> str:

@@ -19,7 +19,10 @@ from .folder import RunFolder, read_tables
 
 _RECIPE = "recipe.toml"
 _BY_HASH = ("model.py", "excluded.txt", "fixes.csv")
-_CHANGED_BY_RESUME = {"epochs", "extensions", "device", "amp_dtype", "engine"}
+_CHANGED_BY_RESUME = {
+    *("epochs", "extensions", "device", "amp_dtype"),
+    *("engine", "threads", "memory_format", "engine_changes"),
+}
 _PLACES = {"source", "exclude", "workers"}
 """Where things lie, and how fast they come: nothing of the result depends on it."""
 _LARGEST_HEADER = 1 << 28

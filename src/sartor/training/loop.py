@@ -29,8 +29,16 @@ from .seeding import seed_random_numbers as seed_random_numbers
 from .state import Progress
 
 
-def train(job: Job, progress: Progress, stop_asked: Callable[[], bool]) -> Iterator[Event]:
+def train(
+    job: Job,
+    progress: Progress,
+    stop_asked: Callable[[], bool],
+    pause_asked: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
     """Train from `progress` to the last epoch and yield events; `progress` is updated in place.
+
+    After an epoch at whose end a pause is asked, all is saved and the events end without `Ended`:
+    another job, with another engine, can go on from `progress`.
 
     Raises:
         TrainingError: the loss or a weight is no longer finite.
@@ -61,6 +69,9 @@ def train(job: Job, progress: Progress, stop_asked: Callable[[], bool]) -> Itera
                 return
         seed_random_numbers(settings.seed, progress.step, everywhere=everywhere)
         yield from tracker.end_epoch(validate(job))
+        if progress.epoch < settings.epochs and not progress.stopped_early and pause_asked():
+            yield from tracker.checkpoint()
+            return
     yield from tracker.checkpoint()
     yield Ended(reason="stopped early" if progress.stopped_early else "finished")
 

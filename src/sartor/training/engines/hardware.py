@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -34,6 +34,16 @@ class ExecutionPlan:
     amp_dtype: str
     threads: int
     engine: str
+
+    @classmethod
+    def from_settings(cls, plan: Mapping[str, str | int]) -> ExecutionPlan:
+        """The plan with these settings, by their names."""
+        return cls(
+            memory_format=str(plan["memory_format"]),
+            amp_dtype=str(plan["amp_dtype"]),
+            threads=int(plan["threads"]),
+            engine=str(plan["engine"]),
+        )
 
     @classmethod
     def of(cls, settings: ResolvedTraining) -> ExecutionPlan:
