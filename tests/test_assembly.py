@@ -78,7 +78,8 @@ class TestResolving:
             "fixes_sha256",
             "limit_per_class",
         }
-        assert open_ones == {*data, "value_range", "augment", "clip_grad", "patience", "workers"}
+        training = {"augment", "clip_grad", "patience", "workers", "extensions", "engine_changes"}
+        assert open_ones == {*data, *training, "value_range"}
         assert recipe.preprocess.image_size == (9, 9)
         assert recipe.preprocess.channels == 1
         assert recipe.training.batch_size == 20

@@ -29,7 +29,8 @@ def marks_of(model: nn.Module) -> Marks:
     for name, module in model.named_modules():
         owner = f"{type(module).__name__} ({name})" if name else type(module).__name__
         attributes = {key: value for key, value in vars(module).items() if key not in _OWN}
-        for key, value in {**attributes, **module._buffers}.items():
+        buffers = dict(module.named_buffers(recurse=False))
+        for key, value in {**attributes, **buffers}.items():
             if id(value) not in kept:
                 marks[f"{key} of {owner}"] = _mark_or_untold(value, kept)
     return marks
