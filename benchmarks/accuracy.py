@@ -24,7 +24,16 @@ from pathlib import Path
 import machine
 import torch
 import tutorial
-from accuracy_page import Ablation, Goal, Result, Settings, document, of
+from accuracy_page import (
+    PICTURES_BEGIN,
+    PICTURES_END,
+    Ablation,
+    Goal,
+    Result,
+    Settings,
+    document,
+    of,
+)
 from bench import samples_of
 
 import sartor
@@ -113,7 +122,9 @@ def main(words: Sequence[str] | None = None) -> int:
         results.append(measured(trial, seed))
         say(results[-1])
         write_json(RESULTS, [asdict(one) for one in results])
-    write_text(machine.DOCS / "recipes.md", document(GOALS, ABLATIONS, RACE, results))
+    page = machine.DOCS / "recipes.md"
+    pictures = machine.between(page, PICTURES_BEGIN, PICTURES_END)
+    write_text(page, document(GOALS, ABLATIONS, RACE, results, pictures))
     return 0
 
 

@@ -82,6 +82,11 @@ def markdown_of(described: Mapping[str, str]) -> list[str]:
     return ["| what | value |", "|---|---|", *rows]
 
 
+def between(page: Path, begin: str, end: str) -> str:
+    """What stands between two marks of a page; nothing where there is none."""
+    return (page.read_text() if page.exists() else "").partition(begin)[2].partition(end)[0].strip()
+
+
 def written_into(page: Path, begin: str, end: str, lines: Sequence[str]) -> None:
     """Replace what stands between two marks of a page."""
     before, _, rest = page.read_text().partition(begin)

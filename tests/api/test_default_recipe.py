@@ -50,13 +50,24 @@ class TestChoice:
 
     def test_decided_by_what_the_model_takes(self) -> None:
         assert chosen(COLOUR, channels=1).model.model == "lenet"
-        assert chosen(COLOUR, channels=1, image_size=64).model.model == "resnet8"
-        assert chosen(GRAY, image_size=(20, 50)).model.model == "resnet8"
+        assert chosen(COLOUR, channels=1, image_size=64).model.model == PICTURES["model"]
+        assert chosen(GRAY, image_size=(20, 50)).model.model == PICTURES["model"]
 
     def test_what_is_said_stays_even_where_it_is_the_default(self) -> None:
         recipe = chosen(COLOUR, epochs=10, model="lenet")
         assert (recipe.training.epochs, recipe.model.model) == (10, "lenet")
         assert recipe.training.weight_decay == PICTURES["weight_decay"]
+
+    def test_another_network_has_other_settings(self) -> None:
+        recipe = chosen(COLOUR, model="resnet8")
+        assert recipe.model.model_kwargs == {}
+        assert recipe.training.lr == Recipe().training.lr
+        assert recipe.training.augment == PICTURES["augment"]
+
+    @pytest.mark.parametrize("loss", ["mse", "bce"])
+    def test_another_loss_takes_no_smoothing(self, loss: str, tmp_path: Path) -> None:
+        run = sartor.fit(COLOUR, loss=loss, epochs=1, threads=1, out=tmp_path / "run", report=False)
+        assert run.recipe.training.smoothing == 0
 
     def test_another_optimizer_has_other_settings(self) -> None:
         recipe = chosen(COLOUR, opt="sgd", lr=0.1)
@@ -81,7 +92,7 @@ class TestFit:
     def test_takes_what_suits(self, tmp_path: Path) -> None:
         run = sartor.fit(COLOUR, out=tmp_path / "run", **self.SMALL)
         assert run.path.name == "run"
-        assert run.recipe.model.model == "resnet8"
+        assert run.recipe.model.model == PICTURES["model"]
         assert run.recipe.training.weight_decay == PICTURES["weight_decay"]
         assert run.recipe.training.epochs == 1
 
@@ -145,4 +156,4 @@ class TestCommandLine:
     def test_help_shows_a_recipe_and_tells_of_the_choice(self, command: Callable[..., Any]) -> None:
         text = " ".join(command("fit", "--help-all").out.split())
         assert "By default pictures" in text
-        assert "resnet8" in command("fit", "--recipe", "pictures", "--help").out
+        assert "resized-crop" in command("fit", "--recipe", "pictures", "--help-all").out

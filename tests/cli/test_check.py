@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import sartor
 from sartor.api import precheck
 from sartor.data.dataset import Dataset
+from sartor.data.fixes import EXCLUDE, read_fixes
 from sartor.errors import SartorWarning
 from sartor.events import Note
 from sartor.runs.folder import RunFolder
@@ -25,6 +28,58 @@ def leaking(digits: Dataset) -> Dataset:
     images = np.concatenate([digits.images[:800], digits.images[:10]])
     labels = np.concatenate([digits.labels[:800], digits.labels[:10]])
     return Dataset(images, labels, digits.classes, test=np.arange(600, 810), name="leaking")
+
+
+@pytest.fixture
+def faulty_folder(digits: Dataset, tmp_path: Path) -> Path:
+    """Three digits, 40 pictures each; one is cut off, one is there twice, five in wrong folders."""
+    root = tmp_path / "pictures"
+    for label, name in enumerate(("zero", "one", "two")):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for number, index in enumerate(np.flatnonzero(digits.labels == label)[:40]):
+            wrong = ("one", "two", "zero")[label] if number < 2 - label // 2 else name
+            picture = Image.fromarray(digits.images[index, 0]).resize((24, 24))
+            (root / wrong).mkdir(exist_ok=True)
+            picture.save(root / wrong / f"{name}-{number:02}.png")
+    (root / "zero" / "broken.png").write_bytes((root / "zero" / "zero-20.png").read_bytes()[:90])
+    shutil.copy(root / "one" / "one-30.png", root / "one" / "one-30 copy.png")
+    return root
+
+
+class TestFixes:
+    def test_what_check_writes_is_what_fit_reads(
+        self, command: Any, faulty_folder: Path, tmp_path: Path
+    ) -> None:
+        table = tmp_path / "fixes.csv"
+        answer = command("check", faulty_folder, "--fixes", table)
+        fixes = {fix.file: fix for fix in read_fixes(table)}
+        assert fixes["zero/broken.png"].suggested == EXCLUDE
+        copies = {"one/one-30.png", "one/one-30 copy.png"} & set(fixes)
+        assert [fixes[name].suggested for name in copies] == [EXCLUDE]
+        assert f"Wrote {table}: 2 to leave out" in answer.err
+        looked_at = [fix for fix in fixes.values() if fix.suggested != EXCLUDE]
+        wrong = {"one/zero-00.png": "zero", "one/zero-01.png": "zero", "two/one-00.png": "one",
+                 "two/one-01.png": "one", "zero/two-00.png": "two"}  # fmt: skip
+        assert len(wrong.keys() & fixes.keys()) >= 4
+        assert all(
+            fix.suggested == (fix.given if "test image" in fix.reason else wrong[fix.file])
+            for fix in looked_at
+            if fix.file in wrong
+        )
+        assert any(fix.suggested != fix.given for fix in looked_at)
+        run = tmp_path / "run"
+        words = ["--model", "linear", "--epochs", 1, "--recipe", "plain", "--out", run]
+        assert command("fit", faulty_folder, "--fixes", table, *words).exit_code == 0
+
+    def test_corrections_of_a_person_are_not_overwritten(
+        self, command: Any, tmp_path: Path
+    ) -> None:
+        table = tmp_path / "fixes.csv"
+        table.write_text("mine")
+        answer = command("check", "digits", "--fast", "--fixes", table)
+        assert answer.exit_code == 2
+        assert "exists already" in answer.err
+        assert table.read_text() == "mine"
 
 
 class TestCommand:

@@ -275,6 +275,26 @@ class TestDataAndSummary:
         assert answer.err == f"Wrote {tmp_path / 'few.png'}\n"
         assert (tmp_path / "few.png").stat().st_size > 1000
 
+    def test_latest_is_a_run_wherever_one_is_asked_for(
+        self, command: Any, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "runs").mkdir()
+        (tmp_path / "runs" / "one").symlink_to(trained.resolve())
+        monkeypatch.chdir(tmp_path)
+        named = command("summary", "one", "--json").document
+        assert command("summary", "latest", "--json").document == named
+
+    def test_one_image_of_a_set(self, command: Any, tmp_path: Path, digits: Any) -> None:
+        words = ("data", "digits", "--image", 5, "--out", tmp_path / "five.png")
+        image = command(*words, "--json").document["image"]
+        pixels = digits.images[5]
+        assert (image["index"], image["class"]) == (5, digits.classes[digits.labels[5]])
+        assert (image["lowest"], image["highest"]) == (pixels.min(), pixels.max())
+        assert image["mean"] == pytest.approx(pixels.mean(), abs=0.01)
+        printed = command(*words).out
+        assert printed.startswith(f"image 5 of digits: class {image['class']}\n1x8x8 pixels from 0")
+        assert len(printed.splitlines()) == 2
+
     def test_summary(self, command: Any, trained: Path) -> None:
         for words in (["lenet", "--model-kwargs", "dropout=0.2"], [trained]):
             document = command("summary", *words, "--json").document

@@ -257,9 +257,18 @@ class TestTables:
         wrong = predictions.predicted() != predictions.labels
         worst = np.argsort(-np.where(wrong, predictions.example_losses(), -1), kind="stable")[:5]
         assert titles == [
+            f"image {predictions.indices[row]}\n"
             f"true: {predictions.labels[row]}\npredicted: {predictions.predicted()[row]}"
             for row in worst
         ]
+
+    def test_the_number_of_a_mistake_leads_to_its_trace(self, command: Any, trained: Path) -> None:
+        run = api.Run.open(trained)
+        predictions = api.predictions_of(run, "test")
+        number, true, _ = api.mistakes_figure(run, predictions, 1).axes[0].get_title().split("\n")
+        answer = command("trace", trained, *number.replace("image", "--image").split())
+        assert f"{number} of digits (test" in " ".join(answer.out.split())
+        assert f"class {true.removeprefix('true: ')}" in answer.out
 
     def test_without_a_mistake_there_is_nothing_to_draw(
         self, command: Any, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -111,3 +111,35 @@ def test_what_pooling_drops_is_not_computed_and_nothing_else_changes(
     assert isinstance(lean, nn.Sequential)
     before_pooling = lean[: names.index("conv2_1") + 1](images)
     assert all(length % 2 == 0 or length == 1 for length in before_pooling.shape[2:])
+
+
+@pytest.mark.parametrize(
+    ("shape", "sizes"),
+    [
+        ((3, 64, 64), [(16, 16), (8, 8)]),
+        ((3, 96, 96), [(24, 24), (12, 12), (6, 6)]),
+        ((3, 225, 160), [(56, 40), (28, 20), (14, 10), (7, 5)]),
+        ((1, 1, 200), [(1, 50), (1, 25), (1, 12), (1, 6)]),
+    ],
+)
+def test_large_maps_are_halved_first_where_a_largest_is_given(
+    shape: Shape, sizes: list[tuple[int, int]]
+) -> None:
+    model, found = built(shape, largest_map=32, depth=1), []
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_forward_hook(lambda _m, _i, out: found.append(tuple(out.shape[2:])))
+    with torch.no_grad():
+        assert model.eval()(torch.zeros(1, *shape)).shape == (1, 10)
+    assert found == sizes
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 64), (1, 1, 1)])
+def test_parts_of_the_last_map_have_weights_of_their_own(shape: Shape) -> None:
+    last_map = torch.rand(1, 128, 4, 4, generator=torch.Generator().manual_seed(0))
+    for parts, same in ((1, True), (2, False)):
+        model = built(shape, parts=parts).eval()
+        with torch.no_grad():
+            assert model(torch.zeros(2, *shape)).shape == (2, 10)
+            tail = nn.Sequential(*list(model.children())[-3:])
+            assert torch.allclose(tail(last_map), tail(last_map.flip(3)), atol=1e-5) == same

@@ -14,7 +14,8 @@ _LARGEST_SMALL = 40
 _LARGEST_TINY = 12
 """The same for images of a few pixels, such as those of digits."""
 _TOGETHER = {
-    "model": {"model_kwargs"},
+    "model": {"model_kwargs", "lr"},
+    "loss": {"smoothing"},
     "opt": {"lr", "momentum", "nesterov", "betas", "weight_decay", "weight_decay_on"},
     "sched": {"warmup_epochs", "min_lr", "decay_epochs", "decay_rate"},
 }

@@ -14,6 +14,7 @@ from ..data.feed.order import epoch_order
 from ..data.preview import variants
 from ..data.settings import SourceSettings
 from ..data.sources import open_source
+from ..errors import DataError
 from ..recipe import Recipe
 from .notes import Sink, noting
 
@@ -44,6 +45,33 @@ def describe(
     if not isinstance(source, Dataset):
         source = open_unprepared(source, on_event=on_event, **settings)
     return described(source)
+
+
+def describe_image(dataset: Dataset, number: int) -> dict[str, Any]:
+    """What is known about one image, counted from 0: its class, file, part and pixels.
+
+    Raises:
+        DataError: there is no such image.
+    """
+    if not 0 <= number < len(dataset):
+        raise DataError(
+            f"There is no image {number} in {dataset.name}.",
+            f"They are counted from 0 to {len(dataset) - 1:,}.",
+        )
+    sample = dataset[number]
+    given = {"test": dataset.test, "val": dataset.val}
+    parts = [name for name, indices in given.items() if indices is not None and number in indices]
+    return {
+        "index": number,
+        "class": sample.class_name,
+        "file": None if dataset.files is None else dataset.files[number],
+        "part": parts[0] if parts else None,
+        "shape": list(sample.image.shape),
+        "lowest": int(sample.image.min()),
+        "highest": int(sample.image.max()),
+        "mean": round(float(sample.image.mean()), 2),
+        "std": round(float(sample.image.std()), 2),
+    }
 
 
 def samples_figure(dataset: Dataset, count: int = 32, *, seed: int = 0) -> Figure:

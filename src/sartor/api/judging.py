@@ -134,9 +134,10 @@ def _groups_of(dataset: Dataset, indices: Int64Array) -> Int64Array | None:
 def mistakes_figure(
     run: OpenedRun, predictions: Predictions, count: int = 32, *, data: Dataset | None = None
 ) -> Figure:
-    """The wrong predictions with the highest loss, each titled with true and predicted class.
+    """The wrong predictions with the highest loss, each with true and predicted class.
 
-    `data` is what was predicted, where it is not the run's own.
+    The number above each is the one that `sartor trace RUN --image N` takes. `data` is what was
+    predicted, where it is not the run's own.
     """
     from ..reports.figures import sample_grid
 
@@ -150,6 +151,7 @@ def mistakes_figure(
     worst = wrong[np.argsort(-losses, kind="stable")][:count]
     classes = predictions.classes
     captions = [
+        f"image {predictions.indices[row]}\n"
         f"true: {classes[predictions.labels[row]]}\n"
         f"predicted: {predictions.class_name(int(predicted[row]))}"
         for row in worst

@@ -18,6 +18,7 @@ from ..data.pictures.preprocess import Preprocess
 from ..data.splits.split import Split
 from ..errors import FileError, RunError, SartorError, UsageError
 from ..evaluation.judgement import ScoredPredictions, judge
+from ..evaluation.overfitting import overfitting
 from ..evaluation.predictions import NO_PREDICTION, Predictions
 from ..files import make_folder, write_text
 from ..inspection.attribution import METHODS as ATTRIBUTION_METHODS
@@ -27,6 +28,7 @@ from ..reports.run_page import render_notebook, render_report
 from ..training.state import Checkpoint
 from ..wording import cell
 from .as_given import as_given
+from .baselining import beside
 from .explaining import explain_images
 from .judging import choices_of, predictions_of
 from .looks import looks_of
@@ -225,6 +227,8 @@ def _write(
         explained=explained,
         looks=looks_of(run.folder, dataset, parts.test),
         as_given=as_given(run, predictions, checkpoint=checkpoint) if predictions else None,
+        baselines=beside(dataset, parts, predictions) if predictions else (),
+        overfitting=overfitting(run.history, kept.progress.epoch, len(parts.val)),
     )
     text = json.dumps(describe(evidence), allow_nan=False)
     document = json.loads(text)

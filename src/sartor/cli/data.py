@@ -27,7 +27,7 @@ class Data:
     samples: int | None = None
     """Draw N random samples, 8 per row."""
     image: int | None = None
-    """Draw image number N, counted from 0."""
+    """Draw image number N, counted from 0, and print what is known about it."""
     pixels: bool = False
     """Write the value of every pixel on that image."""
     augment: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class Data:
 
 def data(given: Data) -> int:
     """Look at a set."""
-    from ..api.describing import describe, open_unprepared
+    from ..api.describing import describe, describe_image, open_unprepared
 
     check_count("--samples", given.samples)
     if given.augment and given.pixels:
@@ -60,11 +60,13 @@ def data(given: Data) -> int:
     if wants_picture:
         path = _draw(given, dataset)
         note(f"Wrote {path}")
-    description = describe(dataset)
+    asked = None if given.image is None else describe_image(dataset, given.image)
     if given.json:
-        print_json(description)
+        print_json(describe(dataset) | ({} if asked is None else {"image": asked}))
+    elif asked is not None:
+        tables.print_image(asked, dataset.name)
     else:
-        tables.print_dataset(description)
+        tables.print_dataset(describe(dataset))
     return 0
 
 

@@ -18,7 +18,7 @@ class Summary:
     """A network's layers: shapes, parameters, multiply-adds, memory."""
 
     model: Positional[str]
-    """A run, path/file.py:Name or a network."""
+    """A run (folder, name in runs/, or latest), path/file.py:Name or a network."""
     data: str = "digits"
     """A set whose images decide the shapes; a run brings its own."""
     model_kwargs: Mapping[str, Setting] = field(default_factory=dict)
@@ -33,9 +33,10 @@ def summary(given: Summary) -> int:
     """Show a network's layers."""
     from .. import api
     from ..models.registry import MODELS
+    from ..runs.store import LATEST
 
     is_run = given.model not in MODELS and (
-        Path(given.model).is_dir() or (Path("runs") / given.model).is_dir()
+        given.model == LATEST or Path(given.model).is_dir() or (Path("runs") / given.model).is_dir()
     )
     model: Any = api.Run.open(given.model, trust=given.trust) if is_run else given.model
     table = api.summary(model, given.data, **given.model_kwargs)

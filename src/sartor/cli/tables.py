@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,19 @@ def print_dataset(description: dict[str, Any]) -> None:
     for part in description["parts"]:
         print(f"{part}: {len(names)} classes")
         print(text_histogram([row[part] for row in description["classes"]], names))
+
+
+def print_image(image: dict[str, Any], name: str) -> None:
+    """What is known about one image of a set."""
+    channels, height, width = image["shape"]
+    part = f", {image['part']} images" if image["part"] else ""
+    print(f"image {image['index']} of {name}{part}: class {image['class']}")
+    if image["file"] is not None:
+        print(f"file {image['file']}")
+    print(
+        f"{channels}x{height}x{width} pixels from {image['lowest']} to {image['highest']}, "
+        f"mean {image['mean']}, std {image['std']}"
+    )
 
 
 def print_runs(summaries: Sequence[RunSummary]) -> None:
@@ -240,8 +254,22 @@ def print_report(report: Report) -> None:
         if calibration["after"]:
             print(f"at temperature {calibration['temperature']['value']:.3f}:")
             print(_calibration_lines(calibration["after"], "  "))
+    for line in _baseline_lines(report.document):
+        print(line)
     if report.path:
         print(f"report: {report.path}")
+
+
+def _baseline_lines(document: dict[str, Any]) -> Iterator[str]:
+    """Accuracy of each baseline; which the network does not beat; whether it overfits."""
+    for one in document["baselines"]:
+        low, high = one["accuracy_interval"]
+        better = one["difference_interval"][1] < 0
+        verdict = ", better than the network" if better else ", not beaten beyond chance"
+        verdict = "" if one["beaten"] else verdict
+        yield (f"baseline {one['name']}: {one['accuracy']:.2%} ({low:.1%} to {high:.1%}){verdict}")
+    if document["overfitting"]:
+        yield from textwrap.wrap(document["overfitting"], 80, break_on_hyphens=False)
 
 
 def _calibration_lines(reliability: dict[str, Any], indent: str = "") -> str:

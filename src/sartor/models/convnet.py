@@ -30,6 +30,8 @@ def build(
     residual: bool = False,
     patch: Annotated[int, Range(2, 8)] = 4,
     whitened: bool = True,
+    largest_map: Annotated[int, Range(0, 4096)] = 0,
+    parts: Annotated[int, Range(1, 16)] = 1,
 ) -> nn.Sequential:
     """A stage for each of `widths`, of `depth` convolutions, 3x3: 278,538 parameters on MNIST.
 
@@ -37,7 +39,10 @@ def build(
     `first_stride` is 2; a side of one pixel is not halved. With `residual`, the convolutions after
     the first of a stage are residual blocks of two, so `depth` is odd. `patch` is the side of the
     patches that are whitened first, in pixels; without `whitened` a convolution of that size is
-    trained in its place.
+    trained in its place. Where the map is then higher or wider than `largest_map`, one convolution
+    after the other of the first width halves it, so that large images cost little more. The last
+    map is averaged over `parts` x `parts` of its regions, each with its own weights in the linear
+    layer: with more than one, where something is counts too.
     """
     if residual and depth % 2 == 0:
         raise UsageError(
@@ -48,6 +53,13 @@ def build(
     layers = _halved(channels, size, patch, whitened)
     size = [-(-length // 2) for length in size]
     channels = 2 * channels * patch**2
+    halvings = 0
+    while 0 < largest_map < max(size):
+        halvings += 1
+        window = [min(length, 2) for length in size]
+        layers |= _convolved(channels, widths[0], f"0_{halvings}", window, size)
+        size = [length // step for length, step in zip(size, window, strict=True)]
+        channels = widths[0]
     for stage, width in enumerate(widths, start=1):
         window = [min(length, 2 if stage > 1 else first_stride) for length in size]
         layers |= _convolved(channels, width, f"{stage}_1", window, size)
@@ -58,8 +70,8 @@ def build(
             elif number % 2 == 0:
                 layers[f"block{stage}_{number // 2}"] = Residual(width, width, halve=False)
         channels = width
-    layers |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()}
-    layers["linear"] = nn.Linear(channels, num_classes)
+    layers |= {"pool": nn.AdaptiveAvgPool2d(parts), "flatten": nn.Flatten()}
+    layers["linear"] = nn.Linear(channels * parts**2, num_classes)
     return nn.Sequential(OrderedDict(layers))
 
 

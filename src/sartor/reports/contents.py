@@ -35,6 +35,10 @@ Version 1. Keys are only added within a version; null stands for what is not kno
                     strangeness}]}: the split in feature space; null where not drawn
     explained       {method, images [{index, file, true, predicted}]}: the worst mistakes, of which
                     the page shows the evidence for either class; null where not explained
+    baselines       [{name, taught, correct, count, accuracy, accuracy_interval, difference,
+                    difference_interval, beaten}]: simple methods on the judged images, and how much
+                    better the network is; empty where nothing was judged
+    overfitting     a sentence where training accuracy is far above validation, else null
     recipe          as in recipe.toml
     environment     as in environment.json
     again           {commands, note}: reproduces the run, in the shell or where the note says
@@ -109,6 +113,9 @@ class Evidence:
     """The worst mistakes."""
     looks: Looks | None = None
     """How often the test images were looked at, this time included; None where there are none."""
+    baselines: Sequence[Mapping[str, Any]] = ()
+    """As under `baselines` in the document."""
+    overfitting: str | None = None
     as_given: AsGiven | None = None
     """The figures of the judged split without exclusions and fixes, where these touch it."""
 
@@ -146,6 +153,8 @@ def describe(evidence: Evidence) -> Document:
         "explained": _explained(evidence.explained, evidence.dataset)
         if evidence.explained
         else None,
+        "baselines": [dict(one) for one in evidence.baselines],
+        "overfitting": evidence.overfitting,
         "recipe": evidence.recipe,
         "environment": evidence.environment,
         "again": {"commands": list(evidence.commands), "note": evidence.note or None},

@@ -50,6 +50,7 @@ def render_report(
     judged = document["judged"] is not None
     points = _points(document, dataset.shape)
     sections = [
+        *((("baselines", "Baselines"),) if document["baselines"] else ()),
         *(_SECTIONS if judged else ()),
         *((("map", "Map"),) if points else ()),
         *_OTHER_SECTIONS,

@@ -56,6 +56,10 @@ class RunSummary:
     """Of a folder of runs that differ only in the seed, how many; the figures are then means."""
 
 
+LATEST = "latest"
+"""Stands for the newest run, wherever a run is asked for."""
+
+
 def find_run(name_or_path: str | Path, runs: Path = RUNS) -> RunFolder:
     """A run by path, by its name in `runs`, or "latest" for the newest one there.
 
@@ -68,7 +72,7 @@ def find_run(name_or_path: str | Path, runs: Path = RUNS) -> RunFolder:
             return RunFolder(path)
     _refuse_path(str(name_or_path))
     folders = run_folders(runs)
-    if str(name_or_path) == "latest" and folders:
+    if str(name_or_path) == LATEST and folders:
         return max(seed_folders(folders[0].path) or folders[:1], key=lambda one: _newest(one.path))
     names = [folder.name for folder in folders]
     if not names:

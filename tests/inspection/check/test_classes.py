@@ -7,7 +7,7 @@ import pytest
 
 from sartor.data.dataset import Dataset
 from sartor.data.splits.split import Split
-from sartor.inspection.check.classes import same_to_the_eye
+from sartor.inspection.check.class_names import labels_in, same_to_the_eye
 from sartor.inspection.check.subject import Subject
 
 from .conftest import Found, subject_of
@@ -36,6 +36,45 @@ class TestNames:
     def test_spaces_dashes_and_underscores_are_one(self) -> None:
         assert len({same_to_the_eye(f"T{mark}shirt") for mark in (" ", "-", "_", "  ")}) == 1
 
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("cat,dog", "dog, cat", "cat;dog", "cat|dog", "cat and Dog", "cat & dog", "cat_dog"),
+            *("cat dog", "['cat', 'dog']", "cat+dog", "dog/cat"),
+        ],
+    )
+    def test_several_labels_in_one_name(self, name: str) -> None:
+        assert set(labels_in(name, ("cat", "dog", "cow", name))) == {"cat", "dog"}
+
+    @pytest.mark.parametrize("name", ["cat,bird", "cat", "hot dog", "dogcat", ",", "cat,"])
+    def test_a_name_that_is_one_label(self, name: str) -> None:
+        assert labels_in(name, ("cat", "dog", name)) == ()
+
+    @pytest.mark.parametrize(
+        ("classes", "kind", "words"),
+        [
+            (("cat", "cat,dog", "dog"), "several labels in one", '"cat,dog" lists other classes'),
+            (("cat", "cats", "dog"), "plural", '"cats" looks like the plural of "cat"'),
+            (("box", "Boxes", "dog"), "plural", '"Boxes" looks like the plural of "box"'),
+            (("cat", "dog", "NaN"), "no label as a class", 'called "NaN"'),
+            (("cat", "dog", "n/a"), "no label as a class", 'called "n/a"'),
+        ],
+    )
+    def test_odd_names_are_named(
+        self, found: Found, classes: tuple[str, ...], kind: str, words: str
+    ) -> None:
+        finding = found(subject_of(dataset_of([300, 300, 300], classes=classes)), "classes")[kind]
+        assert finding.severity == "warning"
+        assert words in finding.summary
+
+    def test_usual_names_are_not_odd(self, found: Found) -> None:
+        for classes in (
+            ("glass", "bus", "grass"),
+            ("0", "1", "10"),
+            ("T-shirt/top", "Shirt", "Top"),
+        ):
+            assert not found(subject_of(dataset_of([300, 300, 300], classes=classes)), "classes")
+
     def test_classes_that_look_the_same_are_named(self, found: Found) -> None:
         dataset = dataset_of([300, 300, 300], classes=("cat", "dog", "Cat "))
         finding = found(subject_of(dataset), "classes")["names alike"]
@@ -44,10 +83,10 @@ class TestNames:
 
     def test_a_class_that_is_two_classes(self, found: Found) -> None:
         dataset = dataset_of([300, 300, 300], classes=("cat", "dog", "cat, dog"))
-        finding = found(subject_of(dataset), "classes")["several in one"]
-        assert "looks like cat and dog at once" in finding.summary
+        finding = found(subject_of(dataset), "classes")["several labels in one"]
+        assert finding.summary.startswith('The class "cat, dog" lists other classes')
         plain = found(subject_of(dataset_of([300, 300, 300])), "classes")
-        assert "several in one" not in plain
+        assert "several labels in one" not in plain
 
 
 class TestSizes:

@@ -9,7 +9,8 @@ import pytest
 
 from sartor.data.dataset import Dataset
 from sartor.inspection.check import labels
-from sartor.inspection.check.labels import LISTED, Doubts, doubts_of
+from sartor.inspection.check.kernel import probabilities as by_kernel
+from sartor.inspection.check.labels import LISTED, Doubts, Limits, doubts_of, limits_of
 from sartor.inspection.check.out_of_sample import FOLDS, _small, folds_of
 from sartor.inspection.check.running import run_checks
 
@@ -99,7 +100,7 @@ def test_copies_are_on_one_side(digits: Dataset, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_least_trusted_are_listed_besides() -> None:
-    count = 300
+    count = 10_000
     trust = np.random.default_rng(0).uniform(0, 1, count)
     doubted, flagged = trust < 0.8, np.zeros(count, bool)
     flagged[np.argsort(trust)[[0, 5, 150]]] = True
@@ -111,12 +112,102 @@ def test_the_least_trusted_are_listed_besides() -> None:
         confidence=1 - trust,
         doubted=doubted,
         flagged=flagged,
+        limits=Limits(agreement=0.2, threshold=0.5, recall=0.5, wrong_at_most=6, images=count),
     )
     order = np.argsort(trust)
     everything = np.ones(count, bool)
     assert doubts.to_look_at(everything).tolist() == order[[*range(LISTED), 150]].tolist()
-    few = np.isin(np.arange(count), order[[0, 1, 150, 151, 299]])
+    few = np.isin(np.arange(count), order[[0, 1, 150, 151, 9999]])
     assert doubts.to_look_at(few).tolist() == order[[0, 1, 150, 151]].tolist()
+
+
+def answers_of(
+    count: int, right: float, wrong: int, *, confident: float = 0.9, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a judge that is right that often says of ten classes; labels, and which are wrong."""
+    random = np.random.default_rng(seed)
+    truth = random.integers(0, 10, count)
+    said = np.where(random.uniform(size=count) < right, truth, random.integers(0, 10, count))
+    confidence = random.uniform(0.1, confident, count)
+    held_out = np.repeat((1 - confidence)[:, None] / 9, 10, axis=1)
+    held_out[np.arange(count), said] = confidence
+    held_out *= random.uniform(0.5, 1.5, held_out.shape)
+    held_out /= held_out.sum(axis=1, keepdims=True)
+    given = truth.copy()
+    given[:wrong] = (given[:wrong] + random.integers(1, 10, wrong)) % 10
+    return held_out, given, np.arange(count) < wrong
+
+
+class TestLimits:
+    @pytest.mark.parametrize("wrong", [0, 40, 200])
+    def test_no_more_are_wrong_than_it_says(self, wrong: int) -> None:
+        limits = limits_of(*answers_of(2000, 0.95, wrong)[:2])
+        assert limits.wrong_at_most >= wrong
+        assert not limits.weak
+
+    def test_more_are_allowed_by_a_worse_judge(self) -> None:
+        good, poor = (limits_of(*answers_of(2000, right, 40)[:2]) for right in (0.95, 0.6))
+        assert good.wrong_at_most < poor.wrong_at_most
+        assert good.agreement > poor.agreement
+
+    def test_recall_is_that_of_labels_that_are_changed(self) -> None:
+        held_out, given, wrong = answers_of(20_000, 0.8, 2000)
+        limits = limits_of(held_out, given)
+        trust = held_out[np.arange(len(given)), given]
+        assert (trust[wrong] <= limits.threshold).mean() == pytest.approx(limits.recall, abs=0.05)
+
+    def test_a_judge_that_guesses_is_weak(self) -> None:
+        assert limits_of(*answers_of(2000, 0.1, 40)[:2]).weak
+
+    def test_labels_that_are_all_predicted_are_not_doubted(self) -> None:
+        held_out = np.eye(3)[[0, 1, 2, 0]]
+        limits = limits_of(held_out, np.array([0, 1, 2, 0]))
+        assert (limits.wrong_at_most, limits.recall, limits.weak) == (0, 0.0, False)
+
+    def test_noise_is_not_judged(self, found: Found) -> None:
+        random = np.random.default_rng(0)
+        images = random.integers(0, 256, (200, 1, 12, 12), np.uint8)
+        dataset = Dataset(images, random.integers(0, 4, 200), ("a", "b", "c", "d"))
+        findings = found(subject_of(dataset), "labels")
+        assert list(findings) == ["labels cannot be judged"]
+        finding = findings["labels cannot be judged"]
+        assert (finding.severity, finding.items) == ("note", ())
+        assert finding.summary.startswith("Cannot tell which labels are wrong")
+
+
+class TestKernel:
+    def test_mirror_images_are_used_only_where_they_help(self) -> None:
+        """Classes that differ by the side on which something is: mirrored, one is the other."""
+        random = np.random.default_rng(0)
+        images = random.integers(0, 60, (120, 1, 16, 16), np.uint8)
+        sides = np.arange(120) % 2
+        images[sides == 0, :, 4:12, 2:6] += 150
+        images[sides == 1, :, 4:12, 10:14] += 150
+        held_out = by_kernel(images, np.arange(120), sides, 2, note=lambda _: None)
+        assert (held_out.argmax(axis=1) == sides).all()
+        assert held_out.sum(axis=1) == pytest.approx(1, abs=1e-5)
+
+    def test_any_features_can_take_the_place_of_the_handcrafted(self) -> None:
+        labels = np.arange(100) % 5
+        images = np.zeros((100, 1, 4, 4), np.uint8)
+        images[:, 0, 0, 0] = labels
+
+        def features(some: np.ndarray) -> np.ndarray:
+            corner = some[:, 0, 0, 0] + some[:, 0, 0, -1]
+            return np.eye(5, dtype=np.float32)[corner]
+
+        held_out = by_kernel(
+            images, np.arange(100), labels, 5, note=lambda _: None, features=features
+        )
+        assert (held_out.argmax(axis=1) == labels).all()
+
+    def test_no_image_is_taught_before_it_is_asked(self) -> None:
+        """Were it, labels without any meaning would be predicted."""
+        random = np.random.default_rng(0)
+        images = random.integers(0, 256, (200, 1, 12, 12), np.uint8)
+        labels = random.integers(0, 4, 200)
+        held_out = by_kernel(images, np.arange(200), labels, 4, note=lambda _: None)
+        assert (held_out.argmax(axis=1) == labels).mean() < 0.4
 
 
 class TestFolds:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageColor, ImageOps
 from sklearn.datasets import load_sample_image
 
 from sartor.arrays import UInt8Array
@@ -43,6 +43,14 @@ CHANGES: dict[str, Change] = {
     "brighter": lambda picture: picture.point(lambda value: value * 0.8 + 40),
     "darker": lambda picture: picture.point(lambda value: value * 0.6),
     "mirrored": ImageOps.mirror,
+    "upside down": ImageOps.flip,
+    "turned to the left": lambda picture: picture.transpose(Image.Transpose.ROTATE_90),
+    "turned to the right": lambda picture: picture.transpose(Image.Transpose.ROTATE_270),
+    "turned round": lambda picture: picture.transpose(Image.Transpose.ROTATE_180),
+    "transposed": lambda picture: picture.transpose(Image.Transpose.TRANSPOSE),
+    "turned and recompressed": lambda picture: recompressed(
+        picture.transpose(Image.Transpose.TRANSVERSE)
+    ),
     "mirrored and recompressed": lambda picture: recompressed(ImageOps.mirror(picture)),
 }
 
@@ -144,7 +152,9 @@ class TestPlanted:
         hits = sum((index, ORIGINALS + index) in found for index in range(CHANGED))
         assert hits >= 0.95 * CHANGED
 
-    @pytest.mark.parametrize("change", ["recompressed", "brighter", "darker", "mirrored"])
+    @pytest.mark.parametrize(
+        "change", ["recompressed", "brighter", "darker", "mirrored", "turned to the left"]
+    )
     def test_changed_digits_are_found(self, digits: Dataset, change: str) -> None:
         found = pairs_of(with_changed(digits.images[:ORIGINALS], CHANGES[change]))
         hits = sum((index, ORIGINALS + index) in found for index in range(CHANGED))
@@ -159,6 +169,46 @@ class TestPlanted:
         pairs = pairs_of(np.concatenate([photograph, [red, blue, dark_red]]))
         assert pairs == {(6, 8)}
 
+    def test_squares_of_neighbouring_colours_are_not_alike(self, photographs: UInt8Array) -> None:
+        squares = np.full((8, 3, 32, 32), 255, np.uint8)
+        for square, colour in zip(
+            squares,
+            [
+                "#dd2e44",
+                "#f4900c",
+                "#fdcb58",
+                "#78b159",
+                "#55acee",
+                "#aa8ed6",
+                "#c1694f",
+                "#31373d",
+            ],
+            strict=True,
+        ):
+            square[:, 4:28, 4:28] = np.array(ImageColor.getrgb(colour))[:, None, None]
+        assert not pairs_of(np.concatenate([photographs[:6, :, :32, :32], squares]))
+
+    def test_wide_pictures_are_mirrored_but_not_turned_by_90_degrees(
+        self, photographs: UInt8Array
+    ) -> None:
+        wide = photographs[:100, :, :24]
+        copies = np.stack([wide[3, :, ::-1], wide[5, :, ::-1, ::-1]])
+        pairs = almost_equal(np.concatenate([wide, copies]))
+        assert {(3, 100), (5, 101)} <= set(
+            zip(pairs.one.tolist(), pairs.other.tolist(), strict=True)
+        )
+
+    def test_one_changed_place_makes_a_pair_unsure(self, photographs: UInt8Array) -> None:
+        copy, other = photographs[4].copy(), photographs[9].copy()
+        changed = other[:, 20:26, 20:26]
+        changed[:] = 255 - changed
+        pairs = almost_equal(np.concatenate([photographs[:100], [copy, other]]))
+        sure = dict(
+            zip(zip(pairs.one.tolist(), pairs.other.tolist(), strict=True), pairs.sure, strict=True)
+        )
+        assert sure[4, 100]
+        assert not sure.get((9, 101), False)
+
     def test_digits_that_look_alike_are_not_the_same(self, found: Found, digits: Dataset) -> None:
         assert not found(subject_of(digits), "near-duplicates")
 
@@ -172,6 +222,37 @@ class TestPlanted:
         assert [item.index for item in leak.items] == [7, 100]
         assert all(item.about.endswith(", mirrored") for item in leak.items)
         assert "almost equal, labels differ" in findings
+
+    @pytest.mark.parametrize("sure", [True, False])
+    def test_a_leak_is_an_error_only_where_it_is_sure(
+        self, found: Found, photographs: UInt8Array, sure: bool
+    ) -> None:
+        copy = np.clip(photographs[7] + 3.0, 0, 255).astype(np.uint8)
+        if not sure:
+            copy[:, 8:14, 8:14] = copy[:, 8:14, 8:14].mean()
+            copy[:, 10:12, 10:12] = 255 if copy[:, 8:14, 8:14].mean() < 128 else 0
+        images = np.concatenate([photographs[:100], [copy]])
+        split = Split(np.arange(80), np.arange(80, 90), np.arange(90, 101))
+        dataset = Dataset(images, np.zeros(101, np.int64), ("one", "other"))
+        leak = found(Subject(dataset=dataset, split=split), "near-duplicates")[
+            "almost equal in train and test"
+        ]
+        assert leak.severity == ("error" if sure else "warning")
+        assert leak.figures["sure"] == int(sure)
+        assert ("not sure" in leak.items[0].about) is not sure
+
+    def test_a_turned_copy_with_another_label_is_no_error(
+        self, found: Found, photographs: UInt8Array
+    ) -> None:
+        images = np.concatenate([photographs[:100], np.rot90(photographs[7:8], axes=(2, 3))])
+        labels = np.zeros(101, np.int64)
+        labels[100] = 1
+        split = Split(np.arange(101), np.arange(0), np.arange(0))
+        findings = found(Subject(dataset=Dataset(images, labels), split=split), "near-duplicates")
+        differing = findings["almost equal, labels differ"]
+        assert differing.severity == "warning"
+        assert "direction" in differing.summary
+        assert differing.items[1].about.endswith(", turned by 90 degrees")
 
     def test_equal_pictures_are_left_to_the_other_check(
         self, found: Found, digits: Dataset

@@ -1,17 +1,15 @@
-"""Classes: how many images each has, in which part, and names that look like one another."""
+"""Classes: how many images each has, in which part, and what they are called."""
 
 from __future__ import annotations
 
-import unicodedata
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from ...data.readers.labels import several_in_one
 from ...data.splits.split import PARTS
 from ...evaluation.intervals import wilson
+from . import class_names
 from .finding import Finding
 from .subject import Subject
 
@@ -22,10 +20,6 @@ WIDEST_INTERVAL = 0.10
 """Of a test accuracy near 90 %, 95 % confidence: a wider one distinguishes few models."""
 WIDEST_CLASS_INTERVAL = 0.30
 _SUPPOSED_ACCURACY = 0.9
-
-# Letters of Cyrillic and Greek that look like Latin ones, after case folding. The full table of
-# Unicode (TR39) is not part of Python, and also holds thousands of mathematical and dead letters.
-_LOOKALIKES = str.maketrans("аеорсухіјѕԁһкмтвнαορνκτικω", "aeopcyxijsdhkmtbhaopvktikw")
 
 
 def find(subject: Subject) -> Iterator[Finding]:
@@ -39,24 +33,10 @@ def find(subject: Subject) -> Iterator[Finding]:
             summary=f"Training would refuse this set. {subject.indivisible.message}",
             remedy=subject.indivisible.hint,
         )
-    yield from _similar_names(subject.dataset.classes)
-    yield from _several_in_one(subject.dataset.classes)
+    yield from class_names.find(subject.dataset.classes)
     yield from _missing(subject, counts)
     yield from _imbalance(subject.dataset.classes, counts)
     yield from _small_test(subject.dataset.classes, counts[PARTS.index("test")])
-
-
-def _several_in_one(classes: Sequence[str]) -> Iterator[Finding]:
-    """A class such as "cat,dog" beside cat and dog: one picture with two labels, most likely."""
-    summary = several_in_one(classes)
-    if summary:
-        yield Finding(
-            check="classes",
-            kind="several in one",
-            severity="warning",
-            summary=summary,
-            remedy="Give each picture one label; leave out those that show both.",
-        )
 
 
 def counts_by_part(subject: Subject) -> npt.NDArray[np.int64]:
@@ -65,35 +45,6 @@ def counts_by_part(subject: Subject) -> npt.NDArray[np.int64]:
     return np.array(
         [np.bincount(labels[subject.split.part(part)], minlength=len(classes)) for part in PARTS]
     )
-
-
-def same_to_the_eye(name: str) -> str:
-    """What is left of a name without case, spacing, width, and the alphabet of its letters."""
-    plain = unicodedata.normalize("NFKC", name).casefold().translate(_LOOKALIKES)
-    visible = "".join(
-        " " if letter.isspace() or letter in "_-" else letter
-        for letter in plain
-        if unicodedata.category(letter) != "Cf"
-    )
-    return " ".join(visible.split())
-
-
-def _similar_names(classes: Sequence[str]) -> Iterator[Finding]:
-    alike = defaultdict(list)
-    for name in classes:
-        alike[same_to_the_eye(name)].append(name)
-    for names in alike.values():
-        if len(names) > 1:
-            listed = " and ".join(f'"{name}"' for name in names)
-            yield Finding(
-                check="classes",
-                kind="names alike",
-                severity="warning",
-                summary=f"The classes {listed} differ only in case, spacing or lookalike letters.",
-                remedy="If they mean the same, give them one name: move their images into one "
-                "folder, or correct the labels.",
-                figures={"classes": names},
-            )
 
 
 def _missing(subject: Subject, counts: npt.NDArray[np.int64]) -> Iterator[Finding]:

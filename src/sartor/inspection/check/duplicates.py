@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -53,6 +53,12 @@ ALMOST_EQUAL = Alike(
     remedy="Look at each (--html FILE draws them), and correct the labels that are wrong.",
 )
 
+TURNED = replace(
+    ALMOST_EQUAL,
+    doubt="Often one of the labels is wrong, unless the classes are told apart by direction.",
+)
+"""Almost equal, if one is turned or mirrored."""
+
 _TOGETHER = " Or keep copies on one side of the split: --duplicates together."
 
 
@@ -74,18 +80,25 @@ def clusters_of(representatives: Int64Array) -> Clusters:
     return [part for part in np.split(order, starts[1:]) if len(part) > 1]
 
 
-def contradictions(subject: Subject, clusters: Clusters, alike: Alike) -> Iterator[Finding]:
-    """Clusters with more than one label."""
+def contradictions(
+    subject: Subject, clusters: Clusters, alike: Alike, sure: Clusters | None = None
+) -> Iterator[Finding]:
+    """Clusters with more than one label.
+
+    Args:
+        sure: the clusters that are copies for sure: only these are an error; by default all.
+    """
     labels = subject.dataset.labels
     found = [cluster for cluster in clusters if np.ptp(labels[cluster])]
     if not found:
         return
     share = sum(map(len, found)) / len(subject.dataset)
+    certain = found if sure is None else [cluster for cluster in sure if np.ptp(labels[cluster])]
     names = _class_names(subject, found[0])
     yield Finding(
         check=alike.check,
         kind=alike.contradicting,
-        severity=graver(share),
+        severity=graver(sum(map(len, certain)) / len(subject.dataset)),
         summary=f"{alike.word.capitalize()} images with different labels: {_sets(found)}, "
         f"such as {' and '.join(names)}. {alike.doubt}",
         remedy=alike.remedy,
@@ -94,32 +107,72 @@ def contradictions(subject: Subject, clusters: Clusters, alike: Alike) -> Iterat
     )
 
 
-def leaks(subject: Subject, clusters: Clusters, alike: Alike) -> Iterator[Finding]:
-    """Clusters with pictures in more than one part."""
+def leaks(
+    subject: Subject, clusters: Clusters, alike: Alike, sure: Clusters | None = None
+) -> Iterator[Finding]:
+    """Clusters with pictures in more than one part.
+
+    Args:
+        sure: the clusters that are copies for sure: only these are an error; by default all.
+    """
     for part, other in (("test", "train"), ("test", "val"), ("val", "train")):
-        judge, taught = PARTS.index(part), PARTS.index(other)
-        found = [
-            cluster[np.isin(subject.parts[cluster], (judge, taught))]
-            for cluster in clusters
-            if {judge, taught} <= set(subject.parts[cluster].tolist())
-        ]
+        found, leaked = _across(subject, clusters, part, other)
         if not found:
             continue
-        leaked = sum(int((subject.parts[cluster] == judge).sum()) for cluster in found)
-        share = leaked / len(subject.split.part(part))
+        certain = leaked if sure is None else _across(subject, sure, part, other)[1]
+        count = len(subject.split.part(part))
+        share = leaked / count
         have = "has" if leaked == 1 else "have"
         yield Finding(
             check=alike.check,
             kind=alike.leaking(other, part),
-            severity=graver(share),
+            severity=graver(certain / count) if certain else "warning",
             summary=f"{pictures(leaked, f'{part} image')} ({share:.2%}) {have} an {alike.word} "
-            f"copy in the {other} split: {part} accuracy may be overestimated by up to that much.",
-            remedy="Leave the other copies out: --quarantine FILE lists them for "
+            f"{_image(alike)} in the {other} split"
+            + _how_sure(leaked, certain)
+            + f": {part} accuracy may be overestimated by up to that much.",
+            remedy=(
+                ""
+                if leaked == certain
+                else "Look at those that are not sure (--html FILE draws them). "
+            )
+            + "Leave the other copies out: --quarantine FILE lists them for "
             "sartor fit --exclude FILE. Test images are never listed."
             + (_TOGETHER if alike is EQUAL and _drawn(subject, part) else ""),
             items=subject.clustered(found),
-            figures={"sets": len(found), "leaked": leaked, "share": share, "part": part},
+            figures={
+                "sets": len(found),
+                "leaked": leaked,
+                "sure": certain,
+                "share": share,
+                "part": part,
+            },
         )
+
+
+def _across(subject: Subject, clusters: Clusters, part: str, other: str) -> tuple[Clusters, int]:
+    """What clusters have in two parts, where they have something in both; and how many pictures
+    of `part` that are."""
+    judge, taught = PARTS.index(part), PARTS.index(other)
+    found = [
+        cluster[np.isin(subject.parts[cluster], (judge, taught))]
+        for cluster in clusters
+        if {judge, taught} <= set(subject.parts[cluster].tolist())
+    ]
+    return found, sum(int((subject.parts[cluster] == judge).sum()) for cluster in found)
+
+
+def _image(alike: Alike) -> str:
+    return "copy" if alike is EQUAL else "image"
+
+
+def _how_sure(found: int, certain: int) -> str:
+    """How many of the images found are copies for sure, where not all are."""
+    if found == certain:
+        return ""
+    if not certain:
+        return ", perhaps another picture"
+    return f", {certain:,} of them {'a copy' if certain == 1 else 'copies'} for sure"
 
 
 def repetitions(subject: Subject, clusters: Clusters, alike: Alike) -> Iterator[Finding]:

@@ -1,34 +1,73 @@
 """Labels that are probably wrong: confident learning (Northcutt et al. 2021) by cleanlab.
 
-A small network learns the labels of three quarters of the images and predicts the rest, in turn
-for every image. Where it is surer of another class than it usually is of the right one, cleanlab
-calls the label a probable error: a careful verdict, which the ranking by trust goes beyond. Of the
-15 test labels of MNIST that five people each found wrong, 13 are among the 100 least trusted of
-10,000 (`benchmarks/label_errors.py`). All parts are looked at, the test part too: nothing that is
-trained and kept learns from this, and `fit` does not run it.
+A judge learns the labels of most images and predicts the rest, in turn for every image: a kernel
+machine on few images (`kernel.py`), a small network on many (`out_of_sample.py`). Where it is surer
+of another class than it usually is of the right one, cleanlab calls the label a probable error. A
+weak judge calls hundreds so that are not, hence a second condition, on what it would see if labels
+were wrong.
+
+Of a label changed at random the judge has seen the trust before: its probability of any other
+class. So for every threshold it is known what share r of changed labels would fall below it, and
+counted how many labels N do. If m labels are wrong, m r of the N are these; so m is at most N / r,
+and the threshold where that is smallest tells the most. Labels are named up to where the bound is
+half as large again: in a clean set few, and in one with many errors most of them. How that does
+with planted errors is in docs/pictures.md.
+
+Of the 15 test labels of MNIST that five people each found wrong, 13 are among the 100 least trusted
+of 10,000 (`benchmarks/label_errors.py`). All parts are looked at, the test part too: nothing that
+is trained and kept learns from this, and `fit` does not run it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ...arrays import Float32Array, Int64Array
+from ...arrays import Float32Array, Int64Array, UInt8Array
 from ...data.splits.split import PARTS
 from ...data.splits.units import units_of
 from ...errors import MissingExtraError
+from . import kernel, out_of_sample
 from .finding import Finding, lighter, pictures
-from .out_of_sample import FOLDS, probabilities
-from .subject import NotApplicableError, Subject
+from .out_of_sample import FOLDS
+from .subject import NotApplicableError, Note, Subject
 
 LISTED = 100
-"""Of each part: so many of the least trusted labels, even where fewer are probably wrong."""
+"""So many of the least trusted labels are listed, even where fewer are probably wrong,"""
+LISTED_SHARE = 0.02
+"""and at most this share of all."""
+NOT_JUDGED = "labels cannot be judged"
+_BOUND_RATIO = 1.5
+_FEW = 10
+"""So many errors may always be named: looking at them takes a minute."""
+_WEAK_AGREEMENT, _MOST_WRONG = 0.5, 0.25
+"""Where the judge contradicts more labels, or would allow that more are wrong, it knows nothing."""
 FEWEST_IMAGES = 40
 """With fewer, a network knows too little to doubt anything."""
+
+
+class Limits(NamedTuple):
+    """What a judge of labels can tell, in figures."""
+
+    agreement: float
+    """Share of the images whose given label it predicts, without having seen them."""
+    threshold: float
+    """Labels that it trusts no more than this may be named."""
+    recall: float
+    """Share of labels changed at random that fall below the threshold."""
+    wrong_at_most: int
+    """If more labels were wrong, more would fall below it."""
+    images: int
+    """How many it judged."""
+
+    @property
+    def weak(self) -> bool:
+        """Whether it knows too little to doubt any label."""
+        return self.agreement < _WEAK_AGREEMENT or self.wrong_at_most > _MOST_WRONG * self.images
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,6 +86,7 @@ class Doubts:
     """Whether another class is more probable than the label, bool (M,)."""
     flagged: npt.NDArray[np.bool_]
     """Whether the label is probably wrong, bool (M,)."""
+    limits: Limits
 
     def to_look_at(self, among: npt.NDArray[np.bool_]) -> Int64Array:
         """Rows of probable errors and of the `LISTED` least trusted labels; the worst first.
@@ -59,7 +99,7 @@ class Doubts:
         order = np.argsort(self.trust, kind="stable")
         order = order[(self.doubted & among)[order]]
         worth = self.flagged[order]
-        worth[:LISTED] = True
+        worth[: min(LISTED, int(LISTED_SHARE * len(self.trust)))] = True
         return order[worth]
 
     def ranking(self) -> Int64Array:
@@ -70,6 +110,9 @@ class Doubts:
 def find(subject: Subject) -> Iterator[Finding]:
     """Probable label errors, one finding per split; the least trusted label first."""
     doubts = doubts_of(subject)
+    if doubts.limits.weak:
+        yield _cannot_tell(doubts.limits)
+        return
     part_of = subject.parts[doubts.indices]
     for number, part in enumerate(PARTS):
         here = part_of == number
@@ -86,15 +129,18 @@ def _finding(subject: Subject, doubts: Doubts, part: str, here: npt.NDArray[np.b
         check="labels",
         kind=f"probably wrong in {part}",
         severity=lighter(share),
-        summary=f"{pictures(sure, 'label')} of the {part} split ({share:.2%}) are probably "
-        "wrong, or of "
-        "images that are hard to classify"
-        + (f"; the next {more:,} least trusted labels are listed too." if more else "."),
-        remedy="Review them from the top (--html FILE shows them) and correct wrong labels."
-        if part == "test"
-        else "Review them from the top (--html FILE shows them) and correct wrong labels. "
-        "--quarantine-labels adds the probably wrong ones to the list for "
-        "sartor fit --exclude FILE.",
+        summary=f"{pictures(sure, 'label')} of the {part} split ({share:.2%}) "
+        f"{'is' if sure == 1 else 'are'} probably wrong, or of an image that is hard to classify"
+        + (f"; the next {more:,} least trusted labels are listed too. " if more else ". ")
+        + _how_good(doubts.limits),
+        remedy="Review them from the top (--html FILE shows them); --fixes FILE writes the "
+        "corrections into a table that you edit, for sartor fit --fixes FILE."
+        + (
+            ""
+            if part == "test"
+            else " --quarantine-labels adds the probably wrong ones to the list for "
+            "sartor fit --exclude FILE."
+        ),
         items=tuple(
             subject.item(
                 int(doubts.indices[row]),
@@ -106,7 +152,35 @@ def _finding(subject: Subject, doubts: Doubts, part: str, here: npt.NDArray[np.b
             )
             for row in rows.tolist()
         ),
-        figures={"probably_wrong": sure, "share": share, "part": part},
+        figures={
+            "probably_wrong": sure,
+            "share": share,
+            "part": part,
+            **doubts.limits._asdict(),
+        },
+    )
+
+
+def _how_good(limits: Limits) -> str:
+    share = limits.wrong_at_most / limits.images
+    return (
+        f"The judge, without having seen an image, predicts {limits.agreement:.0%} of the given "
+        f"labels; of labels changed at random it would name {limits.recall:.0%}. So at most about "
+        f"{limits.wrong_at_most:,} labels of all parts ({share:.1%}) are wrong."
+    )
+
+
+def _cannot_tell(limits: Limits) -> Finding:
+    return Finding(
+        check="labels",
+        kind=NOT_JUDGED,
+        severity="note",
+        summary="Cannot tell which labels are wrong: the judge, without having seen an image, "
+        f"predicts {limits.agreement:.0%} of the given labels. Its doubts would mostly be about "
+        "images that are hard to classify.",
+        remedy="Train a network on the set and look at its most confident mistakes: "
+        "sartor report RUN.",
+        figures=limits._asdict(),
     )
 
 
@@ -138,13 +212,59 @@ def doubts_of(subject: Subject) -> Doubts:
     )
     best = held_out.argmax(axis=1)
     rows = np.arange(len(indices))
+    limits = limits_of(held_out, given)
+    trust = held_out[rows, given].astype(np.float64)
     return Doubts(
         indices=indices,
-        trust=held_out[rows, given].astype(np.float64),
+        trust=trust,
         suggested=known[best],
         confidence=held_out[rows, best].astype(np.float64),
         doubted=best != given,
-        flagged=flag(given, held_out) & (best != given),
+        flagged=flag(given, held_out) & (best != given) & (trust <= limits.threshold),
+        limits=limits,
+    )
+
+
+def probabilities(
+    images: UInt8Array,
+    indices: Int64Array,
+    labels: Int64Array,
+    num_classes: int,
+    *,
+    units: Int64Array | None,
+    seed: int,
+    note: Note,
+) -> Float32Array:
+    """Of each class for each of the images, float32 (M, num_classes), by the judge that suits."""
+    judge = kernel if len(indices) <= kernel.MOST_IMAGES else out_of_sample
+    held_out: Float32Array = judge.probabilities(
+        images, indices, labels, num_classes, units=units, seed=seed, note=note
+    )
+    return held_out
+
+
+def limits_of(held_out: Float32Array, labels: Int64Array) -> Limits:
+    """What can be told from probabilities (M, K) of images that were not seen."""
+    count, num_classes = held_out.shape
+    rows = np.arange(count)
+    doubted = held_out.argmax(axis=1) != labels
+    agreement = 1 - float(doubted.mean())
+    if not doubted.any():
+        return Limits(agreement, 0.0, 0.0, 0, count)
+    trusts = np.sort(held_out[rows, labels][doubted])
+    # A label changed at random is trusted as much as the class that it was changed to.
+    others = np.sort(held_out[np.arange(num_classes) != labels[:, None]])
+    recalls = np.searchsorted(others, trusts, side="right") / len(others)
+    numbers = np.arange(1, len(trusts) + 1)
+    # Of a number that is counted, twice the root more is still within chance.
+    bounds = (numbers + 2 * np.sqrt(numbers + 1)) / np.maximum(recalls, 1e-9)
+    last = int(np.flatnonzero(bounds <= max(_BOUND_RATIO * bounds.min(), _FEW))[-1])
+    return Limits(
+        agreement=agreement,
+        threshold=float(trusts[last]),
+        recall=float(recalls[last]),
+        wrong_at_most=min(round(float(bounds.min())), count),
+        images=count,
     )
 
 

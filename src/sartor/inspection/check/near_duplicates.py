@@ -1,30 +1,35 @@
-"""Pictures that are almost equal: recompressed, resized, brightened, mirrored.
+"""Pictures that are almost equal: recompressed, resized, brightened, mirrored, turned.
 
 A picture is described by 16 x 16 gray values, shifted and scaled so that brightness and contrast
-do not count, and compared with its nearest neighbours; of almost equal ones the mean hue must agree
-too, since a red and a blue button are two things. Perceptual hashes of 64 bits are made for
-photographs: of 20,000 images of MNIST, 3,284 pairs share a pHash and 20,067 a dHash.
+do not count, and compared with its nearest neighbours; of almost equal ones the colours must agree
+too, since a red and an orange button are two things (`likeness.py`). Perceptual hashes of 64 bits
+are made for photographs: of 20,000 images of MNIST, 3,284 pairs share a pHash and 20,067 a dHash.
 
 What is close depends on the set, since two different "1" are nearer than copies of a photograph
 that were compressed. Two pictures are almost equal if they are a tenth as far apart as each is from
 its tenth nearest neighbour, or nearer than any two of MNIST (0.0025). So none of MNIST's 70,000
-images are, and 99 pairs of Fashion-MNIST: all 42 that correlate by 0.999 or more pixel by pixel,
-and others that show one product. 70,000 images take 8 seconds of one core, mirrored copies
-included; twice as many take twice as long.
+images are, and 98 pairs of Fashion-MNIST: all 42 that correlate by 0.999 or more pixel by pixel,
+and others that show one product. A second search, among descriptions in which
+all orientations of a picture are equal, finds what was turned. 70,000 images take 18 seconds of
+one core; twice as many take twice as long.
+
+A pair is a copy for sure where no part of one picture differs from the other by more than
+compression explains. Only sure copies across parts are an error.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ...arrays import Int64Array, UInt8Array
+from ...arrays import Float32Array, Int64Array, UInt8Array
 from .duplicates import (
     ALMOST_EQUAL,
+    TURNED,
     Clusters,
     clusters_of,
     contradictions,
@@ -32,6 +37,16 @@ from .duplicates import (
     repetitions,
 )
 from .finding import Finding
+from .likeness import (
+    TURNS,
+    alike_in_colour,
+    alike_in_detail,
+    averaging,
+    colours_of,
+    orientations_of,
+    same_in_any_orientation,
+    turned,
+)
 from .neighbours import nearest
 from .subject import Subject
 
@@ -42,14 +57,13 @@ NEAR_DISTANCE = 0.01
 """Farther apart than this is not almost equal, whatever the set."""
 NEAR_RATIO = 0.1
 """Of the distance to the tenth nearest neighbour."""
-_GRAY, _COLOURFUL = 0.03, 0.15
-"""Saturations below which a picture has no hue, and above which it cannot be a gray one's copy."""
-_SAME_HUE = 0.5
-"""Cosine between the hues of two pictures; clipped highlights turn a hue, but not by 60 degrees."""
 _RANK = 10
 _LEAST_STD = 2.0
 """Standard deviation in gray levels; flatter images cannot be recognized."""
 _VALUES_AT_A_TIME = 8_000_000
+_PAIRS_AT_A_TIME = 20_000
+_BACK = np.array([0, 1, 2, 3, 5, 4, 6, 7])
+"""The turn that undoes each."""
 
 
 class Pairs(NamedTuple):
@@ -57,9 +71,34 @@ class Pairs(NamedTuple):
 
     one: Int64Array
     other: Int64Array
-    mirrored: npt.NDArray[np.bool_]
-    """Whether the other is almost equal to the mirror image of the one."""
+    turn: Int64Array
+    """The orientation of the one that the other is almost equal to: a place in `TURNS`."""
     distance: npt.NDArray[np.float32]
+    sure: npt.NDArray[np.bool_]
+    """Whether the other is a copy of the one for sure."""
+
+    @classmethod
+    def of(
+        cls, one: Int64Array, other: Int64Array, turn: Int64Array, distance: Float32Array
+    ) -> Pairs:
+        """Pairs of which none is sure yet."""
+        return cls(one, other, turn, distance, np.zeros(len(one), bool))
+
+    @classmethod
+    def none(cls) -> Pairs:
+        """No pairs."""
+        nothing = np.zeros(0, np.int64)
+        return cls.of(nothing, nothing, nothing, nothing.astype(np.float32))
+
+    @classmethod
+    def together(cls, one: Pairs, other: Pairs) -> Pairs:
+        """The pairs of both."""
+        columns: Iterator[Any] = zip(one, other, strict=True)
+        return cls(*(np.concatenate(column) for column in columns))
+
+    def where(self, chosen: npt.NDArray[Any]) -> Pairs:
+        """Some of the pairs, by a mask or by their places."""
+        return Pairs(*(column[chosen] for column in self))
 
 
 def find(subject: Subject) -> Iterator[Finding]:
@@ -68,13 +107,17 @@ def find(subject: Subject) -> Iterator[Finding]:
     subject.note(f"comparing {len(alone):,} pictures with their nearest neighbours")
     pairs = almost_equal(subject.dataset.images, alone, seed=subject.seed)
     clusters = _joined(pairs, len(subject.dataset))
+    sure = _joined(pairs.where(pairs.sure), len(subject.dataset))
+    # Where direction tells the classes apart, a turned picture has another label with good reason.
+    upright = _joined(pairs.where(pairs.sure & (pairs.turn == 0)), len(subject.dataset))
     about = _descriptions(pairs)
+    alike = TURNED if (pairs.turn > 0).any() else ALMOST_EQUAL
     for finding in (
-        *contradictions(subject, clusters, ALMOST_EQUAL),
-        *leaks(subject, clusters, ALMOST_EQUAL),
-        *repetitions(subject, clusters, ALMOST_EQUAL),
+        *contradictions(subject, clusters, alike, upright),
+        *leaks(subject, clusters, alike, sure),
+        *repetitions(subject, clusters, alike),
     ):
-        items = tuple(replace(item, about=about.get(item.index, "")) for item in finding.items)
+        items = tuple(replace(item, **about.get(item.index, {})) for item in finding.items)
         yield replace(finding, items=items)
 
 
@@ -85,25 +128,62 @@ def almost_equal(images: UInt8Array, among: Int64Array | None = None, *, seed: i
         among: which images to compare; by default all.
     """
     among = np.arange(len(images)) if among is None else among
-    count = len(among)
-    vectors = np.concatenate([descriptions(one)[among] for one in (images, images[..., ::-1])])
+    upright = descriptions(images)[among]
+    shape = _grid(images)
+    straight, usual = _beside(upright, shape, seed)
+    pairs = _near(Pairs.together(straight, _turned(upright, shape, seed)), usual)
+    colours = colours_of(images, among)
+    pairs = pairs.where(alike_in_colour(colours, pairs.one, pairs.other, pairs.turn))
+    pairs = _each_once(pairs._replace(one=among[pairs.one], other=among[pairs.other]))
+    return pairs._replace(sure=alike_in_detail(images, pairs.one, pairs.other, pairs.turn))
+
+
+def _beside(upright: Float32Array, shape: tuple[int, int], seed: int) -> tuple[Pairs, Float32Array]:
+    """Each picture and its nearest neighbours, as they are and mirrored; and the distance of the
+    farthest of these, float32 (N,)."""
+    count = len(upright)
+    mirrored = upright.reshape(-1, *shape)[..., ::-1].reshape(upright.shape)
+    vectors = np.concatenate([upright, mirrored])
     found = nearest(vectors, count, min(_RANK, max(count - 1, 1)), seed=seed, alias=count)
     distance = 1 - found.similarities
     usual = np.where(found.rows >= 0, distance, -np.inf).max(axis=1)
     one = np.repeat(np.arange(count), distance.shape[1])
-    row, distance = found.rows.ravel(), distance.ravel()
-    other, mirrored = row % count, row >= count
-    limit = np.minimum(NEAR_RATIO * np.minimum(usual[one], usual[other]), NEAR_DISTANCE)
-    near = (row >= 0) & (distance <= np.maximum(limit, SAME_DISTANCE))
-    hues = _hues(images, among)
-    near &= _alike_in_hue(hues[one], hues[other])
-    return _each_once(Pairs(among[one[near]], among[other[near]], mirrored[near], distance[near]))
+    row = found.rows.ravel()
+    pairs = Pairs.of(one, row % count, row // count, distance.ravel())
+    return pairs.where(row >= 0), usual
+
+
+def _turned(upright: Float32Array, shape: tuple[int, int], seed: int) -> Pairs:
+    """Each picture and those that may be near it after turning or mirroring, in each such way."""
+    count = len(upright)
+    vectors = same_in_any_orientation(upright, shape)
+    found = nearest(vectors, count, min(_RANK, max(count - 1, 1)), seed=seed)
+    # What is not near among these is not near in any orientation.
+    one, column = np.nonzero((found.rows >= 0) & (1 - found.similarities <= NEAR_DISTANCE))
+    other = found.rows[one, column]
+    pairs = Pairs.none()
+    for turn in orientations_of(shape)[2:]:
+        described = turned(upright.reshape(-1, *shape), turn).reshape(upright.shape)
+        distance = np.concatenate(
+            [
+                1 - np.einsum("nd,nd->n", described[one[some]], upright[other[some]])
+                for some in np.array_split(np.arange(len(one)), len(one) // _PAIRS_AT_A_TIME + 1)
+            ]
+        )
+        pairs = Pairs.together(pairs, Pairs.of(one, other, np.full(len(one), turn), distance))
+    return pairs
+
+
+def _near(pairs: Pairs, usual: Float32Array) -> Pairs:
+    """Those that are far nearer than pictures of this set usually are."""
+    limit = np.minimum(NEAR_RATIO * np.minimum(usual[pairs.one], usual[pairs.other]), NEAR_DISTANCE)
+    return pairs.where(pairs.distance <= np.maximum(limit, SAME_DISTANCE))
 
 
 def descriptions(images: UInt8Array) -> npt.NDArray[np.float32]:
     """float32 (N, D) of length 1, without mean: gray, at most 16 x 16; zeros for flat pictures."""
     count, _, height, width = images.shape
-    rows, columns = _averaging(height), _averaging(width)
+    rows, columns = averaging(height, SIDE), averaging(width, SIDE)
     described = np.empty((count, len(rows) * len(columns)), np.float32)
     step = max(1, _VALUES_AT_A_TIME // (height * width))
     for start in range(0, count, step):
@@ -116,61 +196,27 @@ def descriptions(images: UInt8Array) -> npt.NDArray[np.float32]:
     return described
 
 
-def _hues(images: UInt8Array, among: Int64Array) -> npt.NDArray[np.float32]:
-    """float32 (N, C): how each channel's share of a picture's light exceeds an equal share.
-
-    The direction is the hue, the length the saturation.
-    """
-    step = max(1, _VALUES_AT_A_TIME // images[0].size)
-    light = np.concatenate(
-        [
-            images[among[start : start + step]].mean(axis=(2, 3), dtype=np.float32)
-            for start in range(0, len(among), step)
-        ]
-        or [np.empty((0, images.shape[1]), np.float32)]
-    )
-    # One gray level more, so that what is nearly black has no hue.
-    light += 1
-    hues: npt.NDArray[np.float32] = light / light.sum(axis=1, keepdims=True) - 1 / images.shape[1]
-    return hues
-
-
-def _alike_in_hue(
-    one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]
-) -> npt.NDArray[np.bool_]:
-    """Whether two hues (N, C) may be of one picture, brightened, clipped or turned gray."""
-    lengths = np.linalg.norm(one, axis=1), np.linalg.norm(other, axis=1)
-    low, high = np.minimum(*lengths), np.maximum(*lengths)
-    same = (one * other).sum(axis=1) >= _SAME_HUE * low * high
-    alike: npt.NDArray[np.bool_] = np.where(low > _GRAY, same, high < _COLOURFUL)
-    return alike
-
-
-def _averaging(length: int) -> npt.NDArray[np.float32]:
-    """A matrix that averages `length` pixels over at most 16 equal stretches."""
-    count = min(length, SIDE)
-    edges = np.arange(count + 1) * (length / count)
-    pixel = np.arange(length)
-    overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
-    weights: npt.NDArray[np.float32] = (overlap.clip(min=0) * (count / length)).astype(np.float32)
-    return weights
+def _grid(images: UInt8Array) -> tuple[int, int]:
+    """Rows and columns of a description."""
+    return min(images.shape[2], SIDE), min(images.shape[3], SIDE)
 
 
 def _each_once(pairs: Pairs) -> Pairs:
     """Each pair once, the nearest first; straight, where it is near both ways."""
     low, high = np.minimum(pairs.one, pairs.other), np.maximum(pairs.one, pairs.other)
-    order = np.lexsort((pairs.mirrored, high, low))
+    order = np.lexsort((pairs.turn, high, low))
     low, high = low[order], high[order]
     first = np.ones(len(order), bool)
     first[1:] = (low[1:] != low[:-1]) | (high[1:] != high[:-1])
-    chosen = order[first]
-    chosen = chosen[np.argsort(pairs.distance[chosen], kind="stable")]
-    return Pairs(
-        np.minimum(pairs.one, pairs.other)[chosen],
-        np.maximum(pairs.one, pairs.other)[chosen],
-        pairs.mirrored[chosen],
-        pairs.distance[chosen],
+    chosen = pairs.where(order[first])
+    # A turn by 90 degrees is one to the other side, seen from the other picture.
+    back = np.where(chosen.one > chosen.other, _BACK[chosen.turn], chosen.turn)
+    chosen = chosen._replace(
+        one=np.minimum(chosen.one, chosen.other),
+        other=np.maximum(chosen.one, chosen.other),
+        turn=back,
     )
+    return chosen.where(np.argsort(chosen.distance, kind="stable"))
 
 
 def _joined(pairs: Pairs, count: int) -> Clusters:
@@ -186,11 +232,16 @@ def _joined(pairs: Pairs, count: int) -> Clusters:
     return sorted(clusters, key=lambda cluster: float(nearest_of[component[cluster[0]]]))
 
 
-def _descriptions(pairs: Pairs) -> dict[int | None, str]:
-    """The description of an image: its correlation with the nearest, and whether mirrored."""
-    about: dict[int | None, str] = {}
-    for one, other, mirrored, distance in zip(*(column.tolist() for column in pairs), strict=True):
-        text = f"correlation {1 - distance:.5f}" + (", mirrored" if mirrored else "")
-        about.setdefault(one, text)
-        about.setdefault(other, text)
+def _descriptions(pairs: Pairs) -> dict[int | None, dict[str, Any]]:
+    """Of an image, by its nearest: their correlation, the orientation, whether it is sure."""
+    about: dict[int | None, dict[str, Any]] = {}
+    for one, other, turn, distance, sure in zip(
+        *(column.tolist() for column in pairs), strict=True
+    ):
+        words = [f"correlation {1 - max(distance, 0):.5f}", TURNS[turn]]
+        if not sure:
+            words.append("not sure")
+        text = ", ".join(filter(None, words))
+        for image in (one, other):
+            about.setdefault(image, {"about": text, "figures": {"sure": sure}})
     return about

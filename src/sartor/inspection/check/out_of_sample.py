@@ -71,13 +71,15 @@ def probabilities(
     return found
 
 
-def folds_of(labels: Int64Array, units: Int64Array | None, seed: int) -> Int64Array:
-    """The fold of each image, 0 to 3: every class is dealt out evenly, every unit whole."""
+def folds_of(
+    labels: Int64Array, units: Int64Array | None, seed: int, count: int = FOLDS
+) -> Int64Array:
+    """The fold of each image, from 0: every class is dealt out evenly, every unit whole."""
     units = np.arange(len(labels)) if units is None else units
     names, first, number = np.unique(units, return_index=True, return_inverse=True)
     order = np.lexsort((keys(len(names), seed, _FOLD_STREAM), labels[first]))
     dealt = np.empty(len(names), np.int64)
-    dealt[order] = np.arange(len(names)) % FOLDS
+    dealt[order] = np.arange(len(names)) % count
     folds: Int64Array = dealt[number]
     return folds
 

@@ -6,7 +6,8 @@ Rules, so that the list can be used as it is:
 - Of equal pictures with one label, all but one are listed: the first of the test part stays, else
   of validation, else of training.
 - Of equal pictures with different labels, all are listed: none of them can be trusted.
-- Of almost equal pictures in two parts, those of the part that is not judged are listed.
+- Of almost equal pictures in two parts, those of the part that is not judged are listed, where
+  they are copies for sure.
 - Blank pictures are listed; probable label errors only where they are asked for.
 - No readable picture of the test part is ever listed: what a model is judged on is not to be
   arranged. What is wrong there is for eyes, and for the source's owner.
@@ -62,7 +63,7 @@ def _against(finding: Finding, labels: bool) -> Iterator[Listed]:
             yield from (
                 (item, f"{_LEAKS[finding.check]} to {kept.file} of the {kept.part} split")
                 for item in cluster
-                if item.part != kept.part
+                if item.part != kept.part and item.figures.get("sure", True)
             )
     elif finding.check == "labels" and labels:
         yield from (

@@ -8,6 +8,8 @@ from html import escape
 from typing import Any
 
 from ...data.dataset import Dataset
+from ...data.fixes import Fix
+from .corrections import corrections
 from .finding import SEVERITIES, Finding, Severity
 from .quarantine import quarantine
 
@@ -59,6 +61,10 @@ class CheckReport:
     def quarantine(self, *, labels: bool = False) -> dict[str, str]:
         """The pictures to leave out, each with the reason; see `quarantine.py` for the rules."""
         return quarantine(self.findings, labels=labels)
+
+    def fixes(self) -> tuple[Fix, ...]:
+        """What to change, for a person to edit; see `corrections.py` for the rules."""
+        return corrections(self.findings)
 
     def to_json(self) -> dict[str, Any]:
         """Everything, fit for JSON."""

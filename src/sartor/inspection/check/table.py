@@ -36,6 +36,7 @@ CHECKS: Mapping[str, Entry] = {
     ),
     "shortcuts": Entry("shortcuts:find", "size, format or colour that reveals the class", False),
     "labels": Entry("labels:find", "probable label errors, by confident learning", False),
+    "baselines": Entry("simple_methods:find", "what simple methods reach", False),
 }
 FAST = tuple(name for name, entry in CHECKS.items() if entry.fast)
 
