@@ -41,6 +41,7 @@ from ..training.objective import chance_level
 from ..training.schedule import extended_at, learning_rate, planned_epochs
 from ..training.state import Checkpoint, Progress
 from .default_recipe import default_recipe
+from .foreign_code import refuse_foreign_code
 from .looking import dataset_for
 from .notes import Sink, note, warn
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
@@ -74,6 +75,7 @@ def fit(
     out: str | Path | None = None,
     check: bool = True,
     report: bool = True,
+    trust: bool = False,
     progress: bool | None = None,
     on_event: Sink | None = None,
     **settings: Any,
@@ -90,6 +92,7 @@ def fit(
         out: the run's folder; by default the next free runs/NAME.
         check: run the fast checks of the data before the first step.
         report: write report.html and report.json, which evaluate the validation split, at the end.
+        trust: let a Python file run that only the recipe's file names, whoever wrote it.
         progress: show how training goes, on stderr or below the cell of a notebook; by default in
             a terminal and in a notebook, unless `on_event` is given.
         on_event: called with every event of the training.
@@ -101,7 +104,7 @@ def fit(
     """
     tidy_cache()
     with shown(progress, on_event) as sink:
-        return _fit(data, model, recipe, out, check, report, sink, settings)
+        return _fit(data, model, recipe, out, check, report, trust, sink, settings)
 
 
 def _fit(
@@ -111,10 +114,11 @@ def _fit(
     out: str | Path | None,
     check: bool,
     report: bool,
+    trust: bool,
     on_event: Sink | None,
     settings: Mapping[str, Any],
 ) -> OpenedRun:
-    dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, on_event)
+    dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, on_event, trust)
     ready = time.perf_counter()
     assembled = _assembled(wanted, dataset, model)
     loss, warned = _check_model(assembled)
@@ -228,6 +232,7 @@ def overfit_batch(
     *,
     model: str | nn.Module | None = None,
     recipe: str | Path | Recipe | None = None,
+    trust: bool = False,
     on_step: Callable[[int, float, float], None] = lambda _step, _loss, _accuracy: None,
     **settings: Any,
 ) -> OverfitResult:
@@ -235,7 +240,7 @@ def overfit_batch(
 
     A network that cannot do this has a bug, or its learning rate is far off.
     """
-    dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, None)
+    dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, None, trust)
     assembled = _assembled(wanted, dataset, model)
     job = assembled.job
     _, warned = _check_model(assembled)
@@ -249,6 +254,7 @@ def find_learning_rate(
     *,
     model: str | nn.Module | None = None,
     recipe: str | Path | Recipe | None = None,
+    trust: bool = False,
     on_step: Callable[[int, float, float], None] | None = None,
     **settings: Any,
 ) -> RangeTest:
@@ -257,7 +263,7 @@ def find_learning_rate(
     Trains a copy of the network for at most 100 steps: a network given as an object, the random
     numbers and the data stay as they are.
     """
-    dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, None)
+    dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, None, trust)
     assembled = _assembled(wanted, dataset, model)
     job = assembled.job
     _check_model(assembled)
@@ -269,9 +275,17 @@ def compose_recipe(
     recipe: str | Path | Recipe | None,
     model: str | nn.Module | None,
     settings: Mapping[str, Any],
+    *,
+    trust: bool = False,
 ) -> Recipe:
-    """The recipe to start from, with the settings that were given besides."""
+    """The recipe to start from, with the settings that were given besides.
+
+    Raises:
+        UsageError: its file names Python code, which nobody vouches for.
+    """
     base = recipe if isinstance(recipe, Recipe) else load_recipe(recipe) if recipe else Recipe()
+    if not (trust or model is not None or recipe is None or isinstance(recipe, Recipe)):
+        refuse_foreign_code(Path(recipe), base)
     changes = without_stale_split(settings)
     if _MAKING_STEPS & set(settings):
         changes["extensions"] = ()
@@ -293,9 +307,10 @@ def _dataset_and_recipe(
     recipe: str | Path | Recipe | None,
     settings: Mapping[str, Any],
     on_event: Sink | None,
+    trust: bool,
 ) -> tuple[Dataset, Recipe]:
     """The data, and its recipe: the one that was named, else the default for such images."""
-    wanted = compose_recipe(recipe, model, settings)
+    wanted = compose_recipe(recipe, model, settings, trust=trust)
     dataset, wanted = dataset_for(
         data, wanted, on_event, resize_given=recipe is not None or "resize" in settings
     )
