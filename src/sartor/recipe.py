@@ -220,6 +220,10 @@ class ResolvedRecipe(Recipe):
         """
         return self._changed(epochs=epochs, extensions=with_extension(self.training, step))
 
+    def with_data_at(self, source: str, image_root: str | None) -> ResolvedRecipe:
+        """For data that was moved since."""
+        return self._changed(source=source, image_root=image_root)
+
     def with_lists(self, **paths: Path) -> ResolvedRecipe:
         """With a run's own copies of `exclude` and `fixes`; the folder is made last."""
         return self._changed(**{name: str(path) for name, path in paths.items()})

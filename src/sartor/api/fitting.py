@@ -45,7 +45,7 @@ from .foreign_code import refuse_foreign_code
 from .looking import dataset_for
 from .notes import Sink, note, warn
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
-from .other_data import run_with
+from .other_data import recipe_at, run_with
 from .running import Training, keep_recipe, run_training
 from .splitting import (
     imbalanced,
@@ -196,12 +196,18 @@ def resume(
     """
     with shown(progress, on_event) as sink:
         opened = open_run(run, None, model, device=device, trust=trust)
-        return _resume(run_with(opened, data, on_event=sink), epochs, report, sink)
+        moved = Path(data) if isinstance(data, str | Path) else None
+        return _resume(run_with(opened, data, on_event=sink), epochs, report, moved, sink)
 
 
 def _resume(
-    before: OpenedRun, epochs: int | None, report: bool | None, on_event: Sink | None
+    before: OpenedRun,
+    epochs: int | None,
+    report: bool | None,
+    moved: Path | None,
+    on_event: Sink | None,
 ) -> OpenedRun:
+    """As `resume`; `moved` is where the data lies now, if that was said."""
     tidy_cache()
     with before.folder.locked():
         before.folder.settle()
@@ -221,6 +227,8 @@ def _resume(
                 note(on_event, "Its report was not made yet: making it now.")
                 _report(before)
             return before
+        if moved is not None:
+            recipe = recipe_at(before, recipe, moved)
         _continue(before, recipe, checkpoint, progress, "due" if report else "none", on_event)
         if report:
             _report(before)

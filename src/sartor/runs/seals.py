@@ -20,7 +20,7 @@ from .folder import STATUS_KEYS, RunFolder, read_tables
 _RECIPE = "recipe.toml"
 _BY_HASH = ("model.py", "excluded.txt", "fixes.csv")
 _CHANGED_BY_RESUME = {
-    *("epochs", "extensions", "device", "amp_dtype"),
+    *("source", "image_root", "epochs", "extensions", "device", "amp_dtype"),
     *("engine", "threads", "memory_format", "engine_changes"),
 }
 _PLACES = {"source", "exclude", "workers"}
