@@ -38,6 +38,7 @@ from ..runs.folder import RunFolder
 from ..runs.seals import differences
 from ..runs.store import RUNS, find_run, seed_folders
 from ..runs.weights_file import stored_weights_sha256
+from ..wording import plain
 from . import looks
 from .notes import Sink, note, warn
 from .recipes import differing_settings, seed_groups, settings_of
@@ -146,7 +147,7 @@ class Comparison:
         pairs: tuple[Pair | RecipePair, ...] = (*self.recipe_pairs, *self.pairs)
         verdicts = "; ".join(pair.verdict for pair in pairs[:3])
         more = len(pairs) - 3
-        return f"<Comparison on {self.split}: {verdicts}{f'; and {more} more' * (more > 0)}>"
+        return plain(f"<Comparison on {self.split}: {verdicts}{f'; and {more} more' * (more > 0)}>")
 
     def _repr_html_(self) -> str:
         """Verdicts and a table for notebooks."""
