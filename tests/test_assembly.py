@@ -79,8 +79,8 @@ class TestResolving:
             "limit_per_class",
         }
         model = {"weights", "weights_sha256"}
-        training = {"augment", "clip_grad", "extensions", "patience", "workers"}
-        assert open_ones == {*data, *model, "value_range", *training}
+        training = {"augment", "clip_grad", "patience", "workers", "extensions", "engine_changes"}
+        assert open_ones == {*data, *model, *training, "value_range"}
         assert recipe.preprocess.image_size == (9, 9)
         assert recipe.preprocess.channels == 1
         assert recipe.training.batch_size == 20

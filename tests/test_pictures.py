@@ -61,7 +61,7 @@ def test_at_two_sizes_they_are_compared_picture_by_picture(
     )
     assert small.recipe.data.fingerprint != large.recipe.data.fingerprint
     comparison = sartor.compare(small, large)
-    assert comparison.count == 20
+    assert comparison.count == len(small.split().test)
     each = [sartor.evaluate(run) for run in (small, large)]
     assert [run.accuracy for run in comparison.runs] == [one.accuracy for one in each]
     # Another picture under one of the names is another set.
@@ -71,6 +71,34 @@ def test_at_two_sizes_they_are_compared_picture_by_picture(
     turned = sartor.fit(other, image_size=24, out=tmp_path / "turned", **settings)
     with pytest.raises(DataError, match="different data"):
         sartor.compare(small, turned)
+
+
+def test_with_a_list_that_touches_the_test_part_they_are_compared_on_the_rest(
+    photographs: Path, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = QUICK | {"test_fraction": 0.5, "report": False, "check": False}
+    whole = sartor.fit(photographs, image_size=12, out=tmp_path / "whole", **settings)
+    names = whole.dataset().files or ()
+    tested = [names[index] for index in whole.split().test][:2]
+    listed = tmp_path / "without.txt"
+    listed.write_text("".join(f"{name}\n" for name in tested))
+    less = sartor.fit(
+        photographs, image_size=12, exclude=str(listed), out=tmp_path / "less", **settings
+    )
+    said: list[str] = []
+    comparison = sartor.compare(whole, less, on_event=lambda event: said.append(str(event)))
+    count = len(whole.split().test) - 2
+    assert (comparison.count, comparison.left_out) == (count, 2)
+    assert [one.count for one in comparison.runs] == [count, count]
+    assert comparison.runs[1].accuracy == less.evaluate("test").accuracy
+    assert "2 pictures were not judged by all of these runs" in "".join(said)
+    # Another split is not a matter of lists.
+    other = sartor.fit(
+        photographs, image_size=12, seed=5, exclude=str(listed), out=tmp_path / "other", **settings
+    )
+    if set(other.split().test) != set(less.split().test):
+        with pytest.raises(DataError, match="cannot be compared"):
+            sartor.compare(whole, other)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import sartor
 from sartor.wording import cell, plain
 
 HOSTILE = "a\x1b]0;title\x07\x1b[2J\u202eb\x9b1m"
@@ -51,6 +52,22 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels = random.integers(0, 255, (8, 8), np.uint8) // 2 + np.uint8(label * 20)
             Image.fromarray(pixels).save(folder / name / f"=1+{number}{HOSTILE}.png")
     return folder
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_no_object_shows_a_hostile_name_as_it_is(pictures: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"model": "linear", "threads": 1, "epochs": 1, "report": False}
+    runs = [
+        sartor.fit(pictures, out=tmp_path / f"{number}{HOSTILE}", seed=number, **settings)
+        for number in range(2)
+    ]
+    shown = [
+        *(runs[0], runs[0].dataset(), runs[0].evaluate("test"), sartor.compare(*runs)),
+        *(sartor.check(pictures), sartor.trace(runs[0])),
+    ]
+    for one in shown:
+        assert not UNSAFE.search(repr(one)), type(one)
+        assert "\\x1b" in repr(one) or "\\u202e" in repr(one), type(one)
 
 
 @pytest.mark.filterwarnings("ignore")

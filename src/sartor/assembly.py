@@ -35,16 +35,18 @@ from .files import sha256_of_file
 from .inference.features import backbone_in
 from .machine import total_memory
 from .models.backbones import BACKBONES, backbone_of
+from .models.lazy import materialise
 from .models.registry import build_model, resolve_kwargs
 from .models.starting import StartingWeights, take_weights
 from .models.whitening import PatchWhitening
 from .recipe import Recipe, ResolvedRecipe
 from .training.engines import hardware
 from .training.engines.updates import update_for
-from .training.loop import Job, seed_random_numbers
+from .training.loop import Job
 from .training.objective import Objective, balanced_weights, effective_weights
 from .training.optim import Optimizer
 from .training.schedule import chosen_epochs
+from .training.seeding import random_numbers_kept, seed_random_numbers
 from .training.settings import ResolvedTraining, TrainingSettings
 
 IN_MEMORY = "in-memory:"
@@ -62,6 +64,13 @@ class Assembly:
     material: Material
     remarks: tuple[str, ...] = ()
     """On the weights that the network starts from."""
+
+    def with_engine(self, plan: hardware.ExecutionPlan) -> Assembly:
+        """The same job with another engine; the optimizer is new."""
+        recipe = self.recipe.with_engine(**vars(plan))
+        network = place_network(self.job.model, recipe)
+        job = make_job(recipe, self.material, network)
+        return Assembly(job=job, recipe=recipe, material=self.material)
 
 
 def assemble(
@@ -90,6 +99,10 @@ def assemble(
     model = network
     if model is None:
         model = build_network(shaped, len(dataset.classes), model_file)
+    else:
+        with torch.random.fork_rng(devices=[]), random_numbers_kept():
+            seed_random_numbers(shaped.training.seed, _INITIAL_WEIGHTS, everywhere=True)
+            materialise(model, input_shape_of(shaped))
     remarks: list[str] = []
     if weights is not None:
         remarks = take_weights(model, weights, dataset.classes)
@@ -223,15 +236,20 @@ def build_network(recipe: Recipe, num_classes: int, model_file: Path | None = No
             f"This run trained {name.removeprefix(IN_MEMORY)}, an object of a Python program.",
             "Give the network again with model=..., or train one from a file: path/file.py:Name.",
         )
-    height, width = recipe.preprocess.image_size
-    with torch.random.fork_rng(devices=[]):
-        seed_random_numbers(recipe.training.seed, _INITIAL_WEIGHTS)
+    with torch.random.fork_rng(devices=[]), random_numbers_kept():
+        seed_random_numbers(recipe.training.seed, _INITIAL_WEIGHTS, everywhere=True)
         return build_model(
             _model_name(recipe, model_file),
-            input_shape=(recipe.preprocess.channels or 1, height, width),
+            input_shape=input_shape_of(recipe),
             num_classes=num_classes,
             kwargs=recipe.model.model_kwargs,
         )
+
+
+def input_shape_of(recipe: Recipe) -> tuple[int, int, int]:
+    """Channels, height and width of what the recipe's network takes."""
+    height, width = recipe.preprocess.image_size
+    return recipe.preprocess.channels or 1, height, width
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -28,6 +28,7 @@ from .data.settings import (
 from .errors import RecipeError, UsageError, unknown
 from .models.settings import ModelSettings
 from .settings import build, fields_of
+from .training.engine_changes import parsed_engine_changes, with_engine_change
 from .training.schedule import parsed_extensions, with_extension
 from .training.settings import ResolvedTraining, TrainingSettings
 
@@ -195,6 +196,18 @@ class ResolvedRecipe(Recipe):
             memory_format=memory_format, amp_dtype=amp_dtype, threads=threads, engine=engine
         )
 
+    def with_engine_from(
+        self, step: int, *, memory_format: str, amp_dtype: str, threads: int, engine: str
+    ) -> ResolvedRecipe:
+        """With another engine after so many steps; the recipe says what it was until then."""
+        return self._changed(
+            memory_format=memory_format,
+            amp_dtype=amp_dtype,
+            threads=threads,
+            engine=engine,
+            engine_changes=with_engine_change(self.training, step),
+        )
+
     def to_run_here(self, changes: Mapping[str, str]) -> ResolvedRecipe:
         """With another device, precision or engine, for a machine unlike the one that trained."""
         return self._changed(**changes) if changes else self
@@ -206,6 +219,10 @@ class ResolvedRecipe(Recipe):
             RecipeError: the other settings do not allow that number.
         """
         return self._changed(epochs=epochs, extensions=with_extension(self.training, step))
+
+    def with_data_at(self, source: str, image_root: str | None) -> ResolvedRecipe:
+        """For data that was moved since."""
+        return self._changed(source=source, image_root=image_root)
 
     def with_lists(self, **paths: Path) -> ResolvedRecipe:
         """With a run's own copies of `exclude` and `fixes`; the folder is made last."""
@@ -299,6 +316,7 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
         yield "effective_beta requires class_weights effective"
     try:
         parsed_extensions(training.extensions)
+        parsed_engine_changes(training.engine_changes)
     except ValueError as error:
         yield str(error)
     epochs, warmup = training.epochs, training.warmup_epochs

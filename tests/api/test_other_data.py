@@ -47,14 +47,23 @@ class TestMoved:
         assert "--data PATH" in lost.err
         judged = command("evaluate", run, "--data", moved, "--json")
         assert judged.exit_code == 0, judged.err
-        assert (judged.document["split"], judged.document["count"]) == (
-            "test",
-            len(sartor.Run.open(run).split().test),
-        )
+        tested = len(sartor.Run.open(run).split().test)
+        assert (judged.document["split"], judged.document["count"]) == ("test", tested)
         assert "data" not in judged.document
         for words in (("report", run, "--split", "val"), ("resume", run, "--epochs", "2")):
             answer = command(*words, "--data", moved)
             assert answer.exit_code == 0, answer.err
+
+    def test_after_resume_the_run_knows_it(
+        self, trained_here: tuple[Path, Path], command: Any
+    ) -> None:
+        run, moved = trained_here
+        assert command("resume", run, "--epochs", "2", "--data", moved).exit_code == 0
+        assert sartor.Run.open(run).recipe.data.source == str(moved)
+        later = command("evaluate", run)
+        assert later.exit_code == 0, later.err
+        assert "warning" not in later.err
+        assert command("resume", run, "--epochs", "3").exit_code == 0
 
     def test_what_is_not_the_runs_own_cannot_continue_it(
         self, trained_here: tuple[Path, Path], tmp_path: Path

@@ -90,6 +90,7 @@ def test_channels_may_come_last_as_a_dataset_takes_them(run: sartor.Run, digits:
         (np.zeros((2, 1, 8, 8), np.float32), "float32, not uint8"),
         (np.zeros((8, 8), np.uint8), r"shape \(8, 8\)"),
         (np.zeros((2, 8, 8, 4), np.uint8), r"shape \(2, 8, 8, 4\)"),
+        (np.ma.masked_less(np.zeros((2, 8, 8), np.uint8), 1), "128 masked values"),
         (np.zeros((28, 28, 3), np.uint8), r"may be one image in colour, or 28 gray ones"),
     ],
 )

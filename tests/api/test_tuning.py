@@ -257,7 +257,9 @@ def test_what_cannot_be_copied_is_trained_as_usual_and_said(
     run = sartor.fit("digits", model=Unique(), out=tmp_path / "run", **settings)
     document = run.folder.engine()
     assert document is not None
-    assert document["line"] == ("engine: default (none could be measured): there is but one of me")
+    assert document["line"] == (
+        "engine: default (none could be measured): The model cannot be copied: there ..."
+    )
     assert document["chosen"]["engine"] == run.recipe.training.engine == "plain"
 
 
@@ -416,3 +418,20 @@ def test_judging_and_predicting_compute_as_training_did(tmp_path: Path, layout: 
         use()
         assert set(Watched.seen) == {expected}
         assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("kept", ["threading.Lock()", "iter(range(9))", "(n for n in range(9))"])
+def test_a_network_that_python_cannot_copy_is_measured_too(
+    measured: list[list[ExecutionPlan]], tmp_path: Path, kept: str
+) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(
+        "import threading\nfrom torch import nn\n\n\nclass Net(nn.Sequential):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.LazyLinear(10))\n"
+        f"        self.kept = {kept}\n"
+    )
+    settings = SMALL | {"model": f"{file}:Net", "model_kwargs": {}, "epochs": 1}
+    run = sartor.fit("digits", out=tmp_path / "run", **settings)
+    assert measured, "raced on networks built again"
+    assert run.recipe.training.memory_format == "contiguous"

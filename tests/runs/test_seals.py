@@ -35,6 +35,14 @@ def test_a_run_that_nobody_touched_differs_in_nothing(trained: Path, command: An
     assert command("show", trained).err == ""
 
 
+def test_keys_of_a_newer_version_are_named(run_copy: Path, command: Any) -> None:
+    path = run_copy / "status.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"paused_at": 3}))
+    answer = command("evaluate", run_copy)
+    assert answer.exit_code == 0
+    assert "status.json holds paused_at, which this version of sartor does not know" in answer.err
+
+
 def verbs(run: Path, picture: Path, other: Path) -> list[list[Any]]:
     return [
         ["evaluate", run],
@@ -111,7 +119,7 @@ class TestTheRecipe:
             raise ZeroDivisionError
 
         with monkeypatch.context() as patch:
-            patch.setattr(fitting, "_train", die)
+            patch.setattr(fitting, "run_training", die)
             with pytest.raises(ZeroDivisionError):
                 sartor.resume(run_copy, epochs=5)
         assert sartor.Run.open(run_copy).recipe.training.epochs == 5

@@ -62,6 +62,38 @@ def verbs(run: Path, picture: Path, other: Path) -> list[list[Any]]:
     ]
 
 
+class TestRecipesOfOthers:
+    """A recipe's file may name Python code, too."""
+
+    def test_code_that_only_the_file_names_asks_for_trust(
+        self, foreign: Path, command: Any
+    ) -> None:
+        recipe = foreign / "recipe.toml"
+        recipe.write_text(
+            recipe.read_text().replace(str(Path("net.py")), str(foreign / "model.py"))
+        )
+        words = ["fit", "--recipe", recipe, "--no-report", "--out", "mine"]
+        for more in ([], ["--overfit-batch"], ["--lr-find"], ["--seeds", 2]):
+            answer = command(*words, *more)
+            assert answer.exit_code == 2
+            assert f"names Python code, which training would run: {foreign / 'model.py'}" in (
+                answer.err
+            )
+            assert "--trust" in answer.err
+            assert not pwned()
+        assert command(*words, "--trust").exit_code == 0
+        assert pwned()
+
+    def test_who_names_it_himself_is_not_asked(self, foreign: Path, command: Any) -> None:
+        spec = f"{foreign / 'model.py'}:Net"
+        words = ["fit", "--recipe", foreign / "recipe.toml", "--model", spec, "--no-report"]
+        assert command(*words, "--out", "mine").exit_code == 0
+
+    def test_a_run_of_ones_own_is_made_again(self, own: Path, command: Any) -> None:
+        words = ["fit", "--recipe", own / "recipe.toml", "--no-report", "--out", "again"]
+        assert command(*words).exit_code == 0
+
+
 @pytest.fixture
 def picture(digits: sartor.Dataset, tmp_path: Path) -> Path:
     from sartor.data.pictures.preprocess import as_picture

@@ -182,7 +182,7 @@ class TestDescent:
         [
             ({"opt": "adam"}, lambda p: torch.optim.Adam(p, lr=0.01)),
             (
-                {"opt": "adamw", "weight_decay": 0.3},
+                {"opt": "adamw", "weight_decay": 0.3, "weight_decay_on": "all"},
                 lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.3),
             ),
             (

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..arrays import Float64Array
 from ..errors import DataError, RunError, UsageError
+from ..evaluation.common_pictures import on_common_pictures
 from ..evaluation.comparison import (
     Flip,
     Pair,
@@ -37,6 +38,7 @@ from ..runs.folder import RunFolder
 from ..runs.seals import differences
 from ..runs.store import RUNS, find_run, seed_folders
 from ..runs.weights_file import stored_weights_sha256
+from ..wording import plain
 from . import looks
 from .notes import Sink, note, warn
 from .recipes import differing_settings, seed_groups, settings_of
@@ -82,6 +84,8 @@ class Comparison:
     """test or val."""
     count: int
     """Images, the same for every run."""
+    left_out: int
+    """Pictures that only some runs judged, because lists left them out of the data of others."""
     dataset_fingerprint: str
     paths: tuple[Path, ...]
     """Folder of each run."""
@@ -126,6 +130,7 @@ class Comparison:
         return {
             "split": self.split,
             "count": self.count,
+            "left_out": self.left_out,
             "dataset_fingerprint": self.dataset_fingerprint,
             "runs": [
                 {"run": str(path), **run.to_json()}
@@ -142,7 +147,7 @@ class Comparison:
         pairs: tuple[Pair | RecipePair, ...] = (*self.recipe_pairs, *self.pairs)
         verdicts = "; ".join(pair.verdict for pair in pairs[:3])
         more = len(pairs) - 3
-        return f"<Comparison on {self.split}: {verdicts}{f'; and {more} more' * (more > 0)}>"
+        return plain(f"<Comparison on {self.split}: {verdicts}{f'; and {more} more' * (more > 0)}>")
 
     def _repr_html_(self) -> str:
         """Verdicts and a table for notebooks."""
@@ -194,8 +199,11 @@ def compare(
         _predictions(run, folder, split, trust, on_event)
         for run, folder in zip(runs, folders, strict=True)
     ]
-    aligned = on_same_images(dict(zip(names, each, strict=True)))
-    first = each[0]
+    common, left_out = on_common_pictures(dict(zip(names, each, strict=True)))
+    if left_out:
+        note(on_event, _left_out_sentence(left_out, len(common[names[0]])))
+    aligned = on_same_images(common)
+    first = common[names[0]]
     standings = tuple(standing(name, predictions) for name, predictions in aligned.items())
     grouped = seed_groups(settings)
     groups = _seed_groups(grouped, standings, settings, folders, tuple(aligned.values()))
@@ -203,6 +211,7 @@ def compare(
     return Comparison(
         split=split,
         count=len(first),
+        left_out=left_out,
         dataset_fingerprint=first.dataset_fingerprint,
         paths=tuple(folder.path for folder in folders),
         runs=standings,
@@ -213,6 +222,14 @@ def compare(
         seed_groups=groups,
         recipe_pairs=_recipe_pairs(groups, aligned),
         _data=lambda: _dataset(runs[0], folders[0], first.dataset_fingerprint),
+    )
+
+
+def _left_out_sentence(left_out: int, count: int) -> str:
+    those = "picture was" if left_out == 1 else "pictures were"
+    return (
+        f"{left_out:,} {those} not judged by all of these runs (lists left them out of the data): "
+        f"the comparison is on the {count:,} that were."
     )
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from ..console.watching import shown
 from ..data.dataset import Dataset
 from ..data.pictures.exclude import exclusion_list
 from ..data.splits.split import Split
-from ..errors import FileError, Interrupted, RunError, SartorError, TrainingError, UsageError
-from ..events import Ended, Event, Started
+from ..errors import FileError, RunError, UsageError
+from ..events import Started
 from ..files import write_bytes, write_json, write_json_lines, write_text
 from ..home import tidy_cache
 from ..inference import familiarity
@@ -30,13 +30,10 @@ from ..inspection.probes.overfit import overfit_batch as learn_by_heart
 from ..inspection.probes.preflight import check_model, count_parameters
 from ..inspection.probes.range_test import RangeTest as RangeTest
 from ..inspection.probes.range_test import range_test
-from ..interrupts import stop_requests
-from ..models.custom import is_custom, reason_of, source_of
+from ..models.custom import is_custom, source_of
 from ..recipe import Recipe, ResolvedRecipe, load_recipe
 from ..runs.environment import describe_environment
 from ..runs.folder import RunFolder, create_run
-from ..runs.seals import seals_of
-from ..runs.sinks import Recorder
 from ..runs.store import RUNS
 from ..runs.trust import mark_as_ours
 from ..training.engines import hardware
@@ -46,10 +43,12 @@ from ..training.schedule import extended_at, learning_rate, planned_epochs
 from ..training.state import Checkpoint, Progress
 from . import starting
 from .default_recipe import default_recipe
+from .foreign_code import refuse_foreign_code
 from .looking import dataset_for
 from .notes import Sink, note, warn
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
-from .other_data import run_with
+from .other_data import recipe_at, run_with
+from .running import Training, keep_recipe, run_training
 from .splitting import (
     imbalanced,
     split_of,
@@ -57,7 +56,7 @@ from .splitting import (
     touched_parts,
     without_stale_split,
 )
-from .transferring import loop_of, offered, with_transfer
+from .transferring import offered, with_transfer
 from .tuning import Tuning, tune
 
 _JUMP = 2
@@ -67,6 +66,8 @@ _MAKING_STEPS = {
     *("val_fraction", "test_fraction", "duplicates", "limit_per_class", "exclude"),
 }
 """Settings that decide what an extension's step means."""
+_ENGINE = {"engine", "threads", "memory_format", "amp_dtype", "device"}
+"""Who names one of these wants that engine from the first step."""
 
 
 def fit(
@@ -77,6 +78,7 @@ def fit(
     out: str | Path | None = None,
     check: bool = True,
     report: bool = True,
+    trust: bool = False,
     progress: bool | None = None,
     on_event: Sink | None = None,
     **settings: Any,
@@ -93,6 +95,7 @@ def fit(
         out: the run's folder; by default the next free runs/NAME.
         check: run the fast checks of the data before the first step.
         report: write report.html and report.json, which evaluate the validation split, at the end.
+        trust: let a Python file run that only the recipe's file names, whoever wrote it.
         progress: show how training goes, on stderr or below the cell of a notebook; by default in
             a terminal and in a notebook, unless `on_event` is given.
         on_event: called with every event of the training.
@@ -104,7 +107,7 @@ def fit(
     """
     tidy_cache()
     with shown(progress, on_event) as sink:
-        return _fit(data, model, recipe, out, check, report, sink, settings)
+        return _fit(data, model, recipe, out, check, report, trust, sink, settings)
 
 
 def _fit(
@@ -114,10 +117,11 @@ def _fit(
     out: str | Path | None,
     check: bool,
     report: bool,
+    trust: bool,
     on_event: Sink | None,
     settings: Mapping[str, Any],
 ) -> OpenedRun:
-    dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, on_event)
+    dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, on_event, trust)
     ready = time.perf_counter()
     assembled = _assembled(wanted, dataset, model)
     for line in assembled.remarks:
@@ -130,7 +134,7 @@ def _fit(
         note(on_event, line)
     tuning = None if on_features else tune(wanted, assembled)
     if tuning:
-        assembled = _with_engine(tuning, assembled)
+        assembled = assembled.with_engine(tuning.engine)
     material = assembled.material
     folder = create_run(
         None if out is None else Path(out), f"{dataset.name}-{_short_name(assembled.recipe)}", RUNS
@@ -144,10 +148,19 @@ def _fit(
         resolved = _keep_lists(folder, assembled.recipe, dataset)
         promise = "due" if report else "none"
         _write_beginnings(folder, resolved, material, tuning, promise)
-        sink = _sink(folder, on_event)
         progress = Progress(seconds=time.perf_counter() - ready)
-        sink(_started(folder, assembled, progress, loss, tuning))
-        _train(folder, assembled, progress, sink, promise)
+        if on_event is not None:
+            on_event(_started(folder, assembled, progress, loss, tuning))
+        run_training(
+            Training(
+                folder=folder,
+                assembled=replace(assembled, recipe=resolved),
+                progress=progress,
+                on_event=on_event,
+                promise=promise,
+                steps_per_second=tuning.steps_per_second if tuning else 0.0,
+            )
+        )
         run = OpenedRun(
             folder,
             dataset=dataset,
@@ -190,12 +203,18 @@ def resume(
     """
     with shown(progress, on_event) as sink:
         opened = open_run(run, None, model, device=device, trust=trust)
-        return _resume(run_with(opened, data, on_event=sink), epochs, report, sink)
+        moved = Path(data) if isinstance(data, str | Path) else None
+        return _resume(run_with(opened, data, on_event=sink), epochs, report, moved, sink)
 
 
 def _resume(
-    before: OpenedRun, epochs: int | None, report: bool | None, on_event: Sink | None
+    before: OpenedRun,
+    epochs: int | None,
+    report: bool | None,
+    moved: Path | None,
+    on_event: Sink | None,
 ) -> OpenedRun:
+    """As `resume`; `moved` is where the data lies now, if that was said."""
     tidy_cache()
     with before.folder.locked():
         before.folder.settle()
@@ -215,6 +234,8 @@ def _resume(
                 note(on_event, "Its report was not made yet: making it now.")
                 _report(before)
             return before
+        if moved is not None:
+            recipe = recipe_at(before, recipe, moved)
         _continue(before, recipe, checkpoint, progress, "due" if report else "none", on_event)
         if report:
             _report(before)
@@ -226,6 +247,7 @@ def overfit_batch(
     *,
     model: str | nn.Module | None = None,
     recipe: str | Path | Recipe | None = None,
+    trust: bool = False,
     on_step: Callable[[int, float, float], None] = lambda _step, _loss, _accuracy: None,
     **settings: Any,
 ) -> OverfitResult:
@@ -233,7 +255,9 @@ def overfit_batch(
 
     A network that cannot do this has a bug, or its learning rate is far off.
     """
-    dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, None, step_by_step=True)
+    dataset, wanted = _dataset_and_recipe(
+        data, model, recipe, settings, None, trust, step_by_step=True
+    )
     assembled = _assembled(wanted, dataset, model)
     job = assembled.job
     _, warned = _check_model(assembled)
@@ -247,6 +271,7 @@ def find_learning_rate(
     *,
     model: str | nn.Module | None = None,
     recipe: str | Path | Recipe | None = None,
+    trust: bool = False,
     on_step: Callable[[int, float, float], None] | None = None,
     **settings: Any,
 ) -> RangeTest:
@@ -255,7 +280,9 @@ def find_learning_rate(
     Trains a copy of the network for at most 100 steps: a network given as an object, the random
     numbers and the data stay as they are.
     """
-    dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, None, step_by_step=True)
+    dataset, wanted = _dataset_and_recipe(
+        data, model, recipe, settings, None, trust, step_by_step=True
+    )
     assembled = _assembled(wanted, dataset, model)
     job = assembled.job
     _check_model(assembled)
@@ -267,9 +294,17 @@ def compose_recipe(
     recipe: str | Path | Recipe | None,
     model: str | nn.Module | None,
     settings: Mapping[str, Any],
+    *,
+    trust: bool = False,
 ) -> Recipe:
-    """The recipe to start from, with the settings that were given besides."""
+    """The recipe to start from, with the settings that were given besides.
+
+    Raises:
+        UsageError: its file names Python code, which nobody vouches for.
+    """
     base = recipe if isinstance(recipe, Recipe) else load_recipe(recipe) if recipe else Recipe()
+    if not (trust or model is not None or recipe is None or isinstance(recipe, Recipe)):
+        refuse_foreign_code(Path(recipe), base)
     changes = without_stale_split(settings)
     if {"weights", "model_kwargs"} & set(settings):
         changes.setdefault("weights_sha256", None)
@@ -277,6 +312,8 @@ def compose_recipe(
         changes["weights"] = starting.place_of(str(changes["weights"]))
     if _MAKING_STEPS & set(settings):
         changes["extensions"] = ()
+    if (_MAKING_STEPS | _ENGINE) & set(settings):
+        changes["engine_changes"] = ()
     if isinstance(model, nn.Module):
         changes |= {"model": assembly.IN_MEMORY + type(model).__name__, "model_kwargs": {}}
     elif model is not None and (run := starting.run_of(model)) is not None:
@@ -297,6 +334,7 @@ def _dataset_and_recipe(
     recipe: str | Path | Recipe | None,
     settings: Mapping[str, Any],
     on_event: Sink | None,
+    trust: bool,
     *,
     step_by_step: bool = False,
 ) -> tuple[Dataset, Recipe]:
@@ -305,16 +343,18 @@ def _dataset_and_recipe(
     Args:
         step_by_step: the training is to be one by the loop.
     """
-    wanted = compose_recipe(recipe, model, settings)
+    wanted = compose_recipe(recipe, model, settings, trust=trust)
     by_loop = step_by_step or recipe is not None
     wanted = with_transfer(wanted, settings, by_loop=by_loop)
     wanted = starting.as_the_weights_want(wanted, settings)
     dataset, wanted = dataset_for(
         data, wanted, on_event, resize_given=recipe is not None or "resize" in settings
     )
-    if wanted.training.extensions and wanted.data.fingerprint != dataset.fingerprint:
+    training = wanted.training
+    recorded = training.extensions or training.engine_changes
+    if recorded and wanted.data.fingerprint != dataset.fingerprint:
         # Steps of other data.
-        wanted = wanted.with_settings({"extensions": ()})
+        wanted = wanted.with_settings({"extensions": (), "engine_changes": ()})
     if recipe is not None or wanted.training.transfer == "features":
         return dataset, wanted
     given = dict(settings) if model is None else {**settings, "model": model}
@@ -343,14 +383,6 @@ def _check_model(assembled: Assembly) -> tuple[float, list[str]]:
     return found
 
 
-def _with_engine(tuning: Tuning, before: Assembly) -> Assembly:
-    """The same job with the engine that was chosen."""
-    recipe = before.recipe.with_engine(**vars(tuning.engine))
-    network = assembly.place_network(before.job.model, recipe)
-    job = assembly.make_job(recipe, before.material, network)
-    return Assembly(job=job, recipe=recipe, material=before.material)
-
-
 def _continue(
     run: OpenedRun,
     recipe: ResolvedRecipe,
@@ -373,12 +405,20 @@ def _continue(
     _say_new_rates(job, progress.step, on_event)
     # First, for a run whose recipe has more epochs than its weights is not finished.
     run.folder.write_status("running", report=promise)
-    _keep_recipe(run, recipe)
+    keep_recipe(run.folder, run.recipe, recipe)
     write_json_lines(run.folder.history_path, progress.history)
     progress.seconds += time.perf_counter() - ready
-    sink = _sink(run.folder, on_event)
-    sink(_started(run.folder, assembled, progress, None))
-    _train(run.folder, assembled, progress, sink, promise)
+    if on_event is not None:
+        on_event(_started(run.folder, assembled, progress, None))
+    run_training(
+        Training(
+            folder=run.folder,
+            assembled=assembled,
+            progress=progress,
+            on_event=on_event,
+            promise=promise,
+        )
+    )
 
 
 def _load_optimizer(job: Job, checkpoint: Checkpoint, run: Path) -> None:
@@ -389,42 +429,6 @@ def _load_optimizer(job: Job, checkpoint: Checkpoint, run: Path) -> None:
             f"The state in {run} does not fit its model: {error}.",
             "Give the network that was trained, with the same layers frozen.",
         ) from error
-
-
-def _train(
-    folder: RunFolder, assembled: Assembly, progress: Progress, sink: Sink, promise: str
-) -> None:
-    """Run the loop, record its events, and leave a true status however it ends.
-
-    Args:
-        promise: whether a report follows, as `RunFolder.report_state` says it.
-    """
-    job, train = assembled.job, loop_of(assembled)
-    reason = "failed"
-    folder.write_status("running", report=promise)
-    try:
-        with (
-            stop_requests() as request,
-            hardware.tuned(job.settings, job.model),
-            assembly.batches_ahead(job) as fed,
-        ):
-            for event in _explained(train(fed, progress, request.asked), progress):
-                if isinstance(event, Ended):
-                    assembly.check_unchanged(job)
-                    reason = event.reason
-                sink(event)
-    except BaseException as error:
-        state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        with suppress(FileError):
-            folder.write_status(state, report=promise, reason=str(error) or type(error).__name__)
-        raise
-    folder.write_status(reason, report=promise)
-    if reason == "interrupted":
-        raise Interrupted(
-            request.signal_number,
-            f"Stopped after step {progress.step}, in epoch {progress.epoch + 1}; all is saved.",
-            f"Go on with: sartor resume {shlex.quote(str(folder.path))}",
-        )
 
 
 def _check_data(
@@ -446,20 +450,6 @@ def _report(run: OpenedRun) -> None:
     if report_of_training(run):
         with suppress(FileError):  # the training and its report are there
             run.folder.write_report_is_made()
-
-
-def _explained(events: Iterator[Event], progress: Progress) -> Iterator[Event]:
-    """The same events; what a user's own network raises becomes an error that names the step."""
-    try:
-        yield from events
-    except (SartorError, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        raise TrainingError(
-            f"{type(error).__name__} after step {progress.step}, in epoch {progress.epoch + 1}: "
-            f"{reason_of(error)}.",
-            "Correct the model and train again; SARTOR_DEBUG=1 shows where it happened.",
-        ) from error
 
 
 def _extended(run: OpenedRun, progress: Progress, epochs: int | None) -> ResolvedRecipe:
@@ -505,19 +495,9 @@ def _epochs(count: int) -> str:
     return f"{count} epoch{'' if count == 1 else 's'}"
 
 
-def _keep_recipe(run: OpenedRun, recipe: ResolvedRecipe) -> None:
-    """Make this the run's recipe; a different one before it is kept beside it."""
-    before = run.recipe
-    if recipe == before:
-        return
-    number = len(list(run.path.glob("recipe-before-*.toml"))) + 1
-    write_text(run.path / f"recipe-before-{number}.toml", before.to_toml())
-    write_text(run.folder.recipe_path, recipe.to_toml())
-
-
 def _close(run: OpenedRun, recipe: ResolvedRecipe, progress: Progress) -> None:
     """Mark a run as over that was killed before it could do so itself."""
-    _keep_recipe(run, recipe)
+    keep_recipe(run.folder, run.recipe, recipe)
     state = "stopped early" if progress.stopped_early else "finished"
     if run.status["state"] != state:
         write_json_lines(run.folder.history_path, progress.history)
@@ -613,17 +593,6 @@ def _checkpoint_or_none(folder: RunFolder) -> Checkpoint | None:
     if not folder.checkpoints("last"):
         return None
     return load_checkpoint(folder, "last")
-
-
-def _sink(folder: RunFolder, on_event: Sink | None) -> Sink:
-    recorder = Recorder(folder, seals_of(folder))
-
-    def both(event: Event) -> None:
-        recorder(event)
-        if on_event is not None:
-            on_event(event)
-
-    return both
 
 
 def _short_name(recipe: Recipe) -> str:

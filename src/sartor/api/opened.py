@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import shlex
 import warnings
 from collections.abc import Mapping
@@ -18,7 +17,9 @@ from ..data.sources import as_asked, open_source
 from ..data.splits.split import Split
 from ..errors import CheckpointError, DataError, RunError, SartorError, SartorWarning, UsageError
 from ..files import sha256_of_file
+from ..models.copying import copied_network
 from ..models.custom import is_custom
+from ..models.lazy import materialise
 from ..recipe import ResolvedRecipe
 from ..runs.folder import RunFolder
 from ..runs.history import best_row
@@ -231,7 +232,8 @@ class OpenedRun:
         self.refuse_changes()
         if self.given_network is not None:
             # The user's own object stays as training left it.
-            network = copy.deepcopy(self.given_network)
+            network = copied_network(self.given_network)
+            materialise(network, assembly.input_shape_of(recipe))
         else:
             network = assembly.build_network(recipe, num_classes, self.model_file())
         return assembly.place_network(network, recipe)

@@ -19,6 +19,7 @@ from ..data.splits.split import Split
 from ..errors import DataError, UsageError, unknown
 from ..evaluation.predictions import Predictions
 from ..inference.forward import Forward
+from ..recipe import ResolvedRecipe
 from ..training.engines import hardware
 from .notes import Sink, noting
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
@@ -101,6 +102,12 @@ def predictions_on(
         weights_sha256=kept.weights_sha256,
         dataset_fingerprint=dataset.fingerprint,
     )
+
+
+def recipe_at(run: OpenedRun, recipe: ResolvedRecipe, path: Path) -> ResolvedRecipe:
+    """A recipe of the run whose data lies at another place now."""
+    moved = _moved(run, path)
+    return recipe.with_data_at(moved.source, moved.image_root)
 
 
 def _moved(run: OpenedRun, path: Path) -> DataSettings:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from ..evaluation.metrics import Evaluation
+from ..wording import plain
 from . import fitting, judging, predicting, reporting, tracing
 from .notes import Sink
 from .opened import OpenedRun
@@ -49,7 +50,7 @@ class Run(OpenedRun):
                 if best is None
                 else f", val accuracy {best['val_accuracy']:.2%} (best epoch, {best['epoch']})"
             )
-        return f"<Run {self.path}: {status}, {len(rows)} epochs{figures}>"
+        return plain(f"<Run {self.path}: {status}, {len(rows)} epochs{figures}>")
 
     def _repr_html_(self) -> str:
         import base64

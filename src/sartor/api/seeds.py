@@ -130,6 +130,7 @@ def fit_seeds(
     out: str | Path | None = None,
     check: bool = True,
     report: bool = True,
+    trust: bool = False,
     on_event: Sink | None = None,
     on_run: Callable[[int, dict[str, Any]], None] | None = None,
     **settings: Any,
@@ -139,8 +140,8 @@ def fit_seeds(
     At the end each is judged once on the test images, which are the same for all.
 
     Args:
-        data, model, recipe, check, report, settings: as `fit`; a network that exists already has
-            its first weights, and so cannot be trained with several seeds.
+        data, model, recipe, check, report, trust, settings: as `fit`; a network that exists
+            already has its first weights, and so cannot be trained with several seeds.
         out: a folder for the runs seed-0, seed-1, ...; by default each is the next free runs/NAME.
         on_event: called with every event of every training.
         on_run: called with the seed and the result of each training that ends.
@@ -159,10 +160,10 @@ def fit_seeds(
             f"{seeds} seed{'' if seeds == 1 else 's'} cannot give a standard deviation.",
             "Give at least two, or leave --seeds out.",
         )
-    first = compose_recipe(recipe, model, settings).training.seed
+    first = compose_recipe(recipe, model, settings, trust=trust).training.seed
     chosen = tuple(range(first, first + seeds))
     # Both ends are checked now, and not after hours.
-    compose_recipe(recipe, model, {**settings, "seed": chosen[-1]})
+    compose_recipe(recipe, model, {**settings, "seed": chosen[-1]}, trust=trust)
     folders = _folders(out, chosen)
     runs: list[Run] = []
     results: list[dict[str, Any]] = []
@@ -176,6 +177,7 @@ def fit_seeds(
                 out=folder,
                 check=check,
                 report=report,
+                trust=trust,
                 on_event=on_event,
                 **{**settings, "seed": seed},
             )

@@ -124,7 +124,7 @@ def trace(
         opened = open_run(run, given, model, device=device, trust=trust)
         subject = _trained(opened, checkpoint, untrained, settings)
     else:
-        subject = _fresh(target, data, recipe, settings)
+        subject = _fresh(target, data, recipe, settings, trust)
     if picture is not None:
         chosen, about = _picture(subject, picture, label, invert)
     else:
@@ -247,10 +247,12 @@ def _fresh(
     data: str | Path | Dataset | None,
     recipe: str | Path | Recipe | None,
     settings: dict[str, Any],
+    trust: bool,
 ) -> _Subject:
     model = copied(target) if isinstance(target, nn.Module) else target
     assert not isinstance(model, OpenedRun)
-    wanted = compose_recipe(recipe, str(model) if isinstance(model, Path) else model, settings)
+    model = str(model) if isinstance(model, Path) else model
+    wanted = compose_recipe(recipe, model, settings, trust=trust)
     wanted = starting.as_the_weights_want(wanted, settings)
     dataset, wanted = dataset_for(data, wanted, None)
     assembled = assemble(
@@ -427,7 +429,7 @@ def _trace_tensors(
     settings: dict[str, Any],
 ) -> Trace:
     images, given = _checked_tensors(images, labels)
-    training = _resolved_for(images, compose_recipe(recipe, None, settings).training)
+    training = _resolved_for(images, compose_recipe(recipe, None, settings, trust=True).training)
     count = f"{len(images):,} images" if len(images) > 1 else "an image"
     values = trace_batch(
         network,

@@ -35,7 +35,7 @@ _OF_THE_LOOP = {
 _DECIDING = {*_OF_THE_LOOP, "model_kwargs", "weights", "augment"}
 """Settings with which nobody means a backbone."""
 
-Loop = Callable[[Job, Progress, Callable[[], bool]], Iterator[Event]]
+Loop = Callable[[Job, Progress, Callable[[], bool], Callable[[], bool]], Iterator[Event]]
 
 
 def loop_of(assembled: Assembly) -> Loop:
@@ -44,7 +44,10 @@ def loop_of(assembled: Assembly) -> Loop:
         return train
 
     def on_features(
-        job: Job, progress: Progress, stop_asked: Callable[[], bool]
+        job: Job,
+        progress: Progress,
+        stop_asked: Callable[[], bool],
+        _pause_asked: Callable[[], bool],
     ) -> Iterator[Event]:
         material = assembled.material
         labels, split = material.dataset.labels, material.split

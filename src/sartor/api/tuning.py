@@ -6,7 +6,6 @@ function of what is written there once and of the number of steps.
 
 from __future__ import annotations
 
-import copy
 import json
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,20 +15,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from .. import assembly
 from ..assembly import Assembly
-from ..errors import FileError
+from ..errors import FileError, ModelError
 from ..files import make_folder, sha256_of, write_json
 from ..home import cache_home, locked
 from ..machine import available_cores
+from ..models.copying import copied_network
 from ..models.custom import reason_of
 from ..recipe import Recipe
 from ..runs.environment import processor
+from ..runs.folder import RunFolder
 from ..training.engines import race
 from ..training.engines.hardware import ExecutionPlan, problem
 from ..training.engines.race import Measurement, Timing
 from ..training.loop import Job
+from ..training.settings import ResolvedTraining
 
 FORMAT = 3
 _FEWEST_STEPS = 800
@@ -51,6 +54,8 @@ class Tuning:
     """For people."""
     document: dict[str, Any]
     """For engine.json."""
+    steps_per_second: float = 0.0
+    """Of the chosen engine; 0 where that was not measured, or on a busy machine."""
 
 
 def tune(wanted: Recipe, assembled: Assembly) -> Tuning | None:
@@ -156,7 +161,51 @@ def _tuning(measured: Measurement, before: bool, facts: dict[str, Any]) -> Tunin
         "measured": asdict(measured),
         "for": facts,
     }
-    return Tuning(engine=chosen.engine, line=line, document=document)
+    pace = 0.0 if measured.busy else 1 / chosen.seconds_a_step
+    return Tuning(engine=chosen.engine, line=line, document=document, steps_per_second=pace)
+
+
+def can_measure_again(folder: RunFolder, settings: ResolvedTraining) -> bool:
+    """Whether the engine of a run was left to be chosen, and may be chosen again."""
+    return bool(_open_again(folder)) and settings.device == "cpu" and settings.engine != "compiled"
+
+
+def faster_engine(
+    folder: RunFolder, assembled: Assembly, step: int
+) -> tuple[ExecutionPlan | None, str]:
+    """An engine that is far faster than the present one while the machine is busy, and what to say.
+
+    The precision stays: other engines compute the same up to rounding.
+    """
+    job = assembled.job
+    default, free = ExecutionPlan.of(job.settings), _open_again(folder)
+    engines = race.choices(default, free, job.model, job.settings.batch_size, job.settings.device)
+    threads = race.fewer_threads(default, free)
+    if "threads" in free and torch.get_num_threads() > default.threads:
+        threads.append(torch.get_num_threads())
+    if _copies_bytes(job, len(engines) + len(threads)) > _MOST_BYTES:
+        return None, ""
+    try:
+        measured = race.measure(engines, threads, lambda one: _trial(one, assembled), _MOST_SECONDS)
+    except Exception as error:  # whatever a user's own network may raise
+        return None, f"The engine could not be measured again: {reason_of(error)}."
+    chosen = race.fastest(measured.timings, busy=True)
+    names = race.differing(default, chosen.engine)
+    if not names:
+        return None, "Measured again: no other engine is far faster at present."
+    return chosen.engine, (
+        f"Measured again: from step {step} on with {_shown(chosen.engine, names)}, "
+        f"{chosen.times_as_fast:.1f} times as fast as {_shown(default, names)} at present. "
+        "recipe.toml records the change; weights differ from those without it by rounding."
+    )
+
+
+def _open_again(folder: RunFolder) -> set[str]:
+    """The settings that were left to be chosen when the engine was; none where it was not."""
+    document = folder.engine() or {}
+    facts = document.get("for")
+    found = facts.get("open") if isinstance(facts, dict) else None
+    return set(map(str, found)) - {"amp_dtype"} if isinstance(found, list) else set()
 
 
 def _unmeasured(default: ExecutionPlan, reason: str, facts: dict[str, Any]) -> Tuning:
@@ -214,8 +263,25 @@ def _open_settings(wanted: Recipe, device: str) -> set[str]:
 def _trial(one: ExecutionPlan, assembled: Assembly) -> Job:
     """The job that `fit` would make with an engine, on a copy of the model."""
     recipe = assembled.recipe.with_engine(**asdict(one))
-    model = assembly.place_network(copy.deepcopy(assembled.job.model), recipe)
+    model = assembly.place_network(_copied(assembled), recipe)
     return assembly.make_job(recipe, assembled.material, model)
+
+
+def _copied(assembled: Assembly) -> nn.Module:
+    """A copy of the job's network, built again from its class where it cannot be copied.
+
+    Raises:
+        ModelError: it cannot be copied, and a program gave it as an object.
+    """
+    model, recipe = assembled.job.model, assembled.recipe
+    try:
+        return copied_network(model)
+    except ModelError:
+        if recipe.model.model.startswith(assembly.IN_MEMORY):
+            raise
+    again = assembly.build_network(recipe, assembled.job.num_classes)
+    again.load_state_dict(model.state_dict())
+    return again.to(recipe.training.device)
 
 
 def _copies_bytes(job: Job, count: int) -> int:

@@ -60,3 +60,5 @@ class TrainingFlags(TrainingSettings):
 
     # Only `resume --epochs` extends a run.
     extensions: Suppress[tuple[str, ...]] = ()
+    # Only a training itself changes its engine.
+    engine_changes: Suppress[tuple[str, ...]] = ()

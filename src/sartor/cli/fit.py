@@ -46,6 +46,8 @@ class Fit:
     no_report: bool = False
     """Do not write a report at the end. The report uses the validation split; test images are not
     touched."""
+    trust: bool = False
+    """Let a Python file run that only the recipe's file names, whoever wrote it."""
     quiet: bool = False
     """Show no progress."""
     json: bool = False
@@ -109,6 +111,7 @@ def fit(given: Fit) -> int:
             out=given.out,
             check=not given.no_check,
             report=not given.no_report,
+            trust=given.trust,
             on_event=progress,
             **changes,
         )
@@ -136,6 +139,7 @@ def _fit_seeds(
             out=given.out,
             check=not given.no_check,
             report=not given.no_report,
+            trust=given.trust,
             on_event=progress,
             on_run=None if given.json and given.quiet else print_seed,
             **changes,
@@ -156,7 +160,12 @@ def _overfit(given: Fit, recipe: str | None, model: str | None, changes: dict[st
             note(f"step {step:>5}  loss {loss:.4f}  accuracy {accuracy:.2%}")
 
     result = api.overfit_batch(
-        given.target, recipe=recipe, model=model, on_step=print_step, **changes
+        given.target,
+        recipe=recipe,
+        model=model,
+        trust=given.trust,
+        on_step=print_step,
+        **changes,
     )
     if given.json:
         print_json(asdict(result))
@@ -179,7 +188,9 @@ def _find_learning_rate(
 ) -> int:
     from .. import api
 
-    test = api.find_learning_rate(given.target, recipe=recipe, model=model, **changes)
+    test = api.find_learning_rate(
+        given.target, recipe=recipe, model=model, trust=given.trust, **changes
+    )
     if given.out:
         from ..reports.figures import range_test_figure, save_figure
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..arrays import AnyArray, Int64Array, UInt8Array
 from ..errors import DataError
+from ..wording import plain
 from .given import plain_array, refuse_without_order
 from .roster import Roster
 
@@ -114,7 +115,7 @@ class Dataset:
         channels, height, width = self.shape
         held_out = 0 if self.test is None else len(self.test)
         parts = f", {held_out:,} of them for testing" if held_out else ""
-        return (
+        return plain(
             f"<Dataset {self.name}: {len(self):,} images of {channels}x{height}x{width}{parts}, "
             f"{len(self.classes)} classes: {_shortened(self.classes)}>"
         )

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ..arrays import Int64Array
 from ..averages import balanced_accuracy, macro_f1
 from ..errors import DataError
+from ..wording import plain
 from .as_given import AsGiven
 from .clusters import effective_share
 from .intervals import of_the_best, simultaneous, wilson
@@ -150,7 +151,7 @@ class Evaluation:
         }
 
     def __repr__(self) -> str:
-        return (
+        return plain(
             f"<Evaluation of {self.split}: {_summary(self)}; "
             f"weakest class: {self.weakest.class_name}, {_percent(self.weakest.accuracy)}>"
         )

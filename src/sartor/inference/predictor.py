@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..arrays import Float32Array, Float64Array, UInt8Array
+from ..data.given import plain_array
 from ..data.pictures.preprocess import Preprocess
 from ..errors import DataError
 from ..evaluation.calibration import log_probabilities_of, scaled
@@ -105,6 +106,7 @@ class Predictor:
 def _checked(images: UInt8Array, input_shape: tuple[int, int, int]) -> UInt8Array:
     """(N, C, H, W), from the orders that `Dataset` takes; `input_shape` is the network's."""
     channels, *size = input_shape
+    images = plain_array(images, "images")
     if images.dtype != np.uint8:
         raise DataError(f"Images are of {images.dtype}, not uint8.", "Give bytes, 0 to 255.")
     if images.ndim == 3:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from ..arrays import Float32Array
 from ..errors import MissingExtraError, ModelError, UsageError, unknown
+from ..models.copying import copied_network
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -51,7 +51,7 @@ def attribute(
     if method not in METHODS:
         raise UsageError(unknown("method", method, METHODS).capitalize() + ".", "Choose another.")
     captum = _captum()
-    network = copy.deepcopy(model).eval()
+    network = copied_network(model).eval()
     for parameter in network.parameters():
         parameter.requires_grad_(True)
     explain = {

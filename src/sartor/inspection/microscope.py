@@ -5,7 +5,6 @@ The network itself stays as it is, bit for bit: everything happens to a copy.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,11 +17,13 @@ from ..data.feed.batches import Batch
 from ..errors import ModelError, SartorError
 from ..evaluation.predictions import probabilities_of
 from ..inference.forward import precision
+from ..models.copying import copied_network
 from ..models.custom import reason_of
 from ..training.engines import hardware
-from ..training.loop import Job, seed_random_numbers, update
+from ..training.loop import Job, update
 from ..training.objective import Objective, untrained_loss
 from ..training.optim import Optimizer
+from ..training.seeding import seed_random_numbers
 from ..training.settings import ResolvedTraining
 from ..training.torch_internals import Normalization
 from .recording import Call, Recording
@@ -69,7 +70,7 @@ def trace_batch(
     before = {name: _kept(one) for name, one in network.named_parameters()}
     recording, gradients = Recording(network), _Gradients(network)
     with hardware.tuned(plan.settings), _attention_in_parts(), _explained(recording, job, batch):
-        seed_random_numbers(plan.settings.seed, plan.step)
+        seed_random_numbers(plan.settings.seed, plan.step, everywhere=True)
         check = _checked_output(network, batch, len(classes), labelled)
         with recording.running(), gradients.kept(), check:
             if labelled:
@@ -104,13 +105,7 @@ def copied(model: nn.Module) -> nn.Module:
     Raises:
         ModelError: it holds something that cannot be copied.
     """
-    try:
-        network = copy.deepcopy(model)
-    except Exception as error:  # whatever a network of the user's own may hold
-        raise ModelError(
-            f"The model cannot be copied: {reason_of(error)}.",
-            "A trace runs on a copy; do not store results of forward() in the model.",
-        ) from error
+    network = copied_network(model)
     for parameter in network.parameters():
         parameter.grad = None
     return network
@@ -200,7 +195,7 @@ def _forward(job: Job, images: Tensor) -> Any:
 
 def _again(job: Job, batch: Batch, plan: Plan) -> tuple[Tensor, float]:
     """The same batch after the step: logits and loss, with the same random numbers."""
-    seed_random_numbers(plan.settings.seed, plan.step)
+    seed_random_numbers(plan.settings.seed, plan.step, everywhere=True)
     logits = _forward(job, batch.images)
     weight = plan.objective.weight(batch.labels)
     loss = float(plan.objective.sum(logits, batch.labels)) / float(weight)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..errors import UsageError, unknown
 from ..files import write_text
+from ..wording import plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -343,7 +344,8 @@ class Trace:
     def __repr__(self) -> str:
         step, about = self.step, self.about
         loss = f", loss {step.loss_before:.4f} -> {step.loss_after:.4f}" if step else ""
-        return f"<Trace of {about.images} through {about.network}: {len(self.layers)} layers{loss}>"
+        layers = f"{len(self.layers)} layers{loss}"
+        return plain(f"<Trace of {about.images} through {about.network}: {layers}>")
 
     def __getitem__(self, name: str) -> Layer | ParameterTrace:
         """A layer by its name, such as "conv1", or a parameter, such as "conv1.weight"."""

@@ -108,7 +108,10 @@ def build_model(
         "in_channels": channels,
     }
     wanted = {key: supplied[key] for key in _parameters_of(factory) if key in supplied}
-    return _call(model, factory, {**_checked(model, factory, kwargs), **wanted})
+    network = _call(model, factory, {**_checked(model, factory, kwargs), **wanted})
+    from .lazy import materialise
+
+    return materialise(network, (channels, height, width))
 
 
 def _factory_of(model: str) -> Callable[..., object]:

@@ -33,6 +33,7 @@ _BEGINNINGS = (
 """What a fit writes before its recipe, which makes a run of the folder."""
 _LOCK_PATIENCE_SECONDS = 1.0
 REPORT_STATES = ("due", "made", "none")
+STATUS_KEYS = frozenset({"format", "state", "report", "reason"})
 _LARGEST = 1e15
 _SPECIAL = frozenset('/\\:*?[]"<>|')
 _LONGEST_NAME = 60
@@ -186,7 +187,7 @@ class RunFolder:
         Raises:
             RunError: the folder was made by a newer sartor.
         """
-        status = _read_json(self.path / "status.json")
+        status = self.status_document()
         if not isinstance(status, dict) or "format" not in status:
             return {"state": "broken"}
         if status["format"] != FORMAT:
@@ -200,6 +201,10 @@ class RunFolder:
         if not isinstance(status.get("state"), str):
             status["state"] = "broken"
         return status
+
+    def status_document(self) -> Any:
+        """What status.json holds; None where it cannot be read."""
+        return _read_json(self.path / "status.json")
 
     @contextmanager
     def locked(self) -> Iterator[None]:

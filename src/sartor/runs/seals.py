@@ -15,11 +15,14 @@ from typing import Any
 
 from .. import files
 from ..errors import RunError
-from .folder import RunFolder, read_tables
+from .folder import STATUS_KEYS, RunFolder, read_tables
 
 _RECIPE = "recipe.toml"
 _BY_HASH = ("model.py", "excluded.txt", "fixes.csv")
-_CHANGED_BY_RESUME = {"epochs", "extensions", "device", "amp_dtype", "engine"}
+_CHANGED_BY_RESUME = {
+    *("source", "image_root", "epochs", "extensions", "device", "amp_dtype"),
+    *("engine", "threads", "memory_format", "engine_changes"),
+}
 _PLACES = {"source", "exclude", "workers"}
 """Where things lie, and how fast they come: nothing of the result depends on it."""
 _LARGEST_HEADER = 1 << 28
@@ -69,6 +72,7 @@ def differences(folder: RunFolder) -> Differences:
             *_changed_files(folder, sealed),
             *_changed_history(folder, progress),
             *_changed_status(folder, progress),
+            *_unknown_status(folder),
         ),
     )
 
@@ -125,6 +129,15 @@ def _changed_status(folder: RunFolder, progress: Mapping[str, Any]) -> Iterator[
         yield (
             f"{folder.path / 'status.json'} says {state}, but the checkpoint has {done} of "
             f"{epochs} epochs."
+        )
+
+
+def _unknown_status(folder: RunFolder) -> Iterator[str]:
+    unknown = sorted(set(_table(folder.status_document())) - STATUS_KEYS)
+    if unknown:
+        yield (
+            f"{folder.path / 'status.json'} holds {', '.join(unknown[:5])}, which this version of "
+            "sartor does not know: a newer one may have written it."
         )
 
 

@@ -24,11 +24,21 @@ from .job import Passes
 from .progress import Tracker
 from .progress import count_correct as count_correct
 from .schedule import learning_rate
+from .seeding import may_draw_elsewhere
+from .seeding import seed_random_numbers as seed_random_numbers
 from .state import Progress
 
 
-def train(job: Job, progress: Progress, stop_asked: Callable[[], bool]) -> Iterator[Event]:
+def train(
+    job: Job,
+    progress: Progress,
+    stop_asked: Callable[[], bool],
+    pause_asked: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
     """Train from `progress` to the last epoch and yield events; `progress` is updated in place.
+
+    After an epoch at whose end a pause is asked, all is saved and the events end without `Ended`:
+    another job, with another engine, can go on from `progress`.
 
     Raises:
         TrainingError: the loss or a weight is no longer finite.
@@ -37,13 +47,14 @@ def train(job: Job, progress: Progress, stop_asked: Callable[[], bool]) -> Itera
     # An engine takes the place of `update` here; autograd is replaced or recorded inside it.
     make_update = job.engine_update or update
     tracker = Tracker(job, progress)
+    everywhere = may_draw_elsewhere(job.model)
     if progress.step == 0:
         yield from tracker.checkpoint()
     while progress.epoch < settings.epochs and not progress.stopped_early:
         job.model.train()
         tracker.start_clock()
         while progress.position < steps_per_epoch:
-            seed_random_numbers(settings.seed, progress.step)
+            seed_random_numbers(settings.seed, progress.step, everywhere=everywhere)
             lr = learning_rate(settings, progress.step, steps_per_epoch)
             batch = job.batches.batch(progress.epoch, progress.position)
             outcome = make_update(job, batch, lr)
@@ -56,7 +67,11 @@ def train(job: Job, progress: Progress, stop_asked: Callable[[], bool]) -> Itera
                 yield from tracker.checkpoint()
                 yield Ended(reason="interrupted")
                 return
+        seed_random_numbers(settings.seed, progress.step, everywhere=everywhere)
         yield from tracker.end_epoch(validate(job))
+        if progress.epoch < settings.epochs and not progress.stopped_early and pause_asked():
+            yield from tracker.checkpoint()
+            return
     yield from tracker.checkpoint()
     yield Ended(reason="stopped early" if progress.stopped_early else "finished")
 
@@ -109,17 +124,6 @@ def _inverse(weight: Tensor | int, device: torch.device) -> Tensor:
 @functools.lru_cache(maxsize=16)
 def _inverse_of(count: int, device: torch.device) -> Tensor:
     return torch.tensor(1 / count, device=device)
-
-
-def seed_random_numbers(seed: int, step: int) -> None:
-    """Make everything random in a step, such as dropout, a function of (seed, step)."""
-    # SplitMix64 (Steele et al., 2014) maps neighbouring steps to unrelated seeds.
-    mixed = (seed * 0xD1342543DE82EF95 + (step + 1) * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-    torch.default_generator.manual_seed(mixed >> 1)
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.manual_seed(mixed >> 1)
 
 
 @dataclass(frozen=True, kw_only=True)

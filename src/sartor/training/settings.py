@@ -130,6 +130,9 @@ class TrainingSettings:
     extensions: tuple[str, ...] = ()
     """How many epochs were planned before the run was extended, such as "3 epochs until step 90".
     Filled in by resume --epochs, so that the same learning rates can be used again."""
+    engine_changes: tuple[str, ...] = ()
+    """Engines that the run had before the present one, such as "direct, float32, contiguous, 2
+    threads until step 90". Filled in where a busy machine made another one far faster."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -220,3 +220,13 @@ def test_count_parameters_counts_what_is_trained() -> None:
     network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     network[0].requires_grad_(False)
     assert count_parameters(network) == 4 + 4 + 8 + 2
+
+
+def test_state_that_is_no_tensor_is_refused(make_job: MakeJob) -> None:
+    class Extra(Lambda):
+        def get_extra_state(self) -> dict[str, int]:
+            return {"steps": 3}
+
+    job = make_job(Extra(lambda images, number: logits(images) + number))
+    with pytest.raises(ModelError, match="holds a dict as _extra_state"):
+        check_model(job, job.batches.batch(0, 0))

@@ -18,9 +18,10 @@ from ...inference.forward import Forward
 from ...models.registry import build_model
 from ...randomness import keys
 from ...training.engines import hardware
-from ...training.loop import Job, seed_random_numbers, train
+from ...training.loop import Job, train
 from ...training.objective import Objective
 from ...training.optim import Optimizer
+from ...training.seeding import seed_random_numbers
 from ...training.settings import ResolvedTraining
 from ...training.state import Progress
 from .subject import Note

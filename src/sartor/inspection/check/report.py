@@ -9,6 +9,7 @@ from typing import Any
 
 from ...data.dataset import Dataset
 from ...data.fixes import Fix
+from ...wording import plain
 from .corrections import corrections
 from .finding import SEVERITIES, Finding, Severity
 from .quarantine import quarantine
@@ -37,7 +38,7 @@ class CheckReport:
     """What was looked at, to draw it; None where too little can be read to make one."""
 
     def __repr__(self) -> str:
-        return f"<CheckReport of {self.source}: {self.verdict()}>"
+        return plain(f"<CheckReport of {self.source}: {self.verdict()}>")
 
     @property
     def seconds(self) -> float:

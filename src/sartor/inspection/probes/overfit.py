@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ...data.feed.batches import Batch
-from ...training.loop import Job, count_correct, seed_random_numbers, update
+from ...training.loop import Job, count_correct, update
+from ...training.seeding import seed_random_numbers
 
 MAX_STEPS = 2_000
 LEARNT_LOSS_SHARE = 0.05
@@ -40,7 +41,7 @@ def overfit_batch(
     first_loss = loss = accuracy = float("nan")
     step, learnt = 0, False
     for step in range(1, MAX_STEPS + 1):
-        seed_random_numbers(job.settings.seed, step)
+        seed_random_numbers(job.settings.seed, step, everywhere=True)
         outcome = update(job, batch, lr)
         loss = float(outcome.loss) / float(outcome.weight)
         accuracy = count_correct(outcome.logits, outcome.labels) / count

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from ...data.feed.batches import Batch
 from ...errors import ModelError
 from ...inference.forward import precision
+from ...models.copying import copied_network
 from ...models.custom import reason_of
 from ...training.loop import Job
 from ...training.objective import chance_level
@@ -31,6 +31,7 @@ def check_model(job: Job, batch: Batch, *, untrained: bool = True) -> tuple[floa
     """
     if not any(parameter.requires_grad for parameter in job.model.parameters()):
         raise ModelError("The model has no trainable parameters.", "Check requires_grad.")
+    _refuse_extra_state(job.model)
     logits = first_logits(job, batch.images)
     expected_shape = (len(batch.images), job.num_classes)
     if tuple(logits.shape) != expected_shape or not logits.is_floating_point():
@@ -43,6 +44,17 @@ def check_model(job: Job, batch: Batch, *, untrained: bool = True) -> tuple[floa
     loss = float(job.objective.plain().sum(logits, batch.labels)) / len(batch.labels)
     warned = _warn_of_probabilities(job, logits)
     return loss, [*warned, *_warn_of_loss(job, loss)] if untrained else warned
+
+
+def _refuse_extra_state(model: nn.Module) -> None:
+    """Raise where a checkpoint could not hold what the network wants to be kept."""
+    for name, value in model.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise ModelError(
+                f"The state_dict of the model holds a {type(value).__name__} as {name}; a "
+                "checkpoint holds only tensors.",
+                "Return a tensor from get_extra_state(), or use register_buffer().",
+            )
 
 
 def _refuse_lone_images(job: Job, first: Batch) -> None:
@@ -73,7 +85,10 @@ def _part_sizes(count: int, parts: int) -> list[int]:
 
 def _needs_two_images(job: Job, images: Tensor) -> bool:
     """Whether a copy of the network in training mode refuses one image and takes two."""
-    model = copy.deepcopy(job.model).train()
+    try:
+        model = copied_network(job.model).train()
+    except ModelError:
+        return False  # A step that fails will be explained by itself.
     two = images[:1].repeat(2, 1, 1, 1)
     with torch.no_grad(), precision(job.settings.device, job.settings.amp_dtype):
         for taken in (two, two[:1]):

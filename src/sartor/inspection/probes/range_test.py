@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,8 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ...training.loop import Job, seed_random_numbers, update
+from ...models.copying import copied_network
+from ...training.loop import Job, update
 from ...training.optim import Optimizer
+from ...training.seeding import may_draw_elsewhere, random_numbers_kept, seed_random_numbers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,17 +55,18 @@ def range_test(
     The rates rise from 1e-6 to 10 in `steps` steps; the test ends when the loss blows up.
     `on_step(step, rate, loss)` is called after every step.
     """
-    model = copy.deepcopy(job.model).train()
+    model = copied_network(job.model).train()
     trial = replace(job, model=model, optimizer=Optimizer(model, job.settings))
     growth = (HIGHEST / LOWEST) ** (1 / max(steps - 1, 1))
     rates: list[float] = []
     losses: list[float] = []
     smoothed: list[float] = []
     blew_up_at = None
-    with torch.random.fork_rng():
+    everywhere = may_draw_elsewhere(model)
+    with torch.random.fork_rng(), random_numbers_kept():
         for step in range(steps):
             rate = LOWEST * growth**step
-            seed_random_numbers(job.settings.seed, step)
+            seed_random_numbers(job.settings.seed, step, everywhere=everywhere)
             batch = job.batches.batch(*divmod(step, len(job.batches)))
             outcome = update(trial, batch, rate)
             loss = float(outcome.loss) / float(outcome.weight)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from ...device import choose_device, is_present
+from ..seeding import random_numbers_kept
 from ..settings import ResolvedTraining, TrainingSettings
 from ..torch_internals import cpu_multiplies_bfloat16
 from . import kernels
@@ -33,6 +34,16 @@ class ExecutionPlan:
     amp_dtype: str
     threads: int
     engine: str
+
+    @classmethod
+    def from_settings(cls, plan: Mapping[str, str | int]) -> ExecutionPlan:
+        """The plan with these settings, by their names."""
+        return cls(
+            memory_format=str(plan["memory_format"]),
+            amp_dtype=str(plan["amp_dtype"]),
+            threads=int(plan["threads"]),
+            engine=str(plan["engine"]),
+        )
 
     @classmethod
     def of(cls, settings: ResolvedTraining) -> ExecutionPlan:
@@ -151,7 +162,11 @@ def laid_out(model: nn.Module, memory_format: str) -> nn.Module:
 @contextmanager
 def tuned(settings: ResolvedTraining, model: nn.Module | None = None) -> Iterator[None]:
     """Use the machine as the resolved settings say; afterwards all is as it was, the model too."""
-    with threads_of(settings), torch.random.fork_rng(devices=_used_gpus(settings)):
+    with (
+        threads_of(settings),
+        torch.random.fork_rng(devices=_used_gpus(settings)),
+        random_numbers_kept(),
+    ):
         if model is not None:
             take_kernels(settings, model)
         try:

@@ -24,8 +24,9 @@ from ...device import synchronize
 from ...machine import involuntary_switches
 from ...models.custom import reason_of
 from ..job import Job, Outcome
-from ..loop import seed_random_numbers, update
+from ..loop import update
 from ..schedule import learning_rate
+from ..seeding import may_draw_elsewhere, seed_random_numbers
 from ..settings import TrainingSettings
 from . import hardware, kernels
 from .direct import chain_of
@@ -267,6 +268,7 @@ class _Contestant:
         self._engine = one
         self._job = job_of(one)
         self._job.model.train()
+        self._everywhere = may_draw_elsewhere(self._job.model)
         self._step = 0
         self.seconds: list[float] = []
         """Of a step, one number per round."""
@@ -334,7 +336,7 @@ class _Contestant:
 
     def _make_step(self) -> Outcome:
         job, steps_per_epoch = self._job, len(self._job.batches)
-        seed_random_numbers(job.settings.seed, self._step)
+        seed_random_numbers(job.settings.seed, self._step, everywhere=self._everywhere)
         # The last batch of an epoch may be smaller.
         batch = job.batches.batch(0, self._step % max(1, steps_per_epoch - 1))
         self._step += 1

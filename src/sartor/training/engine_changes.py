@@ -1,0 +1,92 @@
+"""Where a run changed its engine while it trained, so that it can be made again."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from typing import NamedTuple
+
+from .settings import (
+    ENGINES,
+    MEMORY_FORMATS,
+    PRECISIONS,
+    ResolvedTraining,
+)
+
+_CHANGE = re.compile(
+    r"(?P<engine>[a-z]+), (?P<amp_dtype>[a-z0-9]+), (?P<memory_format>[a-z-]+), "
+    r"(?P<threads>[1-9]\d{0,4}) threads? until step (?P<step>[1-9]\d{0,11})"
+)
+_SHAPE = '"direct, float32, channels-last, 2 threads until step 90"'
+
+
+class EngineChange(NamedTuple):
+    """A run went on with another engine."""
+
+    step: int
+    """Updates done by then: always whole epochs."""
+    plan: dict[str, str | int]
+    """What it trained with until then: memory_format, amp_dtype, threads, engine."""
+
+
+@functools.cache
+def parsed_engine_changes(texts: tuple[str, ...]) -> tuple[EngineChange, ...]:
+    """The setting `engine_changes`, read.
+
+    Raises:
+        ValueError: with what is wrong.
+    """
+    found = []
+    for text in texts:
+        match = _CHANGE.fullmatch(text)
+        if not match or not _known(match):
+            raise ValueError(f'engine_changes must be like {_SHAPE}, not "{text}"')
+        plan: dict[str, str | int] = {
+            name: match[name] for name in ("engine", "amp_dtype", "memory_format")
+        }
+        found.append(EngineChange(int(match["step"]), plan | {"threads": int(match["threads"])}))
+    if any(one.step >= other.step for one, other in itertools.pairwise(found)):
+        raise ValueError("engine_changes must be in the order of their steps")
+    return tuple(found)
+
+
+def plan_at(settings: ResolvedTraining, step: int) -> dict[str, str | int]:
+    """What makes the update number `step`: memory_format, amp_dtype, threads and engine."""
+    changes = parsed_engine_changes(settings.engine_changes)
+    return next((one.plan for one in changes if step < one.step), _present(settings))
+
+
+def next_change(settings: ResolvedTraining, step: int) -> int | None:
+    """The step after which the engine changes, of those that are still to come."""
+    changes = parsed_engine_changes(settings.engine_changes)
+    return next((one.step for one in changes if step < one.step), None)
+
+
+def with_engine_change(settings: ResolvedTraining, step: int) -> tuple[str, ...]:
+    """The setting `engine_changes` of a run that goes on with another engine after `step`."""
+    before = settings.engine_changes
+    if step == 0 or any(one.step == step for one in parsed_engine_changes(before)):
+        return before
+    plan = _present(settings)
+    threads = f"{plan['threads']} thread{'' if plan['threads'] == 1 else 's'}"
+    shown = (plan["engine"], plan["amp_dtype"], plan["memory_format"], threads)
+    return (*before, f"{', '.join(map(str, shown))} until step {step}")
+
+
+def _present(settings: ResolvedTraining) -> dict[str, str | int]:
+    return {
+        "memory_format": settings.memory_format,
+        "amp_dtype": settings.amp_dtype,
+        "threads": settings.threads,
+        "engine": settings.engine,
+    }
+
+
+def _known(match: re.Match[str]) -> bool:
+    return (
+        match["engine"] in ENGINES
+        and match["amp_dtype"] in PRECISIONS
+        and match["memory_format"] in MEMORY_FORMATS
+        and "auto" not in match.groups()
+    )
