@@ -54,6 +54,12 @@ def split_of_stem(stem: str) -> str | None:
     return split_of(re.split(r"[-_. ]", stem, maxsplit=1)[0])
 
 
+def split_in(stem: str) -> str | None:
+    """The one split that a word of a file's name tells: imagenet-train-000000, val_1; else None."""
+    found = {split_of(word) for word in re.split(r"[^A-Za-z]+", stem)} - {None}
+    return found.pop() if len(found) == 1 else None
+
+
 def cleaned(labels: Iterable[str]) -> list[str]:
     """Labels as written in a table: without the spaces around them, 3.0 as 3 if all are numbers."""
     stripped = [label.strip() for label in labels]
