@@ -34,8 +34,8 @@ def what_is_hidden(
 ) -> Hidden | None:
     """What the preparation with these settings hides of some pictures that are equal after it.
 
-    Every other way to prepare them is tried on some, from the first to the last. None where none tells them apart:
-    they are copies.
+    Every other way to prepare them is tried on some, from the first to the last. None where none
+    tells them apart: they are copies.
     """
     some = _spread_out(indices, _COMPARED)
     measured = _spread_out(indices, _MEASURED)

@@ -27,11 +27,11 @@ from .tree import FileTree, inside, some
 
 Floats = npt.NDArray[np.float32]
 
-_FEWEST_PIXELS = 16
+FEWEST_PIXELS = 16
 _FIRST_ROWS = 20
 _MAX_BYTES = 8 << 30
 _PIXEL_NAME = re.compile(r"(pixels?|px|p|x|v|attr|feature|col|var)?_?\d+([x_-]\d+)*", re.IGNORECASE)
-_SURELY_A_PIXEL = re.compile(r"(pixels?|px)_?\d+([x_-]\d+)*", re.IGNORECASE)
+SURELY_A_PIXEL = re.compile(r"(pixels?|px)_?\d+([x_-]\d+)*", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+(\.\d*)?(e-?\d+)?", re.IGNORECASE)
 _NOT_A_NUMBER = re.compile(r"could not convert string (.*) to float32 at row (\d+), column (\d+)")
 _PIXELS = "pixels"
@@ -161,10 +161,10 @@ def _layout(rows: list[list[str]], delimiter: str) -> PixelLayout | None:
         return layout(pixels=(packed[0],))
     if named and len(rows) == 1:
         return None
-    called = [c for c, cell in enumerate(header or ()) if _SURELY_A_PIXEL.fullmatch(cell)]
-    if len(called) >= _FEWEST_PIXELS:
+    called = [c for c, cell in enumerate(header or ()) if SURELY_A_PIXEL.fullmatch(cell)]
+    if len(called) >= FEWEST_PIXELS:
         return layout(pixels=tuple(called))
-    if len(numeric) < _FEWEST_PIXELS:
+    if len(numeric) < FEWEST_PIXELS:
         return None
     pixels = _pixel_columns(header, numeric, width, body)
     return None if _side(len(pixels)) is None else layout(pixels=tuple(pixels))
@@ -202,7 +202,7 @@ def _pixel_columns(
 
 def _holds_pixels(cell: str) -> bool:
     words = cell.strip().strip("[]").replace(",", " ").split()
-    return len(words) >= _FEWEST_PIXELS and all(map(_NUMBER.fullmatch, words))
+    return len(words) >= FEWEST_PIXELS and all(map(_NUMBER.fullmatch, words))
 
 
 def _side(count: int) -> tuple[int, int] | None:
