@@ -134,6 +134,10 @@ class TestFolders:
         assert "cat,dog" in here.read().said
         assert "cat and dog" in here.read().said
 
+    def test_a_class_that_is_a_list_of_classes(self, here: Here) -> None:
+        here.pictures("cat/1", "dog/1", "['cat', 'dog']/1")
+        assert "cat and dog at once" in here.read().said
+
     def test_val_that_shares_no_class_with_train(self, here: Here) -> None:
         here.pictures("train/cat/1", "train/dog/1", "val/Cat/2", "val/Dog/2")
         assert "validation images share no class with the training images" in here.refused()
@@ -599,6 +603,15 @@ class TestJson:
         for source in ("", "labels.json"):
             found = here.read(source)
             assert found.by_name == {"data/a1.jpg": "cat", "data/a2.jpg": "dog"}
+
+    def test_a_list_of_records(self, here: Here) -> None:
+        here.pictures("1.jpg", "2.jpg")
+        records = [{"image": f"{k}.jpg", "label": name} for k, name in ((1, "cat"), (2, "dog"))]
+        here.json("annotations.json", records)
+        for source in ("", "annotations.json"):
+            assert here.read(source).by_name == {"1.jpg": "cat", "2.jpg": "dog"}
+        here.json("annotations.json", [*records, {"image": "1.jpg", "label": "dog"}])
+        assert "1.jpg twice, with different labels" in here.refused()
 
     @staticmethod
     def coco(*pairs: tuple[str, str]) -> dict[str, Any]:

@@ -38,6 +38,8 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.ASCII | re.IGNORE
 _OF_A_SPLIT = re.compile(r"[-_ ]?(images?|imgs?|pictures|photos|data|set|samples)$")
 """What may follow a split's name: train_images, testset."""
 _BETWEEN_LABELS = re.compile(r"\s*[,;|+/&]\s*|\s+and\s+|[ _-]")
+_LISTED = re.compile(r"""[\[\](){}"']""")
+"""What stands around the labels where a program wrote a list: ['cat', 'dog']."""
 _MAX_LABEL_LENGTH = 1_000
 _MOST_FRACTIONS = 20
 _FEW = 10
@@ -154,7 +156,7 @@ def several_in_one(classes: Sequence[str]) -> str:
     """A sentence on a class whose name is made of names of others: "cat,dog" beside cat and dog."""
     plain = {name.strip().casefold() for name in classes}
     for name in classes:
-        parts = [part.strip() for part in _BETWEEN_LABELS.split(name)]
+        parts = [part.strip() for part in _BETWEEN_LABELS.split(_LISTED.sub("", name))]
         if len(parts) > 1 and all(part.casefold() in plain for part in parts):
             return (
                 f"The class {some([name])} looks like {' and '.join(parts)} at once; here each "
