@@ -31,14 +31,26 @@ def test_a_recipe_of_another_version_is_read_as_far_as_it_goes(run_copy: Path) -
 
 def test_models_of_ones_own_differ_by_their_source(run_copy: Path, trained: Path) -> None:
     (run_copy / "model.py").write_text("a = 1\n")
-    recipe = run_copy / "recipe.toml"
-    recipe.write_text(recipe.read_text().replace('model = "lenet"', 'model = "mine.py:Net"'))
     settings = [settings_of(RunFolder(path)) for path in (trained, run_copy)]
-    differing = differing_settings(settings)
-    assert differing.keys() == {"model", "model_source"}
-    values = differing["model_source"]
-    assert values[0] is None
-    assert len(values[1]) == 16
+    assert not differing_settings(settings), "a file that the recipe does not name is not read"
+    recipe = (run_copy / "recipe.toml").read_text()
+    model = f'model = "{settings[0]["model"]}"'
+    (run_copy / "recipe.toml").write_text(recipe.replace(model, 'model = "net.py:Net"'))
+    own = settings_of(RunFolder(run_copy))
+    assert differing_settings([settings[0], own]).keys() == {"model", "model_source"}
+    assert len(own["model_source"]) == 16
+
+
+def test_lists_of_a_run_differ_by_what_they_say(run_copy: Path, trained: Path) -> None:
+    for name in ("excluded.txt", "fixes.csv"):
+        (run_copy / name).write_text("one")
+    before = settings_of(RunFolder(trained))
+    settings = settings_of(RunFolder(run_copy))
+    assert differing_settings([before, settings]).keys() == {"exclude", "fixes"}
+    text = (run_copy / "recipe.toml").read_text()
+    moved = text.replace("[data]", '[data]\nfixes = "/elsewhere/fixes.csv"')
+    (run_copy / "recipe.toml").write_text(moved)
+    assert settings_of(RunFolder(run_copy)) == settings
 
 
 def test_what_differs() -> None:

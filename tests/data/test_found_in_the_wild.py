@@ -134,6 +134,10 @@ class TestFolders:
         assert "cat,dog" in here.read().said
         assert "cat and dog" in here.read().said
 
+    def test_a_class_that_is_a_list_of_classes(self, here: Here) -> None:
+        here.pictures("cat/1", "dog/1", "['cat', 'dog']/1")
+        assert "cat and dog at once" in here.read().said
+
     def test_val_that_shares_no_class_with_train(self, here: Here) -> None:
         here.pictures("train/cat/1", "train/dog/1", "val/Cat/2", "val/Dog/2")
         assert "validation images share no class with the training images" in here.refused()
@@ -223,6 +227,7 @@ class TestSplitColumns:
             ("Usage", ("Training", "Training", "PublicTest", "PrivateTest")),
             ("Train_Val_Test", ("Train", "Train", "Val", "Test")),
             ("data set", ("train", "train", "val", "test")),
+            ("group", ("train", "train", "val", "test")),
             ("my own word for it", ("train", "train", "valid", "test")),
         ],
     )
@@ -406,6 +411,28 @@ class TestTablesOfPixels:
         assert found.labels == ["7", "8", "7", "8"]
         assert (found.data.images[:, 0] == BYTES[:4]).all()
 
+    def test_words_as_labels_without_a_header(self, here: Here) -> None:
+        """The first row is a picture too."""
+        rows = [",".join(map(str, [["cat", "dog"][k % 2], *BYTES[k].ravel()])) for k in range(1, 5)]
+        here.text("t.csv", "|".join(rows))
+        assert here.read("t.csv").labels == ["dog", "cat", "dog", "cat"]
+        for start in (0, 1):
+            numbers = ",".join(str(start + number) for number in range(16))
+            here.text("t.csv", "|".join([f"animal,{numbers}", *rows]))
+            assert here.read("t.csv").labels == ["dog", "cat", "dog", "cat"]
+
+    def test_a_cell_that_is_empty(self, here: Here) -> None:
+        pixels = ",".join(f"pixel{number}" for number in range(16))
+        row = ",".join(["7"] * 15)
+        here.text("t.csv", f"label,{pixels}|0,7,{row}|1,,{row}|1,7,{row}")
+        assert "'' in line 3, column 2, is not a number" in here.refused("t.csv")
+
+    def test_columns_that_make_no_square(self, here: Here) -> None:
+        pixels = ",".join(f"pixel{number}" for number in range(20))
+        row = ",".join(["7"] * 20)
+        here.text("t.csv", f"label,{pixels}|0,{row}|1,{row}")
+        assert "20 pixels, which make no square" in here.refused("t.csv")
+
     def test_the_label_in_the_last_column(self, here: Here) -> None:
         border = ",".join(["0", *["9"] * 15])
         here.text("t.csv", f"{border},1|{border},2|{border},1")
@@ -546,6 +573,12 @@ class TestWebDataset:
         assert isinstance(found.data, Listing)
         assert found.data.pictures.read(5) == A_PICTURE
 
+    def test_the_split_within_the_name_of_a_shard(self, here: Here) -> None:
+        for part in ("train", "val"):
+            members = {f"{k}.jpg": A_PICTURE for k in range(2)} | {"0.cls": b"0", "1.cls": b"1"}
+            here.tar(f"birds-{part}-000000.tar", members)
+        assert here.read().parts == "ttvv"
+
     def test_a_picture_without_a_class(self, here: Here) -> None:
         here.tar(
             "a.tar",
@@ -570,6 +603,15 @@ class TestJson:
         for source in ("", "labels.json"):
             found = here.read(source)
             assert found.by_name == {"data/a1.jpg": "cat", "data/a2.jpg": "dog"}
+
+    def test_a_list_of_records(self, here: Here) -> None:
+        here.pictures("1.jpg", "2.jpg")
+        records = [{"image": f"{k}.jpg", "label": name} for k, name in ((1, "cat"), (2, "dog"))]
+        here.json("annotations.json", records)
+        for source in ("", "annotations.json"):
+            assert here.read(source).by_name == {"1.jpg": "cat", "2.jpg": "dog"}
+        here.json("annotations.json", [*records, {"image": "1.jpg", "label": "dog"}])
+        assert "1.jpg twice, with different labels" in here.refused()
 
     @staticmethod
     def coco(*pairs: tuple[str, str]) -> dict[str, Any]:

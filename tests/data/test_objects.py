@@ -213,6 +213,7 @@ def test_anything_else_is_refused_with_what_is_taken(data: Any) -> None:
     assert "DataFrame" in str(caught.value.hint)
 
 
+@pytest.mark.filterwarnings("ignore:The loss before training")
 def test_training_on_them_and_again(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"model": "linear", "check": False, "report": False}
     data = (BYTES / 255, NAMES)
@@ -220,3 +221,35 @@ def test_training_on_them_and_again(tmp_path: Path) -> None:
     assert sartor.resume(run.path, epochs=2, data=data).history[-1]["epoch"] == 2
     with pytest.raises(DataError, match=r"in Python data=\.\.\."):
         sartor.resume(run.path, epochs=3)
+
+
+class TestOfOtherShapes:
+    def test_training_and_testing_as_keras_gives_them(self) -> None:
+        dark = BYTES.copy()
+        dark[0] = 1
+        for images in (dark, dark.astype(np.float32)):
+            dataset = dataset_of(((images, np.array(NUMBERS)), (images[::-1], NUMBERS[::-1])))
+            assert dataset.test is not None
+            assert dataset.test.tolist() == list(range(12, 24))
+            assert dataset.images[0].max() == 1
+
+    @pytest.mark.parametrize("shape", [(12, 6, 6, 4), (12, 4, 6, 6)])
+    def test_the_number_of_channels_is_theirs(self, shape: tuple[int, ...]) -> None:
+        with pytest.raises(DataError, match="1 or 3 channels, not 4") as error:
+            dataset_of((np.zeros(shape, np.uint8), NUMBERS))
+        assert "leave it out: images[" in error.value.hint
+
+    def test_masked_values(self) -> None:
+        with pytest.raises(DataError, match="masked"):
+            dataset_of((np.ma.masked_array(BYTES, BYTES > 250), NUMBERS))
+
+    def test_a_table_with_a_column_for_each_class(self, files: list[str]) -> None:
+        flags = {name: [int(one == name) for one in NAMES] for name in ("cat", "dog")}
+        dataset = dataset_of(pd.DataFrame({"path": files, **flags}))
+        assert [dataset.classes[label] for label in dataset.labels] == NAMES
+
+    def test_a_table_with_a_column_for_each_pixel(self) -> None:
+        columns = {f"pixel{at}": BYTES.reshape(12, 36)[:, at] for at in range(36)}
+        with pytest.raises(DataError, match="a column for each of 36 pixels") as error:
+            dataset_of(pd.DataFrame({**columns, "label": NUMBERS}))
+        assert "df.filter(like='pixel')" in error.value.hint

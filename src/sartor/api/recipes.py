@@ -12,7 +12,7 @@ from ..recipe import Recipe
 from ..runs.folder import RunFolder, read_tables
 
 _MEASURED = ("mean", "std")
-_FOLLOWS = ("split_hash",)
+_FOLLOWS = ("split_hash", "fixes_sha256")
 """What follows from other settings."""
 _NEAR = 0.1
 """Share of the standard deviation by which figures of two training splits may differ."""
@@ -33,7 +33,18 @@ def settings_of(folder: RunFolder) -> dict[str, Any]:
     if is_custom(str(settings.get("model"))) and folder.model_source_path.is_file():
         source = folder.read_bytes(folder.model_source_path, "model.py")
         settings["model_source"] = sha256_of(source)[:16]
+    settings |= _lists_of(folder)
     return {name: _plain(value) for name, value in settings.items()}
+
+
+def _lists_of(folder: RunFolder) -> dict[str, str]:
+    """What a run left out and corrected, by content: each run has a copy at a place of its own."""
+    lists = {"exclude": folder.excluded_path, "fixes": folder.fixes_path}
+    return {
+        name: sha256_of(folder.read_bytes(path, path.name))[:16]
+        for name, path in lists.items()
+        if path.is_file()
+    }
 
 
 def differing_settings(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -120,7 +120,7 @@ def _note_what_is_unlike(predictions: Sequence[Prediction]) -> None:
     if len(unlike) > _NAMED:
         note(f"{len(unlike) - _NAMED:,} more pictures are unlike the training images.")
     if unlike:
-        note("What the network says of such pictures means little; --show-input shows them.")
+        note("What the network says of such pictures means little; --show-input FILE draws them.")
 
 
 def _show_input(given: Predict, run: Run, predictions: Sequence[Prediction]) -> None:

@@ -267,7 +267,8 @@ def _baseline_lines(document: dict[str, Any]) -> Iterator[str]:
         better = one["difference_interval"][1] < 0
         verdict = ", better than the network" if better else ", not beaten beyond chance"
         verdict = "" if one["beaten"] else verdict
-        yield (f"baseline {one['name']}: {one['accuracy']:.2%} ({low:.1%} to {high:.1%}){verdict}")
+        line = f"baseline {one['name']}: {one['accuracy']:.2%} ({low:.1%} to {high:.1%}){verdict}"
+        yield from textwrap.wrap(line, 80, subsequent_indent="  ", break_on_hyphens=False)
     if document["overfitting"]:
         yield from textwrap.wrap(document["overfitting"], 80, break_on_hyphens=False)
 

@@ -129,4 +129,4 @@ def as_array(value: Any) -> AnyArray:
         return np.stack([as_array(one) for one in value])
     if hasattr(value, "detach"):
         value = value.detach().cpu()
-    return np.asarray(value)
+    return plain_array(value, "values")

@@ -16,12 +16,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..arrays import AnyArray
 from ..errors import DataError, PictureError, UsageError, unknown
 from .dataset import Dataset
 from .given import as_array, bytes_of, is_array, one_per_image, whole_number
 from .pictures.decoding import Sink
 from .pictures.prepare import prepare
 from .readers.columns import Choice, Table, choose_columns, known_columns
+from .readers.one_hot import with_one_label
+from .readers.pixel_tables import FEWEST_PIXELS, SURELY_A_PIXEL
 from .readers.rows import Described, list_rows, listing_of, read_rows
 from .readers.tree import FolderTree
 from .settings import DataSettings, PreprocessSettings, SourceSettings
@@ -44,7 +47,8 @@ def dataset_of(
     """The dataset that an object of another library holds.
 
     Args:
-        data: (images, labels); a torch dataset of length and of (picture, label); a Hugging Face
+        data: (images, labels), or two of these for training and testing, as Keras gives them; a
+            torch dataset of length and of (picture, label); a Hugging Face
             dataset, or a mapping of parts to such; a pandas DataFrame with a column of paths,
             arrays or pictures. Pixels are bytes, or floats in 0..1; labels numbers or names.
         settings: the names of columns, where these are not the usual ones.
@@ -54,6 +58,8 @@ def dataset_of(
         UsageError: nothing of the kind. DataError: it holds no labelled images.
     """
     settings = settings or DataSettings()
+    if _is_train_and_test(data):
+        data = dict(zip(("train", "test"), data, strict=True))
     table = _parted(data, settings) if _is_parted(data) else _table(data, settings)
     if table.splits is None and (dataset := _of_arrays(table)) is not None:
         return dataset
@@ -123,6 +129,16 @@ def _table(data: Any, settings: SourceSettings) -> _Columns:
 
 def _is_pair(item: Any) -> bool:
     return isinstance(item, tuple) and len(item) == 2
+
+
+def _is_train_and_test(data: Any) -> bool:
+    """Whether it is ((images, labels), (images, labels))."""
+    return (
+        isinstance(data, tuple | list)
+        and len(data) == 2
+        and all(_is_pair(part) and is_array(part[0]) and part[0].ndim > 2 for part in data)
+        and all(len(images) == len(labels) for images, labels in data)
+    )
 
 
 def _torch(data: Any) -> _Columns:
@@ -205,11 +221,20 @@ def _parted(data: Mapping[str, Any], settings: SourceSettings) -> _Columns:
         raise DataError("The parts have different classes.", "Give each the same names.")
     return _Columns(
         name=next(iter(tables.values())).name,
-        pictures=[picture for table in tables.values() for picture in table.pictures],
+        pictures=[picture for table in tables.values() for picture in _in_bytes(table.pictures)],
         labels=[label for table in tables.values() for label in table.labels],
         classes=names.pop(),
         splits=[_PARTS[str(part)] for part, table in tables.items() for _ in table.labels],
     )
+
+
+def _in_bytes(pictures: Sequence[Any]) -> Sequence[Any]:
+    """Pictures of one array in bytes: of a dark one by itself nobody knows the range."""
+    if not is_array(pictures) or as_array(pictures).ndim < 3:
+        return pictures
+    array = as_array(pictures)
+    _refuse_channels(array)
+    return list(bytes_of(array))
 
 
 def _of_arrays(table: _Columns) -> Dataset | None:
@@ -220,6 +245,7 @@ def _of_arrays(table: _Columns) -> Dataset | None:
     if not is_array(pictures) and len({tuple(one.shape) for one in pictures}) > 1:
         return None
     array = as_array(pictures)
+    _refuse_channels(array)
     if array.ndim == 2:
         side = round(array.shape[1] ** 0.5)
         shape = f"{side}, {side}" if side**2 == array.shape[1] else "H, W"
@@ -229,6 +255,21 @@ def _of_arrays(table: _Columns) -> Dataset | None:
         )
     labels, classes = _numbers(table.labels, table.classes)
     return Dataset(bytes_of(array), labels, classes, name=table.name)
+
+
+def _refuse_channels(array: AnyArray) -> None:
+    """Refuse images of 2 or 4 channels with their own number of channels, wherever that stands."""
+    if array.ndim != 4 or {1, 3} & {array.shape[1], array.shape[3]}:
+        return
+    channels = min(array.shape[1], array.shape[3])
+    way = "images[:, :3]" if array.shape[1] == channels else "images[..., :3]"
+    if channels == 4:
+        hint = f"Where the fourth only says what is transparent, leave it out: {way}"
+    else:
+        hint = "Convert them to grayscale or RGB first."
+    raise DataError(
+        f"Images must have 1 or 3 channels, not {channels:,} (shape {array.shape}).", hint
+    )
 
 
 def _numbers(labels: Sequence[Any], classes: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
@@ -255,6 +296,9 @@ def _of_pictures(
     if not rows.rows:
         raise DataError("The data hold no image.", _ACCEPTED)
     tree = FolderTree(Path(settings.image_root or ".").absolute())
+    if table.others is not None:
+        _refuse_pixels(table.others)
+        rows = with_one_label(rows, settings)
     # The columns of pairs have names of our own.
     reading = settings if table.others is not None else SourceSettings()
     reading = reading if image is None else replace(reading, image_column=image)
@@ -272,6 +316,17 @@ def _of_pictures(
     else:
         listing = listing_of(read, _InMemory(pictures), described)
     return prepare(listing, preprocess, on_event=on_event)
+
+
+def _refuse_pixels(columns: Mapping[str, Sequence[Any]]) -> None:
+    """Refuse a table with a column for each pixel."""
+    pixels = [name for name in columns if SURELY_A_PIXEL.fullmatch(name)]
+    if len(pixels) >= FEWEST_PIXELS:
+        raise DataError(
+            f"The table has a column for each of {len(pixels):,} pixels.",
+            "Give (images, labels) instead, with images = "
+            f"df.filter(like={pixels[0].rstrip('0123456789')!r}).to_numpy().reshape(-1, H, W)",
+        )
 
 
 def _shape(table: Table, choice: Choice) -> str:

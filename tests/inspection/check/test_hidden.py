@@ -131,3 +131,13 @@ def test_equal_sets_that_cannot_be_divided_name_what_is_hidden(tmp_path: Path) -
     with pytest.raises(DataError, match="8 images are equal only once prepared") as error:
         sartor.fit(root, model="linear", background="white", out=tmp_path / "run")
     assert "--background black" in error.value.hint
+
+
+def test_the_range_holds_the_pictures_of_every_class(tmp_path: Path) -> None:
+    for name, low in (("a", 1_000), ("b", 1_040)):
+        (tmp_path / name).mkdir()
+        for number in range(12):
+            pixels = np.full((16, 16), low + number, dtype=np.uint16)
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+    found = {one.kind: one for one in sartor.check(tmp_path, fast=True).findings}
+    assert found["hidden differences"].remedy.endswith("--value-range 1000,1051")

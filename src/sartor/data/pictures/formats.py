@@ -87,8 +87,9 @@ def advice_on(content: bytes) -> Advice | None:
     head = content[:HEAD_BYTES]
     kind = format_of(head)
     if kind in ("HEIF", "AVIF"):
+        article = "an" if kind == "AVIF" else "a"
         return Advice(
-            f"a {kind} picture, which needs pillow-heif: pip install 'sartor[heif]'",
+            f"{article} {kind} picture, which needs pillow-heif: pip install 'sartor[heif]'",
             "Install it, or convert the picture to JPEG.",
         )
     if head[128:132] == b"DICM":

@@ -14,6 +14,8 @@ from .preprocess import Preprocess
 from .value_range import numbers_of
 
 _COMPARED = 8
+_MEASURED = 64
+"""Pictures whose numbers are looked at; each is read once."""
 _LARGER = (256, 512)
 """Pixels a side at which pictures are compared that are equal at their prepared size."""
 
@@ -32,15 +34,22 @@ def what_is_hidden(
 ) -> Hidden | None:
     """What the preparation with these settings hides of some pictures that are equal after it.
 
-    Every other way to prepare them is tried on the first few. None where none tells them apart:
-    they are copies.
+    Every other way to prepare them is tried on some, from the first to the last. None where none
+    tells them apart: they are copies.
     """
-    some = list(indices[:_COMPARED])
+    some = _spread_out(indices, _COMPARED)
+    measured = _spread_out(indices, _MEASURED)
     with quiet_decoding():
-        for hidden, otherwise in _other_ways(listing, settings, some):
+        for hidden, otherwise in _other_ways(listing, settings, measured):
             if _distinct(listing, Preprocess.from_settings(otherwise), some):
                 return hidden
     return None
+
+
+def _spread_out(indices: Sequence[int], most: int) -> list[int]:
+    """So many of them at most, at equal distances: classes stand one after the other."""
+    last, count = len(indices) - 1, min(len(indices), most)
+    return [indices[round(last * at / max(count - 1, 1))] for at in range(count)]
 
 
 def _other_ways(

@@ -9,7 +9,7 @@ from shlex import quote
 
 from ...errors import DataError, UsageError, unknown
 from ..settings import COLUMN_SETTINGS, SourceSettings
-from .split_columns import SPLIT_NAMES, SplitColumn, find_split_column, mapped_words
+from .split_columns import SPLIT_NAMES, SplitColumn, divides, find_split_column, mapped_words
 from .tree import is_picture, shown, some
 
 Holds = Callable[[str], bool]
@@ -108,11 +108,11 @@ def choose_columns(table: Table, settings: SourceSettings, holds: Holds) -> Choi
     taken = {column for column in given.values() if column is not None}
     image = given["image_column"]
     image = _image_column(table, taken, holds) if image is None else image
+    words, remarks = mapped_words(settings), []
     group = given["group_column"]
-    group = _only_known(table, "group_column", {*taken, image}) if group is None else group
+    group = _group_column(table, {*taken, image}, words) if group is None else group
     label = given["label_column"]
     sure = _only_known(table, "label_column", {*taken, image}) if label is None else label
-    words, remarks = mapped_words(settings), []
     split = given["split_column"]
     if split is None:
         found = _split_column(table, {image, group, sure} | taken, words, sure is None)
@@ -264,6 +264,14 @@ def _naming(table: Table) -> str:
 def _only_known(table: Table, setting: str, taken: set[int]) -> int | None:
     known = [column for column in known_columns(table.header or (), setting) if column not in taken]
     return known[0] if len(known) == 1 else None
+
+
+def _group_column(table: Table, taken: set[int], words: Mapping[str, str]) -> int | None:
+    """The column called as a group's, unless it says train, val and test."""
+    column = _only_known(table, "group_column", taken)
+    if column is None or divides([row[column] for row in table.rows], words):
+        return None
+    return column
 
 
 def _refuse_sharing(table: Table, columns: Mapping[str, int | None]) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ...errors import CorruptDataError, DataError
 from ..listing import Listing
+from .columns import known_columns
 from .labels import cleaned, split_of
 from .locate import Locator
 from .rows import Described, Rows, list_rows
@@ -67,7 +68,31 @@ def read_json(tree: FileTree, path: str) -> JsonList | None:
     if isinstance(document, dict) and document and all(map(is_picture, document)):
         labels = {key: str(label) for key, label in document.items() if _is_label(label)}
         return JsonList("JSON of path and label", labels, _unlabelled(len(document) - len(labels)))
-    return None
+    return _of_records(document, source) if isinstance(document, list) else None
+
+
+def _of_records(document: Sequence[Any], source: str) -> JsonList | None:
+    """A list of tables such as {"image": "1.jpg", "label": "cat"}; None where it is not clear."""
+    if not document or not all(isinstance(record, dict) for record in document):
+        return None
+    keys = [str(key) for key in document[0]]
+    columns = [known_columns(keys, setting) for setting in ("image_column", "label_column")]
+    if not all(columns):
+        return None
+    image, label = (keys[found[0]] for found in columns)
+    pairs = [
+        (str(record[image]), str(record[label]))
+        for record in document
+        if isinstance(record.get(image), str) and _is_label(record.get(label))
+    ]
+    labels = dict(pairs)
+    odd = next((path for path, one in pairs if labels[path] != one), None)
+    if odd is not None:
+        raise DataError(
+            f"{source} names {some([odd])} twice, with different labels.",
+            "A picture has one label: correct one of the two.",
+        )
+    return JsonList("JSON list", labels, _unlabelled(len(document) - len(pairs)))
 
 
 def list_json(

@@ -38,6 +38,8 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.ASCII | re.IGNORE
 _OF_A_SPLIT = re.compile(r"[-_ ]?(images?|imgs?|pictures|photos|data|set|samples)$")
 """What may follow a split's name: train_images, testset."""
 _BETWEEN_LABELS = re.compile(r"\s*[,;|+/&]\s*|\s+and\s+|[ _-]")
+_LISTED = re.compile(r"""[\[\](){}"']""")
+"""What stands around the labels where a program wrote a list: ['cat', 'dog']."""
 _MAX_LABEL_LENGTH = 1_000
 _MOST_FRACTIONS = 20
 _FEW = 10
@@ -52,6 +54,12 @@ def split_of(word: str) -> str | None:
 def split_of_stem(stem: str) -> str | None:
     """The split that the name of a file begins with: train-00000-of-00002, test_1, val."""
     return split_of(re.split(r"[-_. ]", stem, maxsplit=1)[0])
+
+
+def split_in(stem: str) -> str | None:
+    """The one split that a word of a file's name tells: imagenet-train-000000, val_1; else None."""
+    found = {split_of(word) for word in re.split(r"[^A-Za-z]+", stem)} - {None}
+    return found.pop() if len(found) == 1 else None
 
 
 def cleaned(labels: Iterable[str]) -> list[str]:
@@ -148,7 +156,7 @@ def several_in_one(classes: Sequence[str]) -> str:
     """A sentence on a class whose name is made of names of others: "cat,dog" beside cat and dog."""
     plain = {name.strip().casefold() for name in classes}
     for name in classes:
-        parts = [part.strip() for part in _BETWEEN_LABELS.split(name)]
+        parts = [part.strip() for part in _BETWEEN_LABELS.split(_LISTED.sub("", name))]
         if len(parts) > 1 and all(part.casefold() in plain for part in parts):
             return (
                 f"The class {some([name])} looks like {' and '.join(parts)} at once; here each "

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy.typing as npt
 
 from ...errors import CorruptDataError, DataError, SartorError, UsageError
 from ..settings import SourceSettings
-from .columns import Choice, Table, choose_columns, plain_name
+from .columns import Choice, Table, choose_columns, known_columns, plain_name
 from .keyed_arrays import Arrays, Keys, dataset_of
 from .labels import split_of
 from .rows import read_rows, refuse_without_label
@@ -26,11 +27,13 @@ from .tree import FileTree, inside, some
 
 Floats = npt.NDArray[np.float32]
 
-_FEWEST_PIXELS = 16
+FEWEST_PIXELS = 16
 _FIRST_ROWS = 20
 _MAX_BYTES = 8 << 30
 _PIXEL_NAME = re.compile(r"(pixels?|px|p|x|v|attr|feature|col|var)?_?\d+([x_-]\d+)*", re.IGNORECASE)
+SURELY_A_PIXEL = re.compile(r"(pixels?|px)_?\d+([x_-]\d+)*", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+(\.\d*)?(e-?\d+)?", re.IGNORECASE)
+_NOT_A_NUMBER = re.compile(r"could not convert string (.*) to float32 at row (\d+), column (\d+)")
 _PIXELS = "pixels"
 """What the column of pictures is called once its pixels are read."""
 
@@ -150,20 +153,39 @@ def _layout(rows: list[list[str]], delimiter: str) -> PixelLayout | None:
     width = len(rows[0])
     body = rows[1:] or rows
     packed = [c for c in range(width) if all(_holds_pixels(row[c]) for row in body)]
-    # A first row of names; of a table without a header the first row is as the others.
-    named = not all(
-        _NUMBER.fullmatch(cell.strip()) or _holds_pixels(cell) for cell in rows[0]
-    ) and ((bool(packed) and not _holds_pixels(rows[0][packed[0]])) or not packed)
+    numeric = [c for c in range(width) if all(_is_number(row[c]) for row in body)]
+    named = _is_header(rows[0], packed or numeric)
     header = tuple(cell.strip() for cell in rows[0]) if named else None
+    layout = partial(PixelLayout, delimiter=delimiter, header=header, width=width)
     if len(packed) == 1:
-        return PixelLayout(delimiter=delimiter, header=header, pixels=(packed[0],), width=width)
-    numeric = [c for c in range(width) if all(_NUMBER.fullmatch(row[c].strip()) for row in body)]
-    if len(numeric) < _FEWEST_PIXELS or (named and len(rows) == 1):
+        return layout(pixels=(packed[0],))
+    if named and len(rows) == 1:
+        return None
+    called = [c for c, cell in enumerate(header or ()) if SURELY_A_PIXEL.fullmatch(cell)]
+    if len(called) >= FEWEST_PIXELS:
+        return layout(pixels=tuple(called))
+    if len(numeric) < FEWEST_PIXELS:
         return None
     pixels = _pixel_columns(header, numeric, width, body)
-    if _side(len(pixels)) is None:
-        return None
-    return PixelLayout(delimiter=delimiter, header=header, pixels=tuple(pixels), width=width)
+    return None if _side(len(pixels)) is None else layout(pixels=tuple(pixels))
+
+
+def _is_header(row: list[str], columns: Sequence[int]) -> bool:
+    """Whether the first row holds names; without a header it has pixels where the others have.
+
+    Pixels may be called 0, 1, 2, ...: the other cells tell then.
+    """
+    if all(map(_is_number, row)):
+        return False
+    cells = [row[column] for column in columns]
+    if not all(_is_number(cell) or _holds_pixels(cell) for cell in cells):
+        return True
+    counted = cells in ([str(start + at) for at in range(len(cells))] for start in (0, 1))
+    return counted or bool(known_columns(row, "label_column"))
+
+
+def _is_number(cell: str) -> bool:
+    return _NUMBER.fullmatch(cell.strip()) is not None
 
 
 def _pixel_columns(
@@ -180,7 +202,7 @@ def _pixel_columns(
 
 def _holds_pixels(cell: str) -> bool:
     words = cell.strip().strip("[]").replace(",", " ").split()
-    return len(words) >= _FEWEST_PIXELS and all(map(_NUMBER.fullmatch, words))
+    return len(words) >= FEWEST_PIXELS and all(map(_NUMBER.fullmatch, words))
 
 
 def _side(count: int) -> tuple[int, int] | None:
@@ -219,7 +241,7 @@ def _read(tree: FileTree, path: str, layout: PixelLayout, settings: SourceSettin
     except (SartorError, MemoryError):
         raise
     except (ValueError, csv.Error, UnicodeDecodeError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+        reason = _reason(error, 1 if layout.header is None else 2)
         raise CorruptDataError(
             f"{source} is not a table of pixels throughout: {reason}.", "Correct that row."
         ) from error
@@ -236,6 +258,15 @@ def _read(tree: FileTree, path: str, layout: PixelLayout, settings: SourceSettin
         groups=rows.groups,
         remarks=remarks,
     )
+
+
+def _reason(error: Exception, first_line: int) -> str:
+    """What is wrong, with the line of the file where NumPy counts rows below the header from 0."""
+    reason = str(error).strip().splitlines()[0].rstrip(".")
+    if found := _NOT_A_NUMBER.match(reason):
+        cell, row, column = found.groups()
+        return f"{cell} in line {int(row) + first_line:,}, column {int(column):,}, is not a number"
+    return reason
 
 
 def _spread(content: bytes, layout: PixelLayout) -> tuple[Floats, list[tuple[str, ...]]]:

@@ -70,7 +70,7 @@ def find_split_column(
         columns: the cells of those that may be it.
     """
     named = [c for c, cells in columns.items() if names[c] in SPLIT_NAMES and _means(cells, words)]
-    dividing = [column for column, cells in columns.items() if _divides(cells, words)]
+    dividing = [column for column, cells in columns.items() if divides(cells, words)]
     for found in (named, dividing):
         if len(found) == 1:
             return SplitColumn(found[0])
@@ -93,7 +93,7 @@ def _means(cells: Sequence[str], words: Mapping[str, str]) -> bool:
     return not unknown_words(cells, words) and any(splits_of_cells(cells, words))
 
 
-def _divides(cells: Sequence[str], words: Mapping[str, str]) -> bool:
+def divides(cells: Sequence[str], words: Mapping[str, str]) -> bool:
     """Whether they say train, and something else besides, so that it cannot be a matter of luck."""
     splits = set(splits_of_cells(cells, words)) if _means(cells, words) else set()
     return "train" in splits and len(splits) > 1

@@ -13,7 +13,7 @@ from ...errors import CorruptDataError, DataError
 from ...home import Note
 from ..listing import Listing
 from .archive import open_tar
-from .labels import cleaned, split_of_stem
+from .labels import cleaned, split_in
 from .rows import Described, Rows, listing_of
 from .tree import FileTree, PictureFiles, is_picture, left_out, some
 
@@ -126,7 +126,9 @@ _WITHOUT_CLASS = ("picture without a .cls file", "pictures without a .cls file")
 
 def _splits(paths: Sequence[str]) -> list[str | None]:
     """By the names of the tar files, where all of them tell."""
-    splits = [split_of_stem(path.partition("/")[0]) for path in paths]
+    named = {path.partition("/")[0] for path in paths}
+    found = {name: split_in(name.partition(".")[0]) for name in named}
+    splits = [found[path.partition("/")[0]] for path in paths]
     return [None] * len(paths) if None in splits or len(set(splits)) < 2 else list(splits)
 
 
