@@ -60,8 +60,8 @@ class TestRuns:
         text = short.folder.recipe_path.read_text().replace("epochs = 1\n", "epochs = 2\n")
         short.folder.recipe_path.write_text(text)
         kept = sartor.api.load_checkpoint(short.folder, "last")
+        short = sartor.Run.open(out, trust=True)
         with pytest.warns(SartorWarning, match="is not what the run was trained with"):
-            short = sartor.Run.open(out, trust=True)
             trace = sartor.trace(short, batch=32, checkpoint="last")
         assert trace.step is not None
         training = short.recipe.training
