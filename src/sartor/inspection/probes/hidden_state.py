@@ -15,6 +15,8 @@ from ...files import sha256_of
 
 _OWN = frozenset(vars(nn.Module()))
 """What every module has: parameters, buffers, hooks; `training` is the loop's."""
+_WITHOUT = ("torch", "sartor")
+"""Packages whose layers keep all state in parameters and buffers."""
 _DEPTH, _LONGEST = 4, 1_000
 _UNTOLD = "untold"
 
@@ -23,10 +25,12 @@ Marks = Mapping[str, object]
 
 
 def marks_of(model: nn.Module) -> Marks:
-    """The attributes of all modules that are neither parameters nor in the state dict."""
+    """The attributes of a user's own modules that are neither parameters nor in the state dict."""
     kept = {id(one) for one in (*model.parameters(), *model.state_dict(keep_vars=True).values())}
     marks = {}
     for name, module in model.named_modules():
+        if type(module).__module__.partition(".")[0] in _WITHOUT:
+            continue
         owner = f"{type(module).__name__} ({name})" if name else type(module).__name__
         attributes = {key: value for key, value in vars(module).items() if key not in _OWN}
         buffers = dict(module.named_buffers(recurse=False))
