@@ -118,6 +118,16 @@ class TestPretrained:
             )
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
 
+    def test_too_little_memory_is_said_before_the_first_step(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sartor.inspection.probes.memory.total_memory", lambda: 500 * 2**20)
+        settings = {**SMALL, "image_size": 224, "batch_size": 16}
+        with pytest.raises(ModelError, match="16 images of 3x224x224 takes at least") as caught:
+            sartor.fit(colours(), model=LITE0, out=tmp_path / "no", **settings)
+        assert "--batch-size to 8," in caught.value.hint
+        assert not (tmp_path / "no").exists()
+
     def test_a_frozen_backbone_keeps_every_bit(self, tmp_path: Path) -> None:
         run = sartor.fit(
             colours(), model=LITE0, model_kwargs={"trained": "head"}, out=tmp_path / "run", **SMALL
@@ -217,6 +227,13 @@ class TestRuns:
         torch.testing.assert_close(rows[at("red")], old[learnt.classes.index("red")])
         torch.testing.assert_close(rows[at("blue")], old[learnt.classes.index("blue")])
         assert not torch.allclose(rows[at("yellow")], old[learnt.classes.index("green")], atol=1e-4)
+
+    def test_a_path_that_is_no_run_says_what_a_model_is(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="There is no run at") as caught:
+            sartor.fit(colours(), model=f"{tmp_path}/nothing", out=tmp_path / "no", **SMALL)
+        assert "sartor models" in caught.value.hint
+        with pytest.raises(UsageError, match="does not say of which network"):
+            sartor.fit(colours(), model=f"{tmp_path}/w.pth", out=tmp_path / "no", **SMALL)
 
     def test_a_typo_names_the_nearest_model(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match='did you mean "efficientnet-lite0"'):

@@ -24,6 +24,7 @@ from ..events import Ended, Event, Started
 from ..files import write_bytes, write_json, write_json_lines, write_text
 from ..home import tidy_cache
 from ..inference import familiarity
+from ..inspection.probes.memory import check_memory
 from ..inspection.probes.overfit import OverfitResult
 from ..inspection.probes.overfit import overfit_batch as learn_by_heart
 from ..inspection.probes.preflight import check_model, count_parameters
@@ -272,6 +273,8 @@ def compose_recipe(
     changes = without_stale_split(settings)
     if {"weights", "model_kwargs"} & set(settings):
         changes.setdefault("weights_sha256", None)
+    if changes.get("weights") is not None:
+        changes["weights"] = starting.place_of(str(changes["weights"]))
     if _MAKING_STEPS & set(settings):
         changes["extensions"] = ()
     if isinstance(model, nn.Module):
@@ -279,6 +282,7 @@ def compose_recipe(
     elif model is not None and (run := starting.run_of(model)) is not None:
         changes = {**starting.network_of_run(run), **changes}
     elif model is not None:
+        starting.refuse_strange_path(model)
         changes["model"] = model
         if model != base.model.model:
             # Another network has other settings and other weights.
@@ -332,7 +336,11 @@ def _check_model(assembled: Assembly) -> tuple[float, list[str]]:
     """The loss before training, and what is suspicious about the network."""
     job = assembled.job
     with hardware.tuned(job.settings):
-        return check_model(job, assembly.first_batch(job))
+        batch = assembly.first_batch(job)
+        found = check_model(job, batch, untrained=not assembled.remarks)
+        parts = job.settings.grad_accum_steps
+        check_memory(job, assembled.material.preprocess.input_shape, -(-len(batch.labels) // parts))
+    return found
 
 
 def _with_engine(tuning: Tuning, before: Assembly) -> Assembly:

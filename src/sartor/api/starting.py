@@ -9,8 +9,8 @@ from typing import Any
 
 from ..assembly import IN_MEMORY
 from ..data.settings import PreprocessSettings
-from ..errors import RecipeError, RunError, SartorError, UsageError, unknown
-from ..files import sha256_of_file
+from ..errors import RecipeError, RunError, SartorError, UsageError
+from ..files import can_only_be_a_path, sha256_of_file
 from ..models.backbones import Backbone, backbone_of, pretrained_weights
 from ..models.custom import is_custom
 from ..models.registry import MODELS, resolve_kwargs
@@ -111,17 +111,33 @@ def network_of_run(run: OpenedRun) -> dict[str, Any]:
     }
 
 
-def refuse_unknown(model: str) -> None:
-    """Say of a name that is neither a network nor a run what it might have meant.
+def place_of(weights: str) -> str:
+    """The absolute path of a file of weights or of a run, for a recipe that is used elsewhere.
 
     Raises:
-        UsageError: always.
+        RunError: it is no file's name, and there is no such run.
     """
-    known = [*MODELS, *(path.name for path in RUNS.glob("*/"))]
-    sentence = unknown("model", model, known)
+    if is_weights_file(weights):
+        return str(Path(weights).expanduser().absolute())
+    return str(find_run(weights).path.absolute())
+
+
+def refuse_strange_path(model: str) -> None:
+    """Say of a path that is neither a run nor a Python file what a model is.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if is_custom(model) or model.startswith(IN_MEMORY) or not can_only_be_a_path(model):
+        return
+    if is_weights_file(model):
+        raise UsageError(
+            f"{model} holds weights, and does not say of which network.",
+            f"Name both: --model NAME --weights {shlex.quote(model)}",
+        )
     raise UsageError(
-        sentence[0].upper() + sentence[1:],
-        "`sartor models` lists networks; a run or path/file.py:Name is a model too.",
+        f"There is no run at {model}.",
+        "Name a run's folder, path/file.py:Name, or a network of `sartor models`.",
     )
 
 

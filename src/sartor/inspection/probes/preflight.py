@@ -21,8 +21,9 @@ _FAR_FROM_TARGETS = 10.0
 """A squared distance from the targets 0 and 1 that outputs of a usual size do not have."""
 
 
-def check_model(job: Job, batch: Batch) -> tuple[float, list[str]]:
-    """Run one batch through the untrained network: its loss, and warnings about its output.
+def check_model(job: Job, batch: Batch, *, untrained: bool = True) -> tuple[float, list[str]]:
+    """Run one batch through the network as training finds it: its loss, and warnings about its
+    output. One that is not `untrained` may know the answers.
 
     Raises:
         ModelError: the network has nothing to train, cannot take the images, or does not give one
@@ -40,7 +41,8 @@ def check_model(job: Job, batch: Batch) -> tuple[float, list[str]]:
         )
     _refuse_lone_images(job, batch)
     loss = float(job.objective.plain().sum(logits, batch.labels)) / len(batch.labels)
-    return loss, [*_warn_of_probabilities(job, logits), *_warn_of_loss(job, loss)]
+    warned = _warn_of_probabilities(job, logits)
+    return loss, [*warned, *_warn_of_loss(job, loss)] if untrained else warned
 
 
 def _refuse_lone_images(job: Job, first: Batch) -> None:
