@@ -57,9 +57,9 @@ def print_cost(folder: Path, pictures: sartor.Dataset) -> None:
 def print_accuracy(folder: Path, pictures: sartor.Dataset, count: int | None) -> None:
     """Over the seeds."""
     found = np.array([accuracy(fitted(pictures, seed, count)) for seed in range(SEEDS)])
+    spread = 100 * found.std(ddof=1)
     print(
-        f"{folder.name}, {count or 'all'} per class: "
-        f"{found.mean():.1%} ± {100 * found.std(ddof=1):.1f}"
+        f"{folder.name}, {count or 'all'} per class: {found.mean():.1%} ± {spread:.1f}"
         f"  ({' '.join(f'{one:.1%}' for one in found)})",
         flush=True,
     )

@@ -237,7 +237,9 @@ class TestChoice:
         assert run.recipe.preprocess.image_size == (224, 224)
         assert any(f"{NAME}, trained on ImageNet" in text for text in said)
         assert any("--transfer scratch opts out" in text for text in said)
-        assert run.evaluate("test").accuracy > 0.6
+        assert sartor.Run.open(run.path).evaluate("test").accuracy > 0.6, (
+            "read back from its source"
+        )
 
     @pytest.mark.parametrize(
         "settings", [{"transfer": "scratch"}, {"epochs": 1}, {"model": "linear"}]

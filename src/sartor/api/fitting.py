@@ -18,6 +18,7 @@ from ..assembly import Assembly, Material, assemble
 from ..console.watching import shown
 from ..data.dataset import Dataset
 from ..data.pictures.exclude import exclusion_list
+from ..data.sources import as_asked
 from ..data.splits.split import Split
 from ..errors import FileError, RunError, UsageError
 from ..events import Started
@@ -360,8 +361,8 @@ def _dataset_and_recipe(
     given = dict(settings) if model is None else {**settings, "model": model}
     if with_features := None if by_loop else offered(wanted, dataset, given, on_event):
         wanted = starting.as_the_weights_want(with_features, settings)
-        resize_given = "resize" in settings
-        return dataset_for(dataset, wanted, on_event, resize_given=resize_given)
+        # The recipe goes on naming the source, from which the run is read back.
+        return as_asked(dataset, wanted.data, wanted.preprocess, on_event=on_event), wanted
     pretrained = starting.pretrained_backbone(wanted) is not None
     return dataset, default_recipe(wanted, dataset, given, on_event, pretrained=pretrained)
 
