@@ -431,3 +431,7 @@ class TestResolved:
 
     def test_that_is_changed_is_a_wish_again(self) -> None:
         assert type(self.resolved().with_settings({"epochs": "auto"})) is Recipe
+
+
+def test_a_path_of_a_program_is_a_word() -> None:
+    assert Recipe().with_settings({"fixes": Path("fixes.csv")}).data.fixes == "fixes.csv"

@@ -128,7 +128,7 @@ class Recipe:
             if name in places and value is None:
                 tables[places[name]].pop(name, None)
             elif name in places:
-                tables[places[name]][name] = value
+                tables[places[name]][name] = str(value) if isinstance(value, Path) else value
         try:
             recipe = Recipe.from_tables(tables)
         except RecipeError as error:

@@ -137,3 +137,29 @@ class TestOtherData:
         )
         with pytest.raises(DataError, match=r"are 3x6x6, and .* takes 1x6x6"):
             sartor.evaluate(run, data=tmp_path / "x.npz")
+
+
+class TestOfAProgram:
+    """What `fit` takes from a program, `evaluate` and `check` take too."""
+
+    def test_its_own_and_others(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        names = np.array(["dark", "light"] * 30)
+        levels = np.where(names == "dark", 0, 200)[:, None, None]
+        images = (levels + rng.integers(0, 40, (60, 6, 6))).astype(np.uint8)
+        (tmp_path / "fixes.csv").write_text(
+            "file,given,suggested,reason,confidence\n0,dark,exclude,,\n1,light,dark,,\n"
+        )
+        run = sartor.fit(
+            (images, names), fixes=tmp_path / "fixes.csv", out=tmp_path / "run", **SMALL
+        )
+        own = sartor.evaluate(run.path, "train", data=(images, names))
+        assert own.count == len(run.split().train)
+        others = sartor.evaluate(run.path, data=(images[:20], names[:20]))
+        assert others.count == 20, "the fixes are about other pictures"
+
+    def test_check(self) -> None:
+        images = np.random.default_rng(0).integers(0, 256, (20, 6, 6), dtype=np.uint8)
+        images[1] = images[0]
+        report = sartor.check((images, ["cat", "dog"] * 10), only=["duplicates"])
+        assert "equal, labels differ" in {finding.kind for finding in report.findings}

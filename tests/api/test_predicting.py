@@ -71,6 +71,11 @@ class TestPredict:
         assert answers[299].label == alone.label
         assert answers[299].probability == pytest.approx(alone.probability, abs=1e-6)
 
+    def test_arrays_have_a_way_of_their_own(self, run: sartor.Run, digits: Dataset) -> None:
+        with pytest.raises(UsageError, match="Arrays are no pictures") as error:
+            sartor.predict(run, digits.images[:2])
+        assert "sartor.Predictor" in error.value.hint
+
     def test_inverted(self, run: sartor.Run, digits: Dataset) -> None:
         light, dark = digits.images[3], 255 - digits.images[3]
         (one,), (two,) = (

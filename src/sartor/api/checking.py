@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..data.dataset import Dataset
+from ..data.objects import dataset_of
 from ..data.pictures.exclude import match, read_exclusions, without
 from ..data.pictures.prepare import Prepared, prepared
 from ..data.sources import as_asked, find_source
@@ -27,7 +28,7 @@ from .splitting import split_of
 
 
 def check(
-    data: str | Path | Dataset | None = None,
+    data: Any = None,
     *,
     only: Iterable[str] = (),
     skip: Iterable[str] = (),
@@ -41,7 +42,8 @@ def check(
     nothing of what is found there reaches any training.
 
     Args:
-        data: a named set, a path, or a `Dataset`; by default "digits".
+        data: a named set, a path, a `Dataset`, or what `fit` takes besides, such as
+            (images, labels); by default "digits".
         only, skip: names of checks, as `sartor check --help` lists them.
         fast: only those that `fit` runs before its first step.
         on_event: told what takes long.
@@ -52,6 +54,8 @@ def check(
     """
     names = chosen(only, skip, fast=fast)
     recipe = Recipe().with_settings(settings)
+    if data is not None and not isinstance(data, str | Path | Dataset):
+        data = dataset_of(data, recipe.data, recipe.preprocess, on_event=on_event)
     if isinstance(data, Dataset):
         dataset = as_asked(data, recipe.data, recipe.preprocess, on_event=on_event)
         return run_checks(_subject(dataset, recipe, on_event), names)

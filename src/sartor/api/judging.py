@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import nn
@@ -35,7 +35,7 @@ def evaluate(
     split: str = "test",
     *,
     checkpoint: str = "best",
-    data: Dataset | str | Path | None = None,
+    data: Any = None,
     model: nn.Module | None = None,
     device: str | None = None,
     trust: bool = False,
@@ -45,9 +45,9 @@ def evaluate(
     Args:
         split: "test", "val" or "train".
         checkpoint: "best" by the validation split (where there is none, the last), or "last".
-        data: the run's own, as a program gave it or where it lies now; or the path of other
-            labelled pictures, whose classes are matched by name. Of these the test part is judged,
-            or all where they have none, and nothing is saved.
+        data: the run's own, as a program gave it or where it lies now; or other labelled pictures,
+            as a path or as what `fit` takes from a program, whose classes are matched by name. Of
+            these the test part is judged, or all where they have none, and nothing is saved.
         device: auto, cpu, cuda or mps; by default that of the training, if it is here.
         trust: let the run's own Python file run, whoever wrote it.
 

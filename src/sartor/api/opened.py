@@ -176,7 +176,7 @@ class OpenedRun:
                 self.given_dataset, data, recipe.preprocess, on_event=on_event
             )
         if self.given_dataset.fingerprint_now() != recipe.data.fingerprint:
-            self.given_dataset = _with_lists(self.given_dataset, recipe, self.folder, on_event)
+            self.given_dataset = with_lists(self.given_dataset, recipe, self.folder, on_event)
         if self.given_dataset.fingerprint_now() != recipe.data.fingerprint:
             raise DataError(
                 f"The data {recipe.data.source} is not what {self.path} was trained on"
@@ -378,7 +378,7 @@ def _read_recipe(folder: RunFolder) -> ResolvedRecipe:
         ) from error
 
 
-def _with_lists(
+def with_lists(
     dataset: Dataset, recipe: ResolvedRecipe, folder: RunFolder, on_event: Sink | None
 ) -> Dataset:
     """A program's dataset as the run's exclusions and fixes leave it; itself where they do not fit

@@ -22,15 +22,15 @@ from ..inference.forward import Forward
 from ..recipe import ResolvedRecipe
 from ..training.engines import hardware
 from .notes import Sink, noting
-from .opened import OpenedRun, load_checkpoint, open_run, with_weights
+from .opened import OpenedRun, load_checkpoint, open_run, with_lists, with_weights
 
 EVERYTHING = "all"
 """What stands in place of a split's name where all images of other data are judged."""
 _NAMED = 5
 
 
-def data_at(run: OpenedRun, path: str | Path, *, on_event: Sink | None = None) -> Dataset:
-    """The data at a path, read and prepared as that of the run.
+def data_at(run: OpenedRun, path: Any, *, on_event: Sink | None = None) -> Dataset:
+    """The data at a path, or of a program, read and prepared as that of the run.
 
     Where the run's way of reading does not fit what lies there, the shape is recognised.
 
@@ -38,6 +38,10 @@ def data_at(run: OpenedRun, path: str | Path, *, on_event: Sink | None = None) -
         DataError, UsageError: it cannot be read.
     """
     preprocess, note = run.recipe.preprocess, noting(on_event)
+    if not isinstance(path, str | Path):
+        given = dataset_of(path, run.recipe.data, preprocess, on_event=on_event)
+        own = with_lists(given, run.recipe, run.folder, on_event)
+        return own if is_own(run, own) else given
     moved = _moved(run, Path(path))
     reading = {name: getattr(moved, name) for name in vars(SourceSettings())}
     # What was left out or corrected of the run's own data has no meaning for other pictures.

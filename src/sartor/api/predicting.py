@@ -13,6 +13,7 @@ from PIL import Image
 
 from ..arrays import UInt8Array
 from ..data.dataset import Dataset
+from ..data.given import is_array
 from ..data.pictures.preprocess import Preprocess, find_pictures, read_picture
 from ..data.settings import INK_WAYS
 from ..errors import PictureError, UsageError
@@ -93,9 +94,15 @@ def predict(
 
     Raises:
         PictureError: naming every file that cannot be read, or has outputs that are not finite.
-        UsageError: `calibrated` without validation images. RunError: a broken run.
+        UsageError: `calibrated` without validation images, or arrays. RunError: a broken run.
     """
     several = [pictures] if isinstance(pictures, str | Path | Image.Image) else list(pictures)
+    if any(map(is_array, several)):
+        raise UsageError(
+            "Arrays are no pictures to prepare.",
+            "Make pictures of them with PIL.Image.fromarray, or give arrays of the training's "
+            "size to sartor.Predictor.",
+        )
     predictions, faults = predict_readable(
         open_run(run, device=device, trust=trust),
         several,

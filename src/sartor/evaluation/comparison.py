@@ -244,10 +244,13 @@ def on_same_images(named: Mapping[str, Predictions]) -> dict[str, Predictions]:
         _check_same_images(first, reference, name, predictions)
         _check_same_classes(first, reference, name, predictions)
         aligned[name] = _with_columns(_with_sorted_rows(predictions), reference.classes)
-        if not np.array_equal(aligned[first].labels, aligned[name].labels):
+        differing = int((aligned[first].labels != aligned[name].labels).sum())
+        if differing:
             raise DataError(
-                f"{first} and {name} disagree about the true classes of the images.",
-                "Evaluate both again on the data that they were trained on.",
+                f"{first} and {name} disagree about the true classes of {differing:,} of the "
+                "images.",
+                "Train both with the same --fixes; or take what sartor evaluate says of each as "
+                "the data was given.",
             )
     if not len(reference):
         raise DataError(

@@ -115,15 +115,15 @@ class Preprocess:
         are padded with it, others with black. Where ink is prepared it is found on dark and on
         light; a picture without any is resized as others are.
         """
-        inked = self._inked(picture, invert) if self.ink != "off" else None
+        inked = self._inked(picture, invert=invert) if self.ink != "off" else None
         return self._fitted(picture, invert=invert) if inked is None else inked
 
-    def _inked(self, picture: Image.Image, invert: bool) -> UInt8Array | None:
+    def _inked(self, picture: Image.Image, *, invert: bool) -> UInt8Array | None:
         """The ink of a picture as uint8 (C, H, W); None where there is none."""
         # On a transparent picture it shows against white or against black.
         for behind in (255, 0) if has_transparency(picture) else (255,):
             flat = flattened(picture, background=behind, value_range=self._range_for(picture))
-            # Dark or light, ink is found; but what a set has prepared has to be light.
+            # Ink is found either way; what is prepared but for this stays as it is.
             flat = ImageOps.invert(flat) if invert else flat
             found = ink_picture(flat, self.height, self.width, self.ink)
             if found is not None:
