@@ -20,8 +20,8 @@ from .folder import RunFolder, read_tables
 _RECIPE = "recipe.toml"
 _BY_HASH = ("model.py", "excluded.txt", "fixes.csv")
 _CHANGED_BY_RESUME = {"epochs", "extensions", "device", "amp_dtype", "engine"}
-_PLACES = {"source", "exclude", "workers"}
-"""Where things lie, and how fast they come: nothing of the result depends on it."""
+_PLACES = {"source", "exclude", "workers", "device"}
+"""Where things lie and are computed: at most the last digits of a result depend on it."""
 _LARGEST_HEADER = 1 << 28
 
 
