@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sartor.data.fixes import Fix, changes, fixes_table, parse_fixes, read_fixes
+from sartor.data.pictures.exclude import read_exclusions
 from sartor.errors import UsageError
 
 NAMES = ("cats/1.jpg", "cats/2.jpg", "dogs/1.jpg")
@@ -138,3 +141,10 @@ class TestChanges:
     def test_a_class_that_is_called_exclude(self) -> None:
         with pytest.raises(UsageError, match="also a class"):
             changes([fix("cats/1.jpg", suggested="exclude")], NAMES, LABELS, ("cats", "exclude"))
+
+
+@pytest.mark.parametrize("read", [read_fixes, read_exclusions])
+def test_a_list_that_never_ends_is_refused(read: Callable[[Path], object], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="not a regular file"):
+        read(tmp_path / "pipe")

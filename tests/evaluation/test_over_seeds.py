@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import t, ttest_ind
 
+from sartor.evaluation.clusters import share_interval
 from sartor.evaluation.intervals import wilson
 from sartor.evaluation.over_seeds import compare_recipes, mean_over_seeds
 
@@ -80,3 +81,12 @@ def test_all_right() -> None:
     assert (pair.difference, pair.p_value) == (0, 1)
     assert pair.interval[0] < 0 < pair.interval[1]
     assert "not distinguishable" in pair.verdict
+
+
+def test_all_correct_in_few_groups_says_little_of_other_groups() -> None:
+    right, groups = np.ones((2, 20)), np.arange(20) // 5
+    grouped = mean_over_seeds(right, groups).interval
+    assert grouped == pytest.approx(share_interval(right[0], groups))
+    assert grouped[0] < mean_over_seeds(right).interval[0] - 0.3
+    pair = compare_recipes("a", right, "b", right, groups).interval
+    assert pair[0] < compare_recipes("a", right, "b", right).interval[0] - 0.3

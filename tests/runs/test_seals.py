@@ -106,6 +106,12 @@ class TestTheRecipe:
         assert "warning: " in answer.err
         assert "workers 1 (was auto)" in answer.err
 
+    def test_another_device_by_hand_is_named_and_used(self, run_copy: Path, command: Any) -> None:
+        edit(run_copy / "recipe.toml", 'device = "cpu"', 'device = "mps"')
+        out = command("evaluate", run_copy, "--device", "cpu")
+        assert out.exit_code == 0
+        assert "device mps (was cpu)" in out.err
+
     def test_a_number_of_epochs_by_hand(self, run_copy: Path, command: Any) -> None:
         edit(run_copy / "recipe.toml", "epochs = 3", "epochs = 5")
         answer = command("resume", run_copy)

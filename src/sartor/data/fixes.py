@@ -23,6 +23,7 @@ from pathlib import Path
 
 from ..arrays import Int64Array
 from ..errors import UsageError, unknown
+from ..files import read_regular
 from .pictures.exclude import nearest, spellings
 from .roster import Changes, NewLabel
 
@@ -68,7 +69,7 @@ def read_fixes(path: Path) -> tuple[Fix, ...]:
         UsageError: it cannot be read, or rows are damaged; with every problem at once.
     """
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UsageError(f"Cannot read the fixes {path}: {reason}.", "Check the path.") from None

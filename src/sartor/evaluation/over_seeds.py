@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Float64Array, Int64Array
+from .clusters import effective_share
 from .comparison import LEVEL, points
 from .intervals import wilson
 from .paired import difference_interval
@@ -96,7 +97,8 @@ def mean_over_seeds(right: Float64Array, clusters: Int64Array | None = None) -> 
     seeds, count = right.shape
     mean = float(right.mean())
     if right.min() == right.max():
-        interval = wilson(count if mean else 0, count)
+        alike = count if clusters is None else count * effective_share(right[0], clusters)
+        interval = wilson(mean * alike, alike)
     else:
         parts = [_between_seeds(right), _between_images(right.mean(axis=0), clusters)]
         half = _half_width(_with_total(parts, _in_both(right, clusters)))
@@ -128,7 +130,10 @@ def compare_recipes(
     parts = [_between_seeds(one), _between_seeds(other), _between_images(gaps, clusters)]
     parts = _with_total(parts, _in_both(one, clusters) + _in_both(other, clusters))
     if gaps.min() == gaps.max() == 0:
-        interval, p_value = difference_interval(0, 0, count), 1.0
+        alike = count if clusters is None else count * effective_share(gaps, clusters)
+        low, high = difference_interval(0, 0, alike) if alike else (-1.0, 1.0)
+        half = min(1.0, _half_width(parts))
+        interval, p_value = (min(low, -half), max(high, half)), 1.0
     else:
         half = _half_width(parts)
         interval = max(-1.0, difference - half), min(1.0, difference + half)

@@ -19,6 +19,7 @@ import numpy as np
 
 from ...arrays import Int64Array
 from ...errors import DataError, SartorWarning, UsageError
+from ...files import read_regular
 from ..dataset import Dataset
 from ..roster import Changes
 
@@ -32,7 +33,7 @@ def read_exclusions(path: Path) -> dict[str, str]:
         UsageError: it cannot be read; or a line is damaged, which is named.
     """
     try:
-        text = path.read_text("utf-8-sig", errors="surrogateescape")
+        text = read_regular(path).decode("utf-8-sig", errors="surrogateescape")
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UsageError(f"Cannot read the list {path}: {reason}.", "Check the path.") from None
