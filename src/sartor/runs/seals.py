@@ -19,18 +19,12 @@ from .folder import STATUS_KEYS, RunFolder, read_tables
 
 _RECIPE = "recipe.toml"
 _BY_HASH = ("model.py", "excluded.txt", "fixes.csv")
-<<<<<<< HEAD
 _CHANGED_BY_RESUME = {
     *("source", "image_root", "epochs", "extensions", "device", "amp_dtype"),
     *("engine", "threads", "memory_format", "engine_changes"),
 }
-_PLACES = {"source", "exclude", "workers"}
-"""Where things lie, and how fast they come: nothing of the result depends on it."""
-=======
-_CHANGED_BY_RESUME = {"epochs", "extensions", "device", "amp_dtype", "engine"}
 _PLACES = {"source", "exclude", "workers", "device"}
 """Where things lie and are computed: at most the last digits of a result depend on it."""
->>>>>>> break2
 _LARGEST_HEADER = 1 << 28
 
 
