@@ -124,13 +124,15 @@ def test_bad_input(command: Any, words: list[str], sentence: str, hint: str) -> 
 
 def test_bad_input_for_runs(command: Any, trained: Path, tmp_path: Path) -> None:
     for words, sentence in (
-        (["--data", "digits"], "A run brings its own data."),
         (["--recipe", "fashion-cnn"], "A run brings its own recipe."),
         (["--picture", tmp_path / "x.png", "--split", "val"], "exclude each other"),
     ):
         answer = command("trace", trained, *words)
         assert (answer.exit_code, answer.out) == (2, "")
         assert sentence in answer.err
+    # Its own data, wherever they lie now, are no mistake.
+    answer = command("trace", trained, "--data", "digits", "--image", 3, "--json")
+    assert answer.exit_code == 0
     file = tmp_path / "x.png"
     Image.new("L", (8, 8)).save(file)
     answer = command("trace", trained, "--picture", file, "--label", "cat")

@@ -40,6 +40,7 @@ from .fitting import compose_recipe
 from .looking import dataset_for
 from .notes import warn
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
+from .other_data import run_with
 from .splitting import split_of
 
 if TYPE_CHECKING:
@@ -118,10 +119,9 @@ def trace(
         _check_choice(picture=picture, split=split)
     run = _run_or_none(target)
     if run is not None:
-        _refuse_for_runs(data, recipe)
-        given = data if isinstance(data, Dataset) else None
+        _refuse_recipe_for_runs(recipe)
         device = settings.pop("device", None)
-        opened = open_run(run, given, model, device=device, trust=trust)
+        opened = run_with(open_run(run, None, model, device=device, trust=trust), data)
         subject = _trained(opened, checkpoint, untrained, settings)
     else:
         subject = _fresh(target, data, recipe, settings, trust)
@@ -200,10 +200,9 @@ def _run_or_none(
     )
 
 
-def _refuse_for_runs(data: object, recipe: object) -> None:
-    if recipe is not None or isinstance(data, str | Path):
-        what = "recipe" if recipe is not None else "data"
-        raise UsageError(f"A run brings its own {what}.", f"Leave {what} out, or name a model.")
+def _refuse_recipe_for_runs(recipe: object) -> None:
+    if recipe is not None:
+        raise UsageError("A run brings its own recipe.", "Leave recipe out, or name a model.")
 
 
 def _trained(

@@ -40,7 +40,7 @@ class Trace:
     training_mode: bool = False
     """Trace with dropout and batch statistics, as in training."""
     data: str | None = None
-    """For a network: a named set or a path, by default digits. A run brings its own."""
+    """For a network: a set or a path, by default digits. For a run: its data, where it moved."""
     recipe: str | None = None
     """For a network: a .toml file or a shipped recipe."""
     model_kwargs: Mapping[str, Setting] = field(default_factory=dict)
