@@ -204,7 +204,7 @@ common = {
 }
 ways = {
     "whole set, gradient descent": {"opt": "sgd", "lr": 0.1, "batch_size": "all"},
-    "mini-batches, sgd": {"opt": "sgd", "lr": 0.1, "batch_size": 32},
+    "mini-batches, sgd": {"opt": "sgd", "lr": 0.03, "batch_size": 32},
     "mini-batches, Adam": {"opt": "adam", "lr": 0.002, "batch_size": 32},
     "mini-batches, RMSProp": {"opt": "rmsprop", "lr": 0.001, "batch_size": 32},
     "mini-batches, Adam, mse": {"opt": "adam", "lr": 0.002, "batch_size": 32, "loss": "mse"},

@@ -85,10 +85,11 @@ class TestHash:
         lines = path.read_text().splitlines(keepends=True)
         new = ("split_hash", "duplicates")
         path.write_text("".join(line for line in lines if not line.startswith(new)))
-        with pytest.warns(SartorWarning, match="is not what the run was trained with"):
-            run = sartor.Run.open(run_copy, trust=True)
+        run = sartor.Run.open(run_copy, trust=True)
         assert run.recipe.data.split_hash == ""
-        assert run.resume(epochs=4).weights_sha256
+        with pytest.warns(SartorWarning):
+            run.resume(epochs=4)
+        assert run.weights_sha256
         assert run.evaluate().count == 359
 
     def test_a_recipe_that_would_be_divided_otherwise_now_is_refused(self, trained: Path) -> None:

@@ -60,9 +60,9 @@ class TestRuns:
         text = short.folder.recipe_path.read_text().replace("epochs = 1\n", "epochs = 2\n")
         short.folder.recipe_path.write_text(text)
         kept = sartor.api.load_checkpoint(short.folder, "last")
-        with pytest.warns(SartorWarning, match="is not what|but the checkpoint has"):
-            short = sartor.Run.open(out, trust=True)
-        trace = sartor.trace(short, batch=32, checkpoint="last")
+        short = sartor.Run.open(out, trust=True)
+        with pytest.warns(SartorWarning):
+            trace = sartor.trace(short, batch=32, checkpoint="last")
         assert trace.step is not None
         training = short.recipe.training
         steps = len(short.split().train) // 64 + 1

@@ -129,6 +129,9 @@ def test_json_has_the_keys_of_the_contract_and_plain_numbers():
         "confusion",
         "not_finite",
         "choices",
+        "groups",
+        "interval_method",
+        "as_given",
         "weakest",
     ]
     assert evaluation["confusion"][0] == [1, 1, 0, 0, 0]

@@ -41,7 +41,7 @@ GROUPS: Mapping[str, tuple[str, str]] = {
     "model": ("Network", "model model_kwargs weights"),
     "training": (
         "Training",
-        "epochs batch_size shuffle sampler drop_last grad_accum_steps clip_grad seed",
+        "epochs batch_size shuffle sampler drop_last grad_accum_steps clip_grad transfer seed",
     ),
     "augment": ("Augmentation", "augment tta"),
     "opt": ("Optimizer", "opt lr momentum nesterov betas weight_decay weight_decay_on"),

@@ -136,7 +136,7 @@ class PreprocessSettings:
     background: Annotated[str, OneOf("background", BACKGROUNDS)] = "auto"
     """What lies behind transparent areas, and pads pictures that have some. auto: black where it
     hides less of the outlines than white does, or where opaque images lie on black; else white."""
-    value_range: Annotated[tuple[float, ...], Range(-1e38, 1e38)] = ()
+    value_range: Annotated[tuple[float, ...], Range(-1e15, 1e15)] = ()
     """Numbers that become black and white in pictures with more than 8 bits; 8-bit ones stay as
     they are. By default 0 to 65535 for 16 bits; for wider numbers and floats the usual one of 0 to
     1, -1 to 1, 0 to 255 or 0 to 65535 that holds them, else what was measured."""

@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, Self
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,7 +29,8 @@ _FIRST_OF_LAST = 6
 """The stage with which the last ones begin: they hold seven parameters in ten."""
 
 
-class Stage(NamedTuple):
+@dataclass(frozen=True)
+class Stage:
     """Blocks of one width; the first of them may halve the map."""
 
     blocks: int
@@ -233,9 +235,9 @@ def _build(
     """The network with random weights; `pretrained` says what `backbones.start` puts into it."""
     del pretrained
     first, *others, last = _STAGES
-    deeper = [one._replace(blocks=math.ceil(depth * one.blocks)) for one in others]
+    deeper = [replace(one, blocks=math.ceil(depth * one.blocks)) for one in others]
     stages = tuple(
-        one._replace(width=_rounded(width * one.width)) for one in (first, *deeper, last)
+        replace(one, width=_rounded(width * one.width)) for one in (first, *deeper, last)
     )
     network = EfficientNetLite(input_shape[0], stages, num_classes, dropout)
     network.freeze(trained)
