@@ -195,6 +195,7 @@ assert torch.isclose(binary, F.binary_cross_entropy_with_logits(logits, hot))
 part = np.arange(2_000)
 small = sartor.Dataset(data.images[part], data.labels[part], data.classes, name="2000-clothes")
 common = {
+    "val_fraction": 0.3,
     "model": "mlp",
     "model_kwargs": {"hidden": (64, 32)},
     "epochs": 6,
@@ -204,7 +205,7 @@ common = {
 }
 ways = {
     "whole set, gradient descent": {"opt": "sgd", "lr": 0.1, "batch_size": "all"},
-    "mini-batches, sgd": {"opt": "sgd", "lr": 0.03, "batch_size": 32},
+    "mini-batches, sgd": {"opt": "sgd", "lr": 0.1, "batch_size": 32},
     "mini-batches, Adam": {"opt": "adam", "lr": 0.002, "batch_size": 32},
     "mini-batches, RMSProp": {"opt": "rmsprop", "lr": 0.001, "batch_size": 32},
     "mini-batches, Adam, mse": {"opt": "adam", "lr": 0.002, "batch_size": 32, "loss": "mse"},
