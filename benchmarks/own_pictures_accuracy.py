@@ -32,8 +32,8 @@ SARTOR, SVM, CNN = "sartor fit", "HOG, colours and SVM", "plain CNN, same time"
 METHODS = (SARTOR, SVM, CNN)
 SEEDS = 5
 _ALIKE: Mapping[str, Any] = {"threads": 1, "engine": "plain", "transfer": "scratch"}
-"""From random weights, with one thread and nothing measured, so that seconds of processor time compare
-and bits repeat."""
+"""From random weights, with one thread and nothing measured: seconds of processor time compare, and
+bits repeat."""
 _FOR_CHOICES = 0.3
 """Share of the training images that choices are judged on."""
 
