@@ -77,6 +77,20 @@ class TestMoved:
 
 
 class TestOtherData:
+    def test_its_groups_are_allowed_for(
+        self, trained_here: tuple[Path, Path], tmp_path: Path, command: Any
+    ) -> None:
+        run, _ = trained_here
+        other = draw(tmp_path / "other", {"dark": 0, "light": 200}, 8, first=50)
+        paths = sorted(other.rglob("*.png"))
+        rows = [
+            f"{one.relative_to(other)},{one.parent.name},{n // 4}" for n, one in enumerate(paths)
+        ]
+        (other / "list.csv").write_text("\n".join(["path,label,group", *rows]))
+        answer = command("evaluate", run, "--data", other / "list.csv", "--json")
+        assert answer.exit_code == 0, answer.err
+        assert (answer.document["count"], answer.document["groups"]) == (16, 4)
+
     def test_classes_are_matched_by_name(
         self, trained_here: tuple[Path, Path], tmp_path: Path, command: Any
     ) -> None:

@@ -9,21 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
-from .. import assembly
-from ..arrays import Int64Array
 from ..data.dataset import Dataset
-from ..data.splits.units import units_of
 from ..errors import FileError, RunError, UsageError
 from ..evaluation.metrics import Evaluation
 from ..evaluation.metrics import evaluate as judge
 from ..evaluation.predictions import Predictions
 from ..files import make_folder
-from ..inference.forward import Forward
-from ..training.engines import hardware
 from . import looks
 from .as_given import as_given
-from .looks import pictures_of
-from .opened import OpenedRun, load_checkpoint, open_run, with_weights
+from .dataset_predictions import predictions_for
+from .opened import OpenedRun, open_run
 from .other_data import data_at, is_own, predictions_on
 
 if TYPE_CHECKING:
@@ -87,7 +82,7 @@ def predictions_of(
 
     For the test split, that `verb` looks at it is kept and counted.
     """
-    recipe, dataset, parts = run.recipe_here, run.dataset(), run.split()
+    dataset, parts = run.dataset(), run.split()
     if split not in ("train", "val", "test"):
         raise UsageError(f'There is no split "{split}".', "Choose train, val or test.")
     indices = parts.part(split)
@@ -95,24 +90,7 @@ def predictions_of(
         raise UsageError(
             f"The {split} split of {run.path} has no images.", "Choose another with --split."
         )
-    kept = load_checkpoint(run.folder, checkpoint)
-    network = with_weights(run.untrained_network(len(kept.classes)), kept, run.path)
-    material = assembly.prepare_material(recipe, dataset, parts)
-    feed = material.feed(indices, recipe.training)
-    with hardware.tuned(recipe.training, network):
-        logits = Forward.of(network, recipe.training).all_logits(feed)
-    predictions = Predictions(
-        logits=logits.cpu().numpy(),
-        labels=dataset.labels[indices],
-        indices=indices,
-        classes=kept.classes,
-        split=split,
-        loss=recipe.training.loss,  # type: ignore[arg-type]
-        weights_sha256=kept.weights_sha256,
-        dataset_fingerprint=dataset.fingerprint,
-        groups=_groups_of(dataset, indices),
-        pictures=pictures_of(dataset, indices),
-    )
+    predictions = predictions_for(run, dataset, indices, split=split, checkpoint=checkpoint)
     try:
         make_folder(run.folder.own_folder("predictions"))
         predictions.save(run.folder.predictions_path(split))
@@ -121,14 +99,6 @@ def predictions_of(
         run.say_once(f"The predictions are not kept in the run. {error.message}")
     looks.judged(run.folder, predictions, verb)
     return predictions
-
-
-def _groups_of(dataset: Dataset, indices: Int64Array) -> Int64Array | None:
-    if dataset.groups is None:
-        return None
-    units = units_of(dataset, duplicates_together=False)
-    assert units is not None, "there are groups"
-    return units[indices]
 
 
 def mistakes_figure(

@@ -9,20 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from .. import assembly
 from ..arrays import Int64Array
 from ..data.dataset import Dataset
 from ..data.objects import dataset_of
 from ..data.settings import DataSettings, SourceSettings
 from ..data.sources import open_source
-from ..data.splits.split import Split
 from ..errors import DataError, UsageError, unknown
 from ..evaluation.predictions import Predictions
-from ..inference.forward import Forward
 from ..recipe import ResolvedRecipe
-from ..training.engines import hardware
+from .dataset_predictions import predictions_for
 from .notes import Sink, noting
-from .opened import OpenedRun, load_checkpoint, open_run, with_lists, with_weights
+from .opened import OpenedRun, load_checkpoint, open_run, with_lists
 
 EVERYTHING = "all"
 """What stands in place of a split's name where all images of other data are judged."""
@@ -89,23 +86,7 @@ def predictions_on(
     _refuse_other_shape(run, dataset)
     part, indices = _part_of(dataset, split)
     matched = _with_classes(dataset, indices, kept.classes, run.path)
-    recipe = run.recipe_here
-    network = with_weights(run.untrained_network(len(kept.classes)), kept, run.path)
-    nothing = np.empty(0, np.int64)
-    material = assembly.prepare_material(recipe, matched, Split(indices, nothing, nothing))
-    with hardware.tuned(recipe.training, network):
-        feed = material.feed(indices, recipe.training)
-        logits = Forward.of(network, recipe.training).all_logits(feed)
-    return Predictions(
-        logits=logits.cpu().numpy(),
-        labels=matched.labels[indices],
-        indices=indices,
-        classes=kept.classes,
-        split=part,
-        loss=recipe.training.loss,  # type: ignore[arg-type]
-        weights_sha256=kept.weights_sha256,
-        dataset_fingerprint=dataset.fingerprint,
-    )
+    return predictions_for(run, matched, indices, split=part, checkpoint=checkpoint)
 
 
 def recipe_at(run: OpenedRun, recipe: ResolvedRecipe, path: Path) -> ResolvedRecipe:
