@@ -11,8 +11,9 @@ epoch. The first round only warms up, and is where `--engine auto` measures and 
 the loop are only its epochs; of sartor `sartor.fit` without what the loop has no part of, the
 check of the data and the report, from the call until it returns: looking at data it has not seen,
 building the network, training, checkpoints on disk, history. Beside it stands a whole `sartor.fit`.
-Then a step of the loop is compared with a bare step on one batch and with the machine's peak, and a
-long training looked at as `long_run.py` does.
+Then a step of the loop is compared with a bare step on one batch and with the machine's peak, also
+for a residual network on colour images; a training is made beside busy processes, as `beside.py`
+says, and a long one looked at as `long_run.py` does.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import beside
 import long_run
 import machine
 import numpy as np
@@ -42,6 +44,7 @@ from bench_page import (
     Round,
     document,
 )
+from beside import Beside
 from long_run import LongRun
 from step_cost import StepCost, cost_of, job_of, measure_pairs, peak_operations
 
@@ -50,20 +53,25 @@ from sartor.files import write_json, write_text
 from sartor.training.engines.hardware import chosen_threads
 
 OTHERS = "others"
-"""The long training and the waiting times."""
+"""The long training, the busy machine, the residual network and the waiting times."""
 CASES = (
-    Case(name="fashion-cnn", source="fashion-mnist", target=3, sartor_epochs=5),
+    Case(name="fashion-cnn", source="fashion-mnist", target=7, peak_share=0.5, sartor_epochs=5),
     Case(
         name="mnist-mlp",
         source="mnist",
-        target=4,
+        target=5,
+        peak_share=0.55,
         sartor_epochs=3,
         pooled=True,
         settings={"val_fraction": 1 / 7},
     ),
-    Case(name="mnist-logistic", source="mnist", target=20, sartor_epochs=5),
-    Case(name="fashion-mlp", source="fashion-mnist", target=12, sartor_epochs=10),
+    Case(name="mnist-logistic", source="mnist", target=35, peak_share=0.3, sartor_epochs=5),
+    Case(name="fashion-mlp", source="fashion-mnist", target=14, peak_share=0.55, sartor_epochs=10),
 )
+RESIDUAL: Mapping[str, Any] = {"model": "resnet8", "batch_size": 128}
+"""A residual network on colour images, of which only the step is measured."""
+RESIDUAL_SHAPE, RESIDUAL_STEPS, RESIDUAL_SHARE = (3, 32, 32), 20, 0.4
+MOST_ROUNDS_BESIDE = 3
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -90,11 +98,19 @@ def measure(only: str | None, count: int) -> Found:
     datasets = {case.name: dataset_of(case) for case in cases}
     others = only in (None, OTHERS)
     rounds = measure_rounds(cases, datasets, count)
+    peak = peak_operations(10)
+    steps = measure_steps(cases, datasets, rounds, peak)
+    crowded: list[Beside] = []
+    if others:
+        steps.append(measure_residual(count, peak))
+        dataset = sartor.load("fashion-mnist", on_event=sartor.PlainProgress())
+        crowded = beside.measure(dataset, min(count, MOST_ROUNDS_BESIDE))
     return Found(
         described=described,
         cases=cases,
         rounds=rounds,
-        steps=measure_steps(cases, datasets, rounds),
+        steps=steps,
+        beside=crowded,
         long_runs=[long_run.measure()] if others else [],
         limits=[measure_help(10), measure_first_step(5)] if others else [],
     )
@@ -113,6 +129,7 @@ def joined(parts: Sequence[Mapping[str, Any]]) -> Found:
         cases=[case for case in CASES if case.name in rounds],
         rounds={name: [Round(**pair) for pair in pairs] for name, pairs in rounds.items()},
         steps=[StepCost(**one) for part in parts for one in part["steps"]],
+        beside=[Beside.from_json(one) for part in parts for one in part["beside"]],
         long_runs=[LongRun.from_json(one) for part in parts for one in part["long_runs"]],
         limits=[
             Limit(**{**one, "seconds": tuple(one["seconds"])})
@@ -213,9 +230,9 @@ def measure_steps(
     cases: Sequence[Case],
     datasets: Mapping[str, sartor.Dataset],
     rounds: Mapping[str, Sequence[Round]],
+    peak: float,
 ) -> list[StepCost]:
     """What a step of each case costs beside a bare one, by the engine that the rounds took."""
-    peak = peak_operations(10)
     costs = []
     for case in cases:
         done = rounds[case.name]
@@ -223,8 +240,23 @@ def measure_steps(
             job_of(case.name, datasets[case.name], **case.settings, engine=engine)
             for engine in (done[-1].engine, "plain")
         )
-        costs.append(cost_of(case.name, job, measure_pairs(job, plain, len(done)), peak))
+        pairs = measure_pairs(job, plain, len(done))
+        costs.append(cost_of(case.name, job, pairs, peak, case.peak_share))
     return costs
+
+
+def measure_residual(rounds: int, peak: float) -> StepCost:
+    """What a step of a residual network costs, on random images."""
+    rng, count = np.random.default_rng(0), RESIDUAL_STEPS * RESIDUAL["batch_size"]
+    images = rng.integers(0, 256, (count, *RESIDUAL_SHAPE), np.uint8)
+    dataset = sartor.Dataset(images, rng.permutation(np.arange(count) % 10), tuple("0123456789"))
+    job, plain = (
+        job_of("plain", dataset, **RESIDUAL, val_fraction=0.0, test_fraction=0.0, engine=engine)
+        for engine in ("native", "plain")
+    )
+    size = "x".join(map(str, RESIDUAL_SHAPE[1:] + RESIDUAL_SHAPE[:1]))
+    name = f"{RESIDUAL['model']}, {size}"
+    return cost_of(name, job, measure_pairs(job, plain, rounds), peak, RESIDUAL_SHARE)
 
 
 def timed(action: Callable[[], object]) -> float:

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import beside
 import long_run
 import machine
+from beside import Beside
 from long_run import LongRun
 from step_cost import StepCost
 
@@ -27,6 +29,8 @@ class Case:
     """Named set."""
     target: float
     """The ratio that sartor is to reach."""
+    peak_share: float
+    """The share of the machine's peak that a step is to reach."""
     sartor_epochs: int
     """Epochs of sartor's in a round, against one of the loop's."""
     pooled: bool = False
@@ -150,16 +154,17 @@ def step_table(steps: Sequence[StepCost]) -> list[str]:
     head = (
         "| training | engine | bare step of PyTorch, µs | of the engine, µs "
         "| step of the loop, µs | overhead, µs | overhead | reached "
-        "| operations per step | of the machine's peak |"
+        "| operations per step | of the machine's peak | target | reached |"
     )
     rows = [
         f"| {s.name} | {s.engine} | {s.plain_us:,.0f} | {s.bare_us:,.0f} "
         f"| {s.loop_us:,.0f} | {s.overhead_us:,.1f} "
         f"| {100 * s.overhead:.1f} % | {'yes' if within_limits(s) else 'no'} "
-        f"| {s.operations / 1e6:,.0f} million | {100 * s.peak_share:.1f} % |"
+        f"| {s.operations / 1e6:,.0f} million | {100 * s.peak_share:.1f} % "
+        f"| {100 * s.share_target:.0f} % | {'yes' if s.peak_share >= s.share_target else 'no'} |"
         for s in steps
     ]
-    return [head, "|---|---|--:|--:|--:|--:|--:|---|--:|--:|", *rows]
+    return [head, "|---|---|--:|--:|--:|--:|--:|---|--:|--:|--:|---|", *rows]
 
 
 def within_limits(step: StepCost) -> bool:
@@ -191,6 +196,7 @@ class Found:
     rounds: Mapping[str, Sequence[Round]]
     """By the case's name."""
     steps: Sequence[StepCost]
+    beside: Sequence[Beside]
     long_runs: Sequence[LongRun]
     limits: Sequence[Limit]
 
@@ -201,6 +207,7 @@ class Found:
             ratio_table(results),
             time_table(results),
             step_table(self.steps),
+            beside.table(self.beside),
             long_run.table(self.long_runs),
             limit_table(self.limits),
         ]
@@ -213,6 +220,7 @@ class Found:
                 name: [asdict(pair) for pair in pairs] for name, pairs in self.rounds.items()
             },
             "steps": [asdict(one) for one in self.steps],
+            "beside": [asdict(one) for one in self.beside],
             "long_runs": [asdict(one) for one in self.long_runs],
             "limits": [asdict(one) for one in self.limits],
         }
@@ -220,12 +228,13 @@ class Found:
 
 def document(found: Found) -> str:
     """docs/benchmarks.md."""
-    ratios, times, steps, long, limits = map("\n".join, found.tables())
+    ratios, times, steps, crowded, long, limits = map("\n".join, found.tables())
     return _PAGE.format(
         ratios=ratios,
         rounds=min(map(len, found.rounds.values())),
         times=times,
         steps=steps,
+        crowded=crowded,
         long=long,
         overhead_us=OVERHEAD_US,
         overhead=f"{100 * OVERHEAD:.0f}",
@@ -278,7 +287,15 @@ after one warm-up round; the overhead, the loop's step minus the engine's, is th
 differences within a round, and should be at most {overhead_us} µs and {overhead} %. Operations are
 those of convolutions and linear layers (`sartor summary`), forward and back; the peak is that of
 multiplying two 2048 x 2048 matrices in single precision with PyTorch's BLAS or oneDNN, whichever is
-faster.
+faster. The residual network trains on random images.
+
+## On a busy machine
+
+{crowded}
+
+The same `sartor.fit(..., check=False, report=False)` alone and beside processes that do nothing but
+compute ([beside.py](../benchmarks/beside.py)). With as many of these as cores, half of the machine
+is the share of each side: a training that loses nothing else takes twice as long.
 
 ## A long training
 

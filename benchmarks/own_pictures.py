@@ -4,6 +4,7 @@
     python benchmarks/own_pictures.py --build DIR --sources FOLDER  # they lie in FOLDER already
     python benchmarks/own_pictures.py --accuracy DIR                # what is not measured yet
     python benchmarks/own_pictures.py --accuracy DIR --kind baselines --minutes 10
+    python benchmarks/own_pictures.py --planted DIR                 # faults; see planted.py
 
 DIR/icons gets the emoji of three vendors in 10 classes, DIR/photos photographs and cut-outs in 11;
 see own_pictures_sets.py. Accuracies, of the default beside those of simple methods, and of the
@@ -39,6 +40,13 @@ def main(words: Sequence[str] | None = None) -> int:
             fresh=given.fresh,
         )
         write_pages(results)
+    if given.planted:
+        import planted
+
+        found = planted.measure(
+            given.planted, only=given.only, minutes=given.minutes, fresh=given.fresh
+        )
+        planted.write_page(found)
     return 0
 
 
@@ -48,6 +56,7 @@ def parsed_arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--build", type=Path, metavar="DIR", help="write DIR/icons and DIR/photos")
     parser.add_argument("--sources", type=Path, help="folder that has the packages' files already")
     parser.add_argument("--accuracy", type=Path, metavar="DIR", help="measure on DIR's two sets")
+    parser.add_argument("--planted", type=Path, metavar="DIR", help="plant faults into the two")
     parser.add_argument("--kind", choices=["baselines", "choices"], help="one kind of measurement")
     parser.add_argument("--only", choices=["icons", "photos"], help="one of the sets")
     parser.add_argument("--minutes", type=float, default=1e9, help="begin nothing after so many")

@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from torch import nn
 
+from sartor.arrays import BoolArray
 from sartor.data.dataset import Dataset
 from sartor.data.splits.split import Split
 
@@ -25,12 +26,12 @@ _STRENGTHS = (1.0, 3.0, 10.0, 30.0)
 Floats = npt.NDArray[np.float32]
 
 
-def svm_accuracy(dataset: Dataset, split: Split, part: str) -> float:
-    """Accuracy of an SVM with a radial kernel, its strength chosen on the validation split."""
+def right_by_svm(dataset: Dataset, split: Split, part: str) -> BoolArray:
+    """Which images an SVM with a radial kernel gets right, its strength chosen by validation."""
     features, labels = described(dataset.images), dataset.labels
 
-    def correct(strength: float, indices: npt.NDArray[np.int64]) -> float:
-        return float(machines[strength].score(features[indices], labels[indices]))
+    def right(strength: float, indices: npt.NDArray[np.int64]) -> BoolArray:
+        return machines[strength].predict(features[indices]) == labels[indices]
 
     machines = {
         strength: make_pipeline(StandardScaler(), SVC(C=strength)).fit(
@@ -38,8 +39,8 @@ def svm_accuracy(dataset: Dataset, split: Split, part: str) -> float:
         )
         for strength in _STRENGTHS
     }
-    best = max(_STRENGTHS, key=lambda strength: correct(strength, split.val))
-    return correct(best, split.part(part))
+    best = max(_STRENGTHS, key=lambda strength: right(strength, split.val).mean())
+    return right(best, split.part(part))
 
 
 def described(images: npt.NDArray[np.uint8]) -> Floats:
@@ -82,8 +83,10 @@ def colours(image: npt.NDArray[np.uint8]) -> Floats:
     return np.concatenate(found).astype(np.float32)
 
 
-def cnn_accuracy(dataset: Dataset, split: Split, part: str, *, seed: int, seconds: float) -> float:
-    """Accuracy of the plain network after so many seconds of processor time.
+def right_by_cnn(
+    dataset: Dataset, split: Split, part: str, *, seed: int, seconds: float
+) -> BoolArray:
+    """Which images the plain network gets right after so many seconds of processor time.
 
     Adam at its usual rate, batches of 64, mirrored at random; of all epochs the one that is best on
     the validation split counts.
@@ -106,7 +109,7 @@ def cnn_accuracy(dataset: Dataset, split: Split, part: str, *, seed: int, second
             optimizer.zero_grad()
             nn.functional.cross_entropy(network(batch), labels[rows]).backward()
             optimizer.step()
-        reached = judged(network, images, labels, split.val)
+        reached = float(judged(network, images, labels, split.val).mean())
         if reached > best:
             best, weights = reached, copy.deepcopy(network.state_dict())
     network.load_state_dict(weights)
@@ -128,12 +131,12 @@ def plain_network(num_classes: int) -> nn.Module:
 @torch.inference_mode()
 def judged(
     network: nn.Module, images: torch.Tensor, labels: torch.Tensor, indices: npt.NDArray[np.int64]
-) -> float:
-    """Accuracy on these images."""
+) -> BoolArray:
+    """Which of these images are predicted right."""
     network.eval()
     rows = torch.from_numpy(indices)
     named = torch.cat([network(scaled(images[some])).argmax(1) for some in rows.split(256)])
-    return float((named == labels[rows]).float().mean())
+    return (named == labels[rows]).numpy()
 
 
 def scaled(images: torch.Tensor) -> torch.Tensor:

@@ -24,6 +24,7 @@ from sartor.data.feed.batches import Batch
 from sartor.data.splits.split import make_split
 from sartor.models.summary import Summary, summarize
 from sartor.training.engines import hardware
+from sartor.training.job import Figures, Steps
 from sartor.training.loop import Job, train, update
 from sartor.training.state import Progress
 
@@ -58,6 +59,8 @@ class StepCost:
     """The median of the differences as a share of the bare step."""
     operations: int
     """Additions and multiplications of its convolutions and linear layers, forward and backward."""
+    share_target: float
+    """What `peak_share` is to reach."""
     peak_share: float
     """Share of the operations per second that the machine reaches at best, in the loop."""
 
@@ -81,6 +84,9 @@ def measure_pairs(job: Job, plain: Job, rounds: int) -> list[Pair]:
     batch, plain_batch = job.batches.batch(0, 0), plain.batches.batch(0, 0)
     for _ in range(rounds + 1):
         with prepared(job):
+            # So that the caches are as for the bare steps, and no thread of PyTorch's still spins.
+            job.model.train()
+            _bare(job, batch)
             loop_us = _microseconds(lambda: _epoch(job), steps)
             job.model.train()
             bare_us = _microseconds(lambda: _bare(job, batch), steps)
@@ -93,10 +99,12 @@ def measure_pairs(job: Job, plain: Job, rounds: int) -> list[Pair]:
 
 def prepared(job: Job) -> AbstractContextManager[None]:
     """The machine used as the job's settings say."""
-    return hardware.tuned(job.settings, job.model)
+    return hardware.tuned(job.settings)
 
 
-def cost_of(name: str, job: Job, pairs: Sequence[Pair], peak: float) -> StepCost:
+def cost_of(
+    name: str, job: Job, pairs: Sequence[Pair], peak: float, share_target: float
+) -> StepCost:
     """What the rounds say; `peak` in operations per second."""
     loop_us = statistics.median(pair.loop_us for pair in pairs)
     shape = job.batches.batch(0, 0).images.shape
@@ -111,6 +119,7 @@ def cost_of(name: str, job: Job, pairs: Sequence[Pair], peak: float) -> StepCost
         overhead_us=statistics.median(pair.loop_us - pair.bare_us for pair in pairs),
         overhead=statistics.median(pair.loop_us / pair.bare_us - 1 for pair in pairs),
         operations=operations,
+        share_target=share_target,
         peak_share=operations / (loop_us * 1e-6) / peak,
     )
 
@@ -139,9 +148,20 @@ def _epoch(job: Job) -> None:
 
 
 def _bare(job: Job, batch: Batch) -> None:
+    if job.engine_steps is not None:
+        _bare_steps(job, job.engine_steps)
+        return
     make_step = job.engine_update or update
     for _ in range(len(job.batches)):
         make_step(job, batch, BARE_LR)
+
+
+def _bare_steps(job: Job, make_steps: Steps) -> None:
+    """All of an epoch at once, as far as the engine makes them so."""
+    progress = Progress()
+    while progress.position < len(job.batches):
+        made = make_steps(job, progress, len(job.batches))
+        progress.position += len(made.losses) if isinstance(made, Figures) else 1
 
 
 def _written_down(job: Job, batch: Batch) -> None:

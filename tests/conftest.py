@@ -48,14 +48,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home and a cache for the session: nothing of the user's is read but the named sets.
+    """A home and a cache for the session: nothing of the user's is read but what was fetched.
 
     The working folder is an empty one too, for fixtures that outlive a test.
     """
-    sets = cache_home().absolute() / "sets"
-    sets.mkdir(parents=True, exist_ok=True)
     home = tmp_path_factory.mktemp("home")
-    (home / "sets").symlink_to(sets)
+    for name in ("sets", "browser"):
+        fetched = cache_home().absolute() / name
+        fetched.mkdir(parents=True, exist_ok=True)
+        (home / name).symlink_to(fetched)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(home))
         for name in os.environ.keys() & SHELL | {n for n in os.environ if n.startswith("XDG_")}:

@@ -18,6 +18,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import sartor
 from sartor import api
 from sartor.data.dataset import Dataset
@@ -30,6 +32,7 @@ _TIMES = ("seconds", "images_per_second")
 
 
 def main(folder: Path) -> None:
+    torch.set_num_threads(1)  # a fork in which OpenMP has threads waits for them for ever
     progress._CHECKPOINT_SHARE = 1e9  # a checkpoint after every step
     environment._commit = lambda _folder: None  # calling git 140 times takes seconds
     os.fsync = lambda _handle: None  # the death of a process loses nothing that it has written

@@ -78,8 +78,9 @@ class TestResolving:
             "fixes_sha256",
             "limit_per_class",
         }
-        model = {"weights", "weights_sha256"}
+        model = {"weights", "weights_sha256", "weights_licence", "accept_licence"}
         training = {"augment", "clip_grad", "patience", "workers", "extensions", "engine_changes"}
+        training.add("checkpoint_seconds")
         assert open_ones == {*data, *model, *training, "value_range"}
         assert recipe.preprocess.image_size == (9, 9)
         assert recipe.preprocess.channels == 1
@@ -260,15 +261,16 @@ class TestFlow:
         assert job.val is None
 
     def test_of_the_layout(self) -> None:
-        conv, recipe = assembled(model="lenet", channels=3, memory_format="auto")
+        conv, recipe = assembled(model="lenet", channels=3, engine="plain", memory_format="auto")
         assert recipe.training.memory_format == "channels-last"
         images = conv.batches.batch(0, 0).images
         assert images.is_contiguous(memory_format=torch.channels_last)
         assert not images.is_contiguous()
         weight = conv.model.get_parameter("conv1.weight")
         assert weight.is_contiguous(memory_format=torch.channels_last)
-        dense, recipe = assembled(model="mlp", channels=3, memory_format="auto")
-        assert recipe.training.memory_format == "contiguous"
+        for settings in ({"model": "mlp", "engine": "plain"}, {"model": "lenet"}):
+            dense, recipe = assembled(channels=3, memory_format="auto", **settings)
+            assert recipe.training.memory_format == "contiguous"
         assert dense.batches.batch(0, 0).images.is_contiguous()
 
     def test_of_accumulation(self) -> None:

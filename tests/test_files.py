@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -204,3 +205,102 @@ class TestWhatAKilledProcessLeaves:
     def test_a_private_file(self, tmp_path: Path) -> None:
         files.write_bytes(tmp_path / "key", b"secret", private=True)
         assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
+
+
+class TestSync:
+    """What has to be on the disk is flushed, its name in its folder too."""
+
+    @pytest.fixture
+    def flushed(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """The names of what is flushed, in order."""
+        names: list[str] = []
+
+        def note(handle: int) -> None:
+            names.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+
+        monkeypatch.setattr(os, "fsync", note)
+        return names
+
+    def test_a_file_and_its_folder(self, tmp_path: Path, flushed: list[str]) -> None:
+        (tmp_path / "rows").touch()
+        files.sync(tmp_path / "rows")
+        assert flushed == ["rows", tmp_path.name]
+
+    def test_a_folder_and_its_own(self, tmp_path: Path, flushed: list[str]) -> None:
+        (tmp_path / "run").mkdir()
+        files.sync(tmp_path / "run")
+        assert flushed == ["run", tmp_path.name]
+
+    def test_what_is_not_there(self, tmp_path: Path, flushed: list[str]) -> None:
+        files.sync(tmp_path / "rows")
+        assert flushed == []
+
+    def test_new_folders(self, tmp_path: Path, flushed: list[str]) -> None:
+        files.make_folder(tmp_path / "a" / "b")
+        assert sorted(flushed) == sorted(["a", tmp_path.name])
+        files.make_folder(tmp_path / "a" / "b")
+        assert len(flushed) == 2
+
+    @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
+    def test_where_folders_are_not_flushed(
+        self, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(handle: int) -> None:
+            if Path(f"/proc/self/fd/{handle}").is_dir():
+                raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(os, "fsync", refuse)
+        files.write_text(tmp_path / "a", "text")
+        assert contents(tmp_path) == {"a": b"text"}
+
+    def test_an_error_of_the_disk_is_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(_handle: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr(os, "fsync", refuse)
+        with pytest.raises(FileError, match="input/output error"):
+            files.sync(tmp_path)
+
+
+def test_a_clock_that_was_set_makes_nobody_elses_file_abandoned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with files.atomic_write(tmp_path / "file") as stream:
+        now = files.time.time()
+        monkeypatch.setattr(files.time, "time", lambda: now + 30 * 24 * 3600)
+        files.remove_temporary(tmp_path)
+        stream.write(b"whole")
+    assert contents(tmp_path) == {"file": b"whole"}
+
+
+class TestWithoutLocks:
+    """On a file system that has none, age decides what is abandoned."""
+
+    @pytest.mark.parametrize(("days", "stays"), [(1, True), (8, False)])
+    def test_age_decides(
+        self, days: int, stays: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        monkeypatch.setattr(files.fcntl, "flock", refuse)
+        path = tmp_path / ".file.abc.tmp"
+        path.touch()
+        then = files.time.time() - days * 24 * 3600
+        os.utime(path, (then, then))
+        files.remove_temporary(tmp_path)
+        assert path.exists() == stays
+
+
+def test_a_file_system_that_counts_no_room_sets_no_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    assert 0 <= files.free_bytes(tmp_path) < usage.total
+    nothing = usage._replace(total=0, used=0, free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: nothing)
+    assert files.free_bytes(tmp_path) > 2**60
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+    assert files.free_bytes(tmp_path) == 0, "a disk that is full"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -22,9 +23,9 @@ from sartor.data.dataset import Dataset
 from sartor.events import EpochDone, Event
 from sartor.runs.folder import RunFolder
 
-FIT = ["fit", "digits", "--model", "lenet", "--model-kwargs", "dropout=0.3", "--epochs", "12"]
-FIT += ["--batch-size", "32", "--warmup-epochs", "1", "--threads", "1", "--seed", "5"]
-FIT += ["--no-report"]
+FIT = ["fit", "digits", "--model", "lenet", "--model-kwargs", "dropout=0.3", "--batch-size", "32"]
+FIT += ["--warmup-epochs", "1", "--threads", "1", "--seed", "5", "--no-report", "--no-check"]
+EPOCHS = 600  # some 3 seconds: a busy machine must not miss all of them
 TIMES = ("seconds", "images_per_second")
 
 
@@ -46,12 +47,13 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "digits",
         model="lenet",
         model_kwargs={"dropout": 0.3},
-        epochs=12,
+        epochs=EPOCHS,
         batch_size=32,
         warmup_epochs=1,
         threads=1,
         seed=5,
         report=False,
+        check=False,
         out=tmp_path_factory.mktemp("undisturbed") / "run",
     )
     return outcome(run.path)
@@ -81,12 +83,14 @@ def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> 
         pytest.fail(f"ended too early: {process.communicate()}")
 
 
-def rows(out: Path, count: int) -> Callable[[], bool]:
-    return lambda: len(RunFolder(out).history()) >= count
+def trains_on(out: Path) -> Callable[[], bool]:
+    """Whether a process trains it that has added two epochs to those there are now."""
+    there = epochs_of(out)
+    return lambda: RunFolder(out).status()["state"] == "running" and epochs_of(out) > there + 1
 
 
-def has_checkpoint(out: Path) -> bool:
-    return (out / "checkpoints" / "last.safetensors").exists()
+def epochs_of(out: Path) -> int:
+    return len(RunFolder(out).history())
 
 
 class TestSigkill:
@@ -94,7 +98,7 @@ class TestSigkill:
         self, start: Any, command: Any, tmp_path: Path, undisturbed: dict[str, Any]
     ) -> None:
         out = tmp_path / "run"
-        process = start(*FIT, "--out", out)
+        process = start(*FIT, "--epochs", EPOCHS, "--out", out)
         wait_until(out.exists, process)
         process.kill()
         assert process.wait() == -signal.SIGKILL
@@ -132,13 +136,14 @@ class TestSignals:
         self, start: Any, command: Any, tmp_path: Path, undisturbed: dict[str, Any]
     ) -> None:
         out = tmp_path / "runs" / "one"
-        for words, moment, number, exit_code, state in (
-            ([*FIT, "--out", out], lambda: has_checkpoint(out), signal.SIGKILL, -9, "killed"),
-            (["resume", out, "--json"], rows(out, 2), signal.SIGINT, 130, "interrupted"),
-            (["resume", out, "--json"], rows(out, 4), signal.SIGTERM, 143, "interrupted"),
+        for words, number, exit_code, state in (
+            ([*FIT, "--epochs", EPOCHS, "--out", out], signal.SIGKILL, -9, "killed"),
+            (["resume", out, "--json"], signal.SIGINT, 130, "interrupted"),
+            (["resume", out, "--json"], signal.SIGTERM, 143, "interrupted"),
         ):
+            grows = trains_on(out)
             process = start(*words)
-            wait_until(moment, process)
+            wait_until(grows, process)
             listed = command("runs", out.parent, "--json").document
             assert [run["state"] for run in listed] == ["running"]
             process.send_signal(number)
@@ -163,7 +168,9 @@ class TestSignals:
         wait_until(stuck.exists, process)
         for words_in_use in (["resume", out], ["fit", "digits", "--epochs", 1, "--out", out]):
             assert command(*words_in_use).exit_code == 1
-        assert f"Another process is training {out}." in command("resume", out).err
+        refused = command("resume", out).err
+        assert f"Another process is training {out}." in refused
+        assert re.search(rf"Wait for process {process.pid} \(since .*\), or stop it", refused)
         # Judging a run while it trains is fine.
         assert command("evaluate", out, "--json").document["count"] == 359
         process.send_signal(signal.SIGINT)

@@ -141,7 +141,7 @@ shapes = sartor.load(folder / "labels.txt", image_size=32)
 assert shapes.classes == ("circle", "square")
 assert shapes.shape == (3, 32, 32)
 assert shapes.labels.tolist() == labels.tolist()
-run = sartor.fit(shapes, model="lenet", epochs=15, batch_size=8, seed=0, out=folder / "run")
+run = sartor.fit(shapes, model="lenet", epochs=40, batch_size=8, seed=0, out=folder / "run")
 assert run.history[-1]["train_accuracy"] > 0.9
 
 # %% [markdown]

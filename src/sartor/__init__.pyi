@@ -8,6 +8,12 @@ from .api import (
     Explanation as Explanation,
 )
 from .api import (
+    Exported as Exported,
+)
+from .api import (
+    PredictedFile as PredictedFile,
+)
+from .api import (
     Prediction as Prediction,
 )
 from .api import (
@@ -26,6 +32,12 @@ from .api import (
     Trace as Trace,
 )
 from .api import (
+    Unreadable as Unreadable,
+)
+from .api import (
+    WorkStatus as WorkStatus,
+)
+from .api import (
     check as check,
 )
 from .api import (
@@ -39,6 +51,9 @@ from .api import (
 )
 from .api import (
     explain as explain,
+)
+from .api import (
+    export as export,
 )
 from .api import (
     find_learning_rate as find_learning_rate,
@@ -56,7 +71,16 @@ from .api import (
     overfit_batch as overfit_batch,
 )
 from .api import (
+    plan_work as plan_work,
+)
+from .api import (
     predict as predict,
+)
+from .api import (
+    predict_stream as predict_stream,
+)
+from .api import (
+    predict_to_file as predict_to_file,
 )
 from .api import (
     report as report,
@@ -69,6 +93,15 @@ from .api import (
 )
 from .api import (
     trace as trace,
+)
+from .api import (
+    verify as verify,
+)
+from .api import (
+    work as work,
+)
+from .api import (
+    work_status as work_status,
 )
 from .console.progress import PlainProgress as PlainProgress
 from .data.dataset import (

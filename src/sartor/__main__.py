@@ -35,6 +35,9 @@ def _share_the_processor() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+    if "WORLD_SIZE" in os.environ:
+        # One of several: what ends badly is said in a sentence, not in PyTorch's stack of frames.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 if __name__ == "__main__":

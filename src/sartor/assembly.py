@@ -6,7 +6,7 @@ This is where a recipe is resolved: `assemble` orders the steps, `resolve` makes
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,14 +34,14 @@ from .errors import ModelError, RecipeError
 from .files import sha256_of_file
 from .inference.features import backbone_in
 from .machine import total_memory
-from .models.backbones import BACKBONES, backbone_of
+from .models.backbones import BACKBONES, backbone_of, names_backbone
 from .models.lazy import materialise
-from .models.registry import build_model, resolve_kwargs
+from .models.registry import MODELS, build_model, resolve_kwargs
 from .models.starting import StartingWeights, take_weights
 from .models.whitening import PatchWhitening
 from .recipe import Recipe, ResolvedRecipe
-from .training.engines import hardware
-from .training.engines.updates import update_for
+from .training.engines import hardware, native
+from .training.engines.updates import with_engine
 from .training.loop import Job
 from .training.objective import Objective, balanced_weights, effective_weights
 from .training.optim import Optimizer
@@ -53,6 +53,8 @@ IN_MEMORY = "in-memory:"
 """Prefix of the name of a model that exists only as a Python object."""
 _INITIAL_WEIGHTS = -2
 _IMAGES_TO_WHITEN = 2_000
+_SMALLEST = 32
+"""Height and width in pixels that leave one pixel of the last map of a pretrained network."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -64,13 +66,15 @@ class Assembly:
     material: Material
     remarks: tuple[str, ...] = ()
     """On the weights that the network starts from."""
+    without_native: str | None = None
+    """Why the engine native cannot train it, in a clause; None if it can."""
 
     def with_engine(self, plan: hardware.ExecutionPlan) -> Assembly:
         """The same job with another engine; the optimizer is new."""
         recipe = self.recipe.with_engine(**vars(plan))
         network = place_network(self.job.model, recipe)
         job = make_job(recipe, self.material, network)
-        return Assembly(job=job, recipe=recipe, material=self.material)
+        return replace(self, job=job, recipe=recipe)
 
 
 def assemble(
@@ -93,7 +97,8 @@ def assemble(
             weights are those of another one.
     """
     if weights is not None:
-        recipe = recipe.with_settings({"weights_sha256": weights.sha256})
+        known = {"weights_sha256": weights.sha256, "weights_licence": weights.licence}
+        recipe = recipe.with_settings(known)
     shaped = _with_input(recipe, dataset, split, model_file)
     images = _resized_images(shaped, dataset)
     model = network
@@ -108,6 +113,9 @@ def assemble(
         remarks = take_weights(model, weights, dataset.classes)
     model = model.to(shaped.training.device)
     resolved = resolve(shaped, dataset, split, images, model)
+    # Before it is laid out, which is another engine's business.
+    shape, classes = input_shape_of(shaped), len(dataset.classes)
+    without_native = native.reason_against(shaped.training, model, shape, classes)
     model = place_network(model, resolved)
     material = _material(resolved, dataset, split, images)
     if network is None and weights is None:
@@ -117,6 +125,7 @@ def assemble(
         recipe=resolved,
         material=material,
         remarks=tuple(remarks),
+        without_native=without_native,
     )
 
 
@@ -152,14 +161,13 @@ def resolve(
             else chosen_epochs(training.epochs, len(split.train)),
             "batch_size": len(split.train) if training.batch_size == "all" else training.batch_size,
             "threads": hardware.chosen_threads(training.threads),
-            "amp_dtype": hardware.chosen_precision(training.amp_dtype, training.device),
-            "memory_format": hardware.chosen_memory_format(training.memory_format, network),
             "augment": vocabulary.canonical(training.augment),
             "weight_decay_on": _decayed(recipe),
         }
     )
-    chosen = hardware.chosen_engine(decided.training, network)
-    return ResolvedRecipe.of(decided.with_settings({"engine": chosen}))
+    shape, classes = input_shape_of(decided), len(dataset.classes)
+    chosen = hardware.chosen(decided.training, network, shape, classes)
+    return ResolvedRecipe.of(decided.with_settings(chosen))
 
 
 def drawn_before_methods(recipe: Recipe) -> bool:
@@ -187,7 +195,7 @@ def has_pretrained_weights(recipe: Recipe) -> bool:
     """Whether the recipe's network begins with weights that it learnt from other pictures."""
     if recipe.model.weights is not None:
         return True
-    known = backbone_of(recipe.model.model) is not None
+    known = names_backbone(recipe.model.model)
     return known and recipe.model.model_kwargs.get("pretrained", True) is True
 
 
@@ -198,12 +206,9 @@ def _chosen_transfer(recipe: Recipe, network: nn.Module) -> str:
         RecipeError: the network has no features, or no weights to fine-tune.
     """
     wish, name = recipe.training.transfer, recipe.model.model
-    if wish == "features" and backbone_in(network) is None:
-        raise RecipeError(
-            [f"{name} has no features for a head"],
-            f"Name a backbone, such as --model {next(iter(BACKBONES))}, or leave --transfer out.",
-        )
-    if wish == "finetune" and not has_pretrained_weights(recipe):
+    if wish in ("features", "ladder") and backbone_in(network) is None:
+        raise _without_features(name)
+    if wish in ("finetune", "ladder") and not has_pretrained_weights(recipe):
         raise RecipeError(
             [f"{name} has no pretrained weights to fine-tune"],
             f"Name a backbone, such as --model {next(iter(BACKBONES))}, or leave --transfer out.",
@@ -331,7 +336,7 @@ def make_job(recipe: ResolvedRecipe, material: Material, model: nn.Module) -> Jo
         settings=training,
         classes=material.dataset.classes,
     )
-    return replace(job, engine_update=update_for(job))
+    return with_engine(job, material.preprocess.input_shape)
 
 
 def check_unchanged(job: Job) -> None:
@@ -348,7 +353,7 @@ def check_unchanged(job: Job) -> None:
 def first_batch(job: Job) -> Batch:
     """The first batch of the first epoch, without augmentation."""
     assert isinstance(job.batches, Batches), "made by make_job"
-    return job.batches.plain().batch(0, 0)
+    return job.batches.feed.take(job.batches.rows(0, 0, 1))
 
 
 def _model_name(recipe: Recipe, model_file: Path | None) -> str:
@@ -360,7 +365,8 @@ def _model_name(recipe: Recipe, model_file: Path | None) -> str:
 def batches_ahead(job: Job) -> Iterator[Job]:
     """The job, its batches prepared ahead by the number of threads that its settings name."""
     assert isinstance(job.batches, Batches), "made by make_job"
-    workers = chosen_workers(job.settings.workers, job.batches, job.settings.threads)
+    settings, native = job.settings, job.engine_steps is not None
+    workers = chosen_workers(settings.workers, job.batches, settings.threads, yielding=native)
     with prepared_ahead(job.batches, workers) as batches:
         yield replace(job, batches=batches)
 
@@ -398,6 +404,7 @@ def _with_input(recipe: Recipe, dataset: Dataset, split: Split, model_file: Path
     if problems:
         raise RecipeError(problems, "Correct the recipe or the flags.")
     size = preprocess.image_size or dataset.shape[1:]
+    refuse_too_small(recipe, size)
     return recipe.with_settings(
         {
             "image_size": size if len(size) == 2 else (*size, *size),
@@ -409,6 +416,43 @@ def _with_input(recipe: Recipe, dataset: Dataset, split: Split, model_file: Path
             "model_kwargs": kwargs,
             "device": device,
         }
+    )
+
+
+def refuse_without_features(model: str, transfer: str) -> None:
+    """Raise where a network's name says already that it is not a backbone.
+
+    Raises:
+        RecipeError: it is one of sartor's own, whose weights are always drawn at random.
+    """
+    if transfer in ("features", "ladder") and model in MODELS and model not in BACKBONES:
+        raise _without_features(model)
+
+
+def _without_features(name: str) -> RecipeError:
+    return RecipeError(
+        [f"{name} is not a pretrained backbone, so it has no features for a head"],
+        f"Name a backbone, such as --model {next(iter(BACKBONES))}, or leave --transfer out.",
+    )
+
+
+def refuse_too_small(recipe: Recipe, image_size: Sequence[int]) -> None:
+    """Raise where nothing would be left to see: a pretrained network halves an image five times.
+
+    Raises:
+        RecipeError: the images are smaller.
+    """
+    backbone = backbone_of(recipe.model.model)
+    if backbone is None or not has_pretrained_weights(recipe) or min(image_size) >= _SMALLEST:
+        return
+    height, width = image_size[0], image_size[-1]
+    raise RecipeError(
+        [
+            f"{backbone.name} takes images of at least {_SMALLEST}x{_SMALLEST} pixels, not "
+            f"{height}x{width}"
+        ],
+        f"Leave --image-size out for the {backbone.image_size}x{backbone.image_size} that its "
+        "weights were trained for.",
     )
 
 

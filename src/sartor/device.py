@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from .errors import UsageError
@@ -23,6 +26,17 @@ def choose_device(wish: str) -> str:
     return wish
 
 
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """PyTorch computes with so many threads; afterwards with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def is_present(device: str) -> bool:
     """Whether this machine has such a device."""
     return _present().get(device, False)
@@ -42,3 +56,8 @@ def _present() -> dict[str, bool]:
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
+
+
+def torch_memory_format(name: str) -> torch.memory_format:
+    """PyTorch's constant for a resolved memory format."""
+    return torch.channels_last if name == "channels-last" else torch.contiguous_format

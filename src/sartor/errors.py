@@ -11,7 +11,10 @@
     ├── ModelError              a network that does not fit the data
     ├── RunError                a run's folder that is missing, broken or from another version
     │   └── CheckpointError     a checkpoint whose bytes do not match its checksum
+    ├── BundleError             a bundle that is missing, damaged or of a newer format
+    ├── ExportError             a network that cannot be exported, or that answers differently then
     ├── MissingExtraError       an optional library is not installed
+    ├── ServerError             a server that cannot listen, such as on a port in use
     ├── TrainingError           training that cannot continue, such as a loss that is not finite
     └── Interrupted             exit code 130 or 143, after the state was saved
 
@@ -83,6 +86,14 @@ class CheckpointError(RunError):
     """A checkpoint whose bytes do not match its checksum."""
 
 
+class BundleError(SartorError):
+    """A bundle that is missing, damaged or of a newer format."""
+
+
+class ExportError(SartorError):
+    """A network that cannot be exported, or whose export gives other answers than it does."""
+
+
 class MissingExtraError(SartorError):
     """An optional library is not installed."""
 
@@ -91,6 +102,10 @@ class MissingExtraError(SartorError):
             f"{what} needs {library}, which is not installed.",
             f"Install it: pip install 'sartor[{extra}]'{', ' * bool(or_else)}{or_else}",
         )
+
+
+class ServerError(SartorError):
+    """A server that cannot start."""
 
 
 class TrainingError(SartorError):

@@ -47,6 +47,38 @@ class PreparationDone:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Predicting:
+    """Pictures were predicted; said a few times a second, and at the end."""
+
+    done: int
+    """Rows so far, those of an earlier process included."""
+    total: int | None
+    """None until they are counted, and where they cannot be."""
+    unreadable: int
+    pictures_per_second: float
+    seconds_left: float | None
+    ended: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Working:
+    """Shards of a plan are done, by this worker and others; said a few times a second, and at the
+    end."""
+
+    task: str
+    """predict, check, features or decode."""
+    done: int
+    """Pictures of all shards that are done, and of the one at hand."""
+    total: int
+    shards_done: int
+    shards: int
+    pictures_per_second: float
+    """Of all workers, since this one began."""
+    seconds_left: float | None
+    ended: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Started:
     """Training is about to begin or to resume."""
 
@@ -77,6 +109,8 @@ class Started:
     """Whether classes differ so much in size that the accuracy of all images hides small ones."""
     engine: str = ""
     """The engine chosen and what was measured, in one line; empty where nothing was."""
+    without_native: str = ""
+    """Why the training does not use the engine native, in a clause; empty where it does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +136,34 @@ class StepDone:
     """Until the last step, at the pace of this epoch, validation left out."""
 
 
+_COUNTED = ("epoch", "step")
+_MEASURED = ("seconds", "learning_rate", "train_loss", "train_accuracy", "images_per_second")
+_VALIDATED = ("val_loss", "val_accuracy")
+_LARGEST = 1e15
+
+
+def is_history_row(row: object) -> bool:
+    """Whether somebody's JSON is a row of the history: it has the columns, and numbers in them;
+    figures of validation may be missing, the loss also by itself, where it was not finite.
+
+    JSON as Python reads it has NaN, which means that a figure could not be computed.
+    """
+    if not isinstance(row, Mapping) or not row.keys() >= {*_COUNTED, *_MEASURED, *_VALIDATED}:
+        return False
+    whole = all(type(row[name]) is int and 0 <= row[name] < _LARGEST for name in _COUNTED)
+    others = [name for name in row if name in _MEASURED or name.startswith("val_")]
+    return (
+        whole
+        and (row["val_loss"] is None or row["val_accuracy"] is not None)
+        and all(
+            isinstance(row[name], float)
+            or (type(row[name]) is int and abs(row[name]) < _LARGEST)
+            or (row[name] is None and name.startswith("val_"))
+            for name in others
+        )
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class EpochDone:
     """An epoch is over and validated."""
@@ -110,6 +172,15 @@ class EpochDone:
     """The row of the history."""
     best: bool
     """Whether its validation figure is the best so far."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RungChosen:
+    """A fine-tuned network was compared with the head on features that it began with."""
+
+    sentence: str
+    document: Mapping[str, Any]
+    """The figures, for transfer.json."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,4 +199,16 @@ class Ended:
     reason: str
 
 
-Event = Note | Preparing | PreparationDone | Started | StepDone | EpochDone | CheckpointDue | Ended
+Event = (
+    Note
+    | Preparing
+    | PreparationDone
+    | Predicting
+    | Working
+    | Started
+    | StepDone
+    | EpochDone
+    | RungChosen
+    | CheckpointDue
+    | Ended
+)

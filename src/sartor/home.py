@@ -67,6 +67,8 @@ def locked(
     """
     from filelock import FileLock, Timeout
 
+    if path.is_symlink():  # which would empty or create what it leads to
+        raise FileError(f"{path} is a link, not a lock.", "Remove it.")
     # filelock logs every attempt; this must not reach users who turn on debugging of other things.
     logging.getLogger("filelock").setLevel(logging.WARNING)
     lock = FileLock(path)

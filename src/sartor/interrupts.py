@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-_SIGNALS = (
+SIGNALS = (
     signal.SIGINT,
     signal.SIGTERM,
     # The terminal is gone; Windows has no such signal.
@@ -48,9 +48,17 @@ class StopRequest:
     """Which signal asked for an end; 0 while none did."""
 
     signal_number: int = 0
+    agreed_number: int | None = None
+    """The one that all of several processes stop for after the same step; None for a process that
+    is alone, which need not agree with anybody."""
+
+    @property
+    def number(self) -> int:
+        """The signal to stop for now; 0 while there is none."""
+        return self.signal_number if self.agreed_number is None else self.agreed_number
 
     def asked(self) -> bool:
-        return self.signal_number != 0
+        return self.number != 0
 
 
 @contextmanager
@@ -60,7 +68,7 @@ def stop_requests() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     # What is ignored stays so: nohup ignores SIGHUP, a shell Ctrl-C for what is in the background.
     before = {number: kept for number, kept in before.items() if kept != signal.SIG_IGN}
 

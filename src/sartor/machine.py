@@ -2,15 +2,65 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 
 def available_cores() -> int:
-    """The cores that this process may use."""
+    """The cores that this process may use: of the machine, its affinity and its container."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    quota = core_quota()
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def core_quota(root: Path = Path("/")) -> float | None:
+    """How many cores' worth of time the control groups of this process allow; None for no limit.
+
+    A container sees all cores of its host; what it may use of them is only written here.
+
+    Args:
+        root: below which `proc` and `sys` lie.
+    """
+    quotas = [quota for folder in _control_groups(root) if (quota := _quota_of(folder)) is not None]
+    return min(quotas, default=None)
+
+
+def _control_groups(root: Path) -> Iterator[Path]:
+    """The folders of the control groups that this process is in, and of those around them."""
+    mounts = root / "sys/fs/cgroup"
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        # Version 2 has one tree, version 1 one for each set of controllers.
+        for mount in (mounts / controllers, mounts / "cpu") if controllers else (mounts,):
+            folder = mount / path.strip("/")
+            # In a container the path may be the host's, where only the mount is its own.
+            for inside in (folder, *folder.parents):
+                if inside.is_relative_to(mount):
+                    yield inside
+
+
+def _quota_of(folder: Path) -> float | None:
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text()
+            period = (folder / "cpu.cfs_period_us").read_text()
+        # "max" and -1 are no limit.
+        return int(quota) / int(period) if int(quota) > 0 else None
+    except (OSError, ValueError):
+        return None
 
 
 def total_memory() -> int:

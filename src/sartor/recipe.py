@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -26,11 +27,12 @@ from .data.settings import (
     ResolvedPreprocess,
 )
 from .errors import RecipeError, UsageError, unknown
-from .models.settings import ModelSettings
+from .files import read_document
+from .models.settings import ModelSettings, is_setting
 from .settings import build, fields_of
-from .training.engine_changes import parsed_engine_changes, with_engine_change
+from .training.engine_changes import cut_at, parsed_engine_changes, with_engine_change
 from .training.schedule import parsed_extensions, with_extension
-from .training.settings import ResolvedTraining, TrainingSettings
+from .training.settings import RETIRED_ENGINES, ResolvedTraining, TrainingSettings
 
 PARTS: Mapping[str, type] = {
     "data": DataSettings,
@@ -46,6 +48,7 @@ _DECIDED = {
 """The settings that a resolved recipe must decide: those that its parts declare again."""
 _OPEN: tuple[object, ...] = (None, "auto", "all", "", ())
 _ARRAY = re.compile(r"\[\n((?: +.*,\n)+)\]")
+_LARGEST = 16 << 20
 _HINT = "Correct the recipe or the flags; `sartor fit --help-all` lists every setting."
 
 
@@ -193,7 +196,10 @@ class ResolvedRecipe(Recipe):
     ) -> ResolvedRecipe:
         """With the engine that measuring chose; measuring needs a resolved recipe first."""
         return self._changed(
-            memory_format=memory_format, amp_dtype=amp_dtype, threads=threads, engine=engine
+            memory_format=memory_format,
+            amp_dtype=amp_dtype,
+            threads=threads,
+            engine=engine,
         )
 
     def with_engine_from(
@@ -207,6 +213,10 @@ class ResolvedRecipe(Recipe):
             engine=engine,
             engine_changes=with_engine_change(self.training, step),
         )
+
+    def without_engines_after(self, step: int) -> ResolvedRecipe:
+        """With the engine that makes the update number `step` until the end."""
+        return self._changed(**cut_at(self.training, step))
 
     def to_run_here(self, changes: Mapping[str, str]) -> ResolvedRecipe:
         """With another device, precision or engine, for a machine unlike the one that trained."""
@@ -266,7 +276,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         )
     try:
         # Editors of Windows put a byte order mark first, which is not TOML.
-        return Recipe.from_toml(path.read_text("utf-8-sig"))
+        return Recipe.from_toml(read_document(path, _LARGEST).decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise UsageError(f"Cannot read the recipe {path}: {reason}.", "Check the path.") from error
@@ -286,7 +296,9 @@ def _as_meant_then(tables: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _on_one_line(array: re.Match[str]) -> str:
-    items = [line.strip().removesuffix(",") for line in array[1].splitlines()]
+    # Not at every line break that Unicode knows: those in strings are not escaped.
+    lines = array[1].removesuffix("\n").split("\n")
+    items = [line.strip(" ").removesuffix(",") for line in lines]
     return f"[{', '.join(items)}]"
 
 
@@ -296,6 +308,14 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
     for name in UNFIT_SETTINGS.get(recipe.data.format, ()):
         if getattr(recipe.data, name) not in (None, ()):
             yield f"{name} means nothing for the format {recipe.data.format}"
+    for name, value in recipe.model.model_kwargs.items():
+        numbers = value if isinstance(value, tuple) else (value,)
+        finite = not any(isinstance(one, float) and not math.isfinite(one) for one in numbers)
+        if not (isinstance(name, str) and is_setting(value) and finite):
+            yield (
+                f"{name} of model_kwargs must be true, false, a number, a word or a list of "
+                f"numbers, not {value!r}"
+            )
     yield from vocabulary.parse(training.augment)[1]
     if training.nesterov and not (training.opt == "sgd" and training.momentum > 0):
         yield "nesterov needs opt sgd and a momentum above 0"
@@ -305,6 +325,21 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
         yield "amp_dtype float16 works with sgd, adam and adamw: rmsprop cannot leave out a step"
     if len(training.betas) != 2:
         yield f"betas must be two numbers, not {len(training.betas)}"
+    if training.engine in RETIRED_ENGINES and not recipe.data.fingerprint:
+        yield f"the engine {training.engine} is gone: leave engine out, which chooses native"
+    if training.engine == "native" and training.memory_format == "channels-last":
+        yield "the engine native keeps weights contiguous, not channels-last"
+    if training.engine == "native" and training.amp_dtype not in ("auto", "float32"):
+        yield f"the engine native computes in float32, not in {training.amp_dtype}"
+    asked = training.instructions != "auto" and not recipe.data.fingerprint
+    if asked and training.engine not in ("auto", "native"):
+        yield f"instructions are those of the engine native, not of {training.engine}"
+    if training.freeze_epochs and training.engine not in ("auto", "plain", "compiled"):
+        yield f"freeze_epochs needs the engine plain or compiled, not {training.engine}"
+    if training.transfer == "ladder" and training.patience is not None:
+        yield "patience means nothing for the ladder, which compares its last epoch: use finetune"
+    if training.transfer == "ladder" and recipe.data.val_fraction == 0:
+        yield "the ladder chooses on validation images: raise val_fraction, or use finetune"
     if training.smoothing and training.loss != "cross-entropy":
         yield f"smoothing requires cross-entropy loss, not {training.loss}"
     weights = training.class_weights

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import inspect
 import math
 import textwrap
 import types
 from collections import abc
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -49,18 +50,26 @@ class OneOf:
 
     kind: str
     words: tuple[str, ...]
+    retired: tuple[str, ...] = ()
+    """Words of earlier versions, which are still read."""
 
 
-def fields_of(settings: type) -> Iterator[tuple[str, Any, tuple[Any, ...]]]:
+def fields_of(settings: type) -> tuple[tuple[str, Any, tuple[Any, ...]], ...]:
     """Name, plain type and constraints of each field of a settings dataclass."""
-    hints = get_type_hints(settings, include_extras=True)
+    return _fields_of(settings)
+
+
+@functools.cache
+def _fields_of(settings: Any) -> tuple[tuple[str, Any, tuple[Any, ...]], ...]:
+    hints, found = get_type_hints(settings, include_extras=True), []
     for field in dataclasses.fields(settings):
         hint = hints[field.name]
         constraints: tuple[Any, ...] = ()
         if get_origin(hint) is Annotated:
             hint, *extras = get_args(hint)
             constraints = tuple(extras)
-        yield field.name, hint, constraints
+        found.append((field.name, hint, constraints))
+    return tuple(found)
 
 
 def build(
@@ -147,11 +156,13 @@ def _coerced_tuple(value: Any, item: Any) -> tuple[bool, Any]:
 
 
 def _constraint_problem(name: str, value: Any, constraints: tuple[Any, ...]) -> str:
+    if isinstance(value, str) and "\0" in value:
+        return f"{name} must not hold the character NUL, which no path has"
     for constraint in constraints:
         if (
             isinstance(constraint, OneOf)
             and isinstance(value, str)
-            and value not in constraint.words
+            and value not in (*constraint.words, *constraint.retired)
         ):
             return unknown(constraint.kind, value, constraint.words)
         if isinstance(constraint, Range):

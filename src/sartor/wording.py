@@ -13,12 +13,39 @@ _UNSAFE = re.compile(
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction of writing (Unicode, UAX #9)
     "\u2028\u2029\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
+_AT_THE_MARGIN = re.compile(r"\n(?!  |$)")
+_LONGEST_REASON = 300
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def plain(text: str) -> str:
     r"""The same text; what a reader would not see as it is stands escaped, such as \x1b."""
     return _UNSAFE.sub(_escaped, text)
+
+
+def one_line(text: str) -> str:
+    r"""As `plain`, with tabs and line breaks escaped, too, such as \n."""
+    return plain(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def message(text: str) -> str:
+    r"""As `plain`, for a sentence with names in it: where a line within it would begin at the
+    margin, as no list in a message does, the line break is one of a name and stands as \n.
+    """
+    sentence = text.lstrip("\n")
+    before = text[: len(text) - len(sentence)]
+    return before + _AT_THE_MARGIN.sub(r"\\n", plain(sentence.replace("\t", "\\t")))
+
+
+def reason(error: BaseException) -> str:
+    """What a library says of a fault, for a sentence: some quote all of a damaged file."""
+    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
+
+
+def plural(count: int, name: str) -> str:
+    """A count with its noun, such as "1 picture" and "2,000 pictures"."""
+    return f"{count:,} {name}" if count == 1 else f"{count:,} {name}s"
 
 
 def cell(text: str) -> str:

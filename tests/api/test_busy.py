@@ -112,12 +112,13 @@ def test_the_recipe_makes_it_again(
     threads: list[int] = []
     really = running.hardware.tuned
 
-    def tuned(settings: Any, model: Any = None) -> Any:
+    def tuned(settings: Any) -> Any:
         threads.append(settings.threads)
-        return really(settings, model)
+        return really(settings)
 
     run, _ = fit_beside_others(tmp_path / "run", monkeypatch, measured)
     monkeypatch.setattr(running.hardware, "tuned", tuned)
+    monkeypatch.setattr("sartor.api.fitting.calibrate", lambda _run: None)
     again = sartor.fit(recipe=run.path / "recipe.toml", out=tmp_path / "again", report=False)
     assert threads[-2:] == [2, 1]
     assert again.weights_sha256 == run.weights_sha256
@@ -184,7 +185,7 @@ def test_what_is_not_far_faster_is_left(
 def test_a_named_engine_is_kept(
     measured: list[float], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    run, said = fit_beside_others(tmp_path / "run", monkeypatch, measured, engine="direct")
+    run, said = fit_beside_others(tmp_path / "run", monkeypatch, measured, engine="native")
     assert len(said) == 1
     assert said[0].endswith("`sartor resume`.")
     assert run.recipe.training.engine_changes == ()

@@ -161,6 +161,7 @@ class TestWhatIsReadAndWhatIsMade:
 
     def test_validation_and_test_are_never_mixed(self, rival_copies: Paths) -> None:
         sartor.evaluate(rival_copies[0], "val")
+        (rival_copies[2] / "predictions" / "val.npz").unlink()
         comparison, said = notes_of(rival_copies[0], rival_copies[2], split="val")
         assert len(said) == 1
         assert "has no saved predictions on val" in said[0]
@@ -221,3 +222,11 @@ class TestWhatIsRefused:
         path.write_bytes(path.read_bytes()[:-100])
         with pytest.raises(RunError, match="Cannot read the predictions"):
             sartor.compare(*rival_copies)
+
+
+def test_a_list_of_runs_is_taken_too(rivals: Paths) -> None:
+    first, second, _ = rivals
+    together = sartor.compare([first, second])
+    assert together.to_json() == sartor.compare(first, second).to_json()
+    with pytest.raises(UsageError, match=r"A run is a folder.*not int"):
+        sartor.compare(first, 5)  # type: ignore[arg-type]

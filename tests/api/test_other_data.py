@@ -72,7 +72,7 @@ class TestMoved:
         other = draw(tmp_path / "other", {"dark": 0, "grey": 100, "light": 200}, 3, first=50)
         with pytest.raises(DataError, match=r"is not what .* was trained on"):
             sartor.resume(run, epochs=2, data=other)
-        with pytest.raises(DataError, match=r"is not what .* was trained on"):
+        with pytest.raises(DataError, match=r"data other is not what .* was trained on"):
             sartor.report(run, data=other)
 
 
@@ -132,6 +132,33 @@ class TestOtherData:
         assert answer.exit_code == 1
         assert "does not know: Light" in answer.err
         assert 'did you mean "light"?' in answer.err
+
+    def test_classes_that_only_one_side_has_are_named_and_left_out(
+        self, trained_here: tuple[Path, Path], tmp_path: Path, command: Any
+    ) -> None:
+        run, _ = trained_here
+        other = draw(tmp_path / "other", {"dark": 0, "blue": 90, "light": 200}, 4, first=50)
+        answer = command("evaluate", run, other)
+        assert answer.exit_code == 0, answer.err
+        words = " ".join(answer.out.split())
+        assert "of 8 correct" in words
+        assert "Left out of all figures: 4 images of 1 class" in words
+        assert "does not know: blue (4)" in words
+        assert "1 class that the network knows (grey)" in words
+        document = command("evaluate", run, other, "--json").document
+        assert document["count"] == 8
+        (left_out,) = document["unmatched"]["left_out"]
+        assert (left_out["class"], left_out["count"]) == ("blue", 4)
+        assert document["unmatched"]["absent"] == ["grey"]
+
+    def test_no_class_in_common(
+        self, trained_here: tuple[Path, Path], tmp_path: Path, command: Any
+    ) -> None:
+        run, _ = trained_here
+        other = draw(tmp_path / "other", {"cat": 0, "dog": 90}, 4)
+        answer = command("evaluate", run, other)
+        assert answer.exit_code == 1
+        assert "does not know: cat, dog" in answer.err
 
     def test_a_list_instead_of_folders(
         self, trained_here: tuple[Path, Path], tmp_path: Path

@@ -36,7 +36,7 @@ class TestPredict:
     ) -> None:
         for row, index in enumerate(saved.indices[:40]):
             as_picture(digits.images[index]).save(tmp_path / f"{row}.png")
-        answers = run.predict(tmp_path)
+        answers = run.predict(tmp_path, calibrated=False)
         assert [Path(answer.file).name for answer in answers] == [f"{n}.png" for n in range(40)]
         for row, answer in enumerate(answers):
             expected = saved.probabilities()[row]
@@ -111,37 +111,47 @@ class TestCalibrated:
         temperature = fit_temperature(validation).value
         assert abs(temperature - 1) > 0.01
         images = digits.images[:20]
-        logits = run.predictor().logits(images).astype(float) / temperature
+        plain = run.predictor(calibrated=False)
+        assert plain.temperature == 1
+        logits = plain.logits(images).astype(float) / temperature
         expected = np.exp(logits - logits.max(axis=1, keepdims=True))
         expected /= expected.sum(axis=1, keepdims=True)
-        found = run.predictor(calibrated=True)
+        found = run.predictor()
         assert found.temperature == temperature
         np.testing.assert_allclose(found.probabilities(images), expected, rtol=1e-6)
-        assert found.labels(images) == run.predictor().labels(images)
-        (plain,), (calibrated,) = (
+        assert found.labels(images) == plain.labels(images)
+        (raw,), (calibrated,) = (
             run.predict(as_picture(images[0]), calibrated=wanted) for wanted in (False, True)
         )
         assert calibrated.probability == pytest.approx(expected[0].max(), abs=1e-6)
-        assert plain.label == calibrated.label
+        assert raw.label == calibrated.label
 
-    def test_the_command_names_the_temperature_or_uses_it(
+    def test_the_command_names_the_temperature_and_can_do_without(
         self, run: sartor.Run, digits: Dataset, tmp_path: Path, command: Any
     ) -> None:
-        run.evaluate("val")
-        fitted = sartor.api.saved_temperature(run)
+        temperature = run.predictor().temperature
         as_picture(digits.images[3]).save(tmp_path / "a.png")
-        answer = command("predict", run.path, tmp_path / "a.png")
-        assert ("--calibrated divides the logits" in answer.err) == fitted.needed
-        answer = command("predict", run.path, tmp_path / "a.png", "--calibrated", "--json")
-        assert f"at the temperature {fitted.temperature.value:.3f}" in answer.err
-        (expected,) = run.predict(tmp_path / "a.png", calibrated=True)
-        assert answer.document[0]["probability"] == expected.probability
+        answer = command("predict", run.path, tmp_path / "a.png", "--json")
+        assert f"by the temperature {temperature:.3f}" in answer.err
+        for flags, calibrated in (((), True), (("--no-calibrated",), False)):
+            answer = command("predict", run.path, tmp_path / "a.png", "--json", *flags)
+            (expected,) = run.predict(tmp_path / "a.png", calibrated=calibrated)
+            assert answer.document[0]["probability"] == expected.probability
+        assert "Probabilities are the network's own" in answer.err
 
-    def test_without_predictions_of_validation_images_it_says_how_to_make_them(
-        self, run: sartor.Run, tmp_path: Path
+    def test_where_nothing_was_fitted_it_says_how_to(
+        self, run: sartor.Run, digits: Dataset, tmp_path: Path, command: Any
     ) -> None:
         copy = shutil.copytree(run.path, tmp_path / "a copy")
-        shutil.rmtree(copy / "predictions", ignore_errors=True)
-        with pytest.raises(UsageError, match="no predictions of its validation images") as caught:
-            sartor.Run.open(copy).predictor(calibrated=True)
-        assert f"sartor evaluate '{copy}' --split val" in caught.value.hint
+        for folder in ("predictions", "calibration"):
+            shutil.rmtree(copy / folder, ignore_errors=True)
+        assert sartor.Run.open(copy).predictor().temperature == 1
+        as_picture(digits.images[3]).save(tmp_path / "a.png")
+        answer = command("predict", copy, tmp_path / "a.png")
+        assert f"sartor evaluate '{copy}' --split val" in " ".join(answer.err.split())
+
+
+@pytest.mark.parametrize("given", [None, 3, [None], ["a.png", 3.0], b"a.png", [b"a.png"]])
+def test_what_names_no_picture_is_refused(given: Any, trained: Path) -> None:
+    with pytest.raises(UsageError, match=r"is not a picture, nor does it name one"):
+        list(sartor.predict_stream(trained, given))

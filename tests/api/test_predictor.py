@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 import sartor
 from sartor.data.dataset import Dataset
-from sartor.errors import DataError
+from sartor.errors import DataError, RunError
 from sartor.evaluation.predictions import Predictions
 
 
@@ -29,7 +30,7 @@ def run(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> sartor.Run
 def test_equals_the_saved_predictions(run: sartor.Run, digits: Dataset) -> None:
     run.evaluate("test")
     saved = Predictions.load(run.folder.predictions_path("test"))
-    predictor = run.predictor()
+    predictor = run.predictor(calibrated=False)
     images = digits.images[saved.indices]
     np.testing.assert_allclose(
         predictor.probabilities(images), saved.probabilities(), rtol=1e-4, atol=1e-6
@@ -98,3 +99,33 @@ def test_other_arrays_are_refused(run: sartor.Run, images: np.ndarray, message: 
     with pytest.raises(DataError, match=message) as caught:
         run.predictor().probabilities(images)
     assert caught.value.hint
+
+
+class TestPickled:
+    def test_another_process_opens_it_again(
+        self, run: sartor.Run, digits: Dataset, tmp_path: Path
+    ) -> None:
+        run.export(tmp_path / "b.zip")
+        for source in (run.path, tmp_path / "b.zip"):
+            predictor = sartor.Predictor(source, threads=1, calibrated=True)
+            again = pickle.loads(pickle.dumps(predictor))
+            images = digits.images[:5]
+            assert np.array_equal(again.probabilities(images), predictor.probabilities(images))
+            assert again.runtime == predictor.runtime
+            assert again.calibration.to_json() == predictor.calibration.to_json()
+
+    def test_options_come_along(self, run: sartor.Run) -> None:
+        again = pickle.loads(pickle.dumps(sartor.Predictor(run.path, calibrated=False)))
+        assert again.temperature == 1
+        assert again.calibration.set_threshold is None
+
+    def test_other_weights_in_its_place_are_refused(self, run_copy: Path) -> None:
+        content = pickle.dumps(sartor.Predictor(run_copy, checkpoint="last"))
+        sartor.resume(run_copy, epochs=4)
+        with pytest.raises(RunError, match=r"other weights than when"):
+            pickle.loads(content)
+
+    def test_it_says_what_it_is(self, run: sartor.Run) -> None:
+        predictor = sartor.Predictor(run.path)
+        weights = predictor.weights_sha256[:12]
+        assert repr(predictor) == f"<Predictor of {run.path}: 10 classes, torch, weights {weights}>"

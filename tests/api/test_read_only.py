@@ -71,6 +71,6 @@ def test_predictions_that_are_a_link_are_not_followed(
     (elsewhere / "test.npz").write_bytes(b"mine")
     (run_copy / "predictions").symlink_to(elsewhere)
     answer = command("evaluate", run_copy)
-    assert answer.exit_code == 0
+    assert answer.exit_code == 1
     assert f"is a link to {elsewhere}" in answer.err
     assert (elsewhere / "test.npz").read_bytes() == b"mine"

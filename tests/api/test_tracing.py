@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import sartor
+from sartor.data.dataset import Dataset
 from sartor.errors import SartorWarning, UsageError
 from sartor.training.optim import Optimizer
 from sartor.training.schedule import learning_rate
@@ -39,7 +40,8 @@ class TestRuns:
             np.testing.assert_array_equal(trace.about.pixels[0], data[number].image)
             from sartor.data.pictures.preprocess import as_picture
 
-            (predicted,) = run.predict(as_picture(data[number].image))
+            picture = as_picture(data[number].image)
+            (predicted,) = run.predict(picture, calibrated=False)
             assert trace.probabilities is not None
             shares = list(predicted.probabilities.values())
             np.testing.assert_allclose(trace.probabilities[0], shares, rtol=1e-5)
@@ -217,3 +219,21 @@ def test_ways_to_show_it(run: sartor.Run, tmp_path: Path) -> None:
         trace.save(tmp_path / "page.txt")
     assert trace._repr_html_().count("<img") == 2 * len(trace.layers)
     assert repr(trace).startswith("<Trace of image 3 of digits")
+
+
+def test_what_predict_says_stands_beside_the_networks_own_probabilities(
+    trained: Path, digits: Dataset
+) -> None:
+    run = sartor.Run.open(trained)
+    traced = sartor.trace(run, image=0, split="val")
+    index = traced.about.indices[0]  # type: ignore[index]
+    predictor = sartor.Predictor(trained)
+    assert predictor.temperature != 1
+    (calibrated,) = predictor.probabilities(digits.images[index : index + 1])
+    best = int(calibrated.argmax())
+    note = traced.about.notes[-1]
+    assert f"temperature {predictor.temperature:.3f}" in note
+    assert f"{digits.classes[best]} then has {calibrated[best]:.2%}" in note
+    others = [sartor.trace(run, image=0, untrained=True), sartor.trace("linear", image=0)]
+    for other in (*others, sartor.trace(run, image=0, training_mode=True)):
+        assert "temperature" not in " ".join(other.about.notes)

@@ -8,87 +8,32 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 import sartor
 from sartor.data.dataset import Dataset
-from sartor.errors import DataError, Interrupted, RecipeError, UsageError
-from sartor.events import EpochDone, Event, Note, Preparing
+from sartor.errors import DataError, Interrupted, ModelError, RecipeError, UsageError
+from sartor.evaluation.predictions import Predictions
+from sartor.events import EpochDone, Event, Note, PreparationDone, Preparing
+from sartor.inspection.probes import memory
 from sartor.models import backbones
-from sartor.models.backbones import BACKBONES
-from sartor.models.registry import MODELS, Entry
 
-NAME = "efficientnet-lite0"
-QUIET: dict[str, Any] = {"threads": 1, "check": False, "report": False, "progress": False}
-CLASSES = ("blue", "green", "red")
-
-
-class StandIn(nn.Module):
-    """As a backbone, and small: colours averaged over quarters."""
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 8, 3, stride=2, padding=1)
-        self.norm = nn.BatchNorm2d(8)
-        self.pool = nn.AdaptiveAvgPool2d(2)
-        self.dropout = nn.Dropout(0.2)
-        self.head = nn.Linear(32, num_classes)
-
-    def features(self, images: Tensor) -> Tensor:
-        return self.pool(self.norm(self.stem(images)).relu()).flatten(1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.dropout(self.features(images)))
-
-
-def build(
-    *, input_shape: tuple[int, int, int], num_classes: int, pretrained: bool = True
-) -> StandIn:
-    del input_shape, pretrained
-    return StandIn(num_classes)
-
-
-def weights() -> dict[str, Tensor]:
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        return StandIn(1000).state_dict()
+from .stand_in import (
+    CLASSES,
+    NAME,
+    QUIET,
+    StandIn,
+    colours,
+    fitted,
+    folder_of,
+    put_in_place,
+    weights,
+)
 
 
 @pytest.fixture(autouse=True)
 def small_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The name of a real backbone, its weights at hand, with a network that takes no time."""
-    import sartor.api.starting as starting
-    import sartor.models.efficientnet_lite as module
-
-    monkeypatch.setenv("SARTOR_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(module, "lite0", build)
-    monkeypatch.setattr(starting, "pretrained_weights", lambda _: weights())
-    monkeypatch.setattr(backbones, "weights_path", lambda _: tmp_path)
-    assert isinstance(MODELS[NAME], Entry)
-    assert NAME in BACKBONES
-
-
-def colours(count: int = 60, side: int = 48, seed: int = 0) -> Dataset:
-    """Noise, brighter in the channel of the class."""
-    generator = np.random.default_rng(seed)
-    labels = np.arange(count) % 3
-    images = generator.integers(0, 200, (count, 3, side, side), dtype=np.uint8)
-    for image, label in zip(images, labels, strict=True):
-        image[2 - label] += 10
-    return Dataset(images, labels.astype(np.int64), CLASSES, name="colours")
-
-
-def folder_of(path: Path, data: Dataset) -> Path:
-    for index in range(len(data)):
-        image, _, name = data[index]
-        (path / name).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image.transpose(1, 2, 0)).save(path / name / f"{index:03}.png")
-    return path
-
-
-def fitted(data: Any, out: Path, **settings: Any) -> sartor.Run:
-    return sartor.fit(data, out=out, **{**QUIET, "image_size": 48, **settings})
+    put_in_place(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -116,6 +61,35 @@ class TestFeatures:
             assert row[f"{part}_loss"] == pytest.approx(judged.loss, rel=1e-3)
         assert run.evaluate("test").accuracy > 0.6
         assert run.result()["val_accuracy"] == row["val_accuracy"]
+
+    def test_what_is_known_of_the_images_is_what_the_network_says(
+        self, run: sartor.Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from sartor.api import dataset_predictions
+
+        def saved() -> np.ndarray:
+            run.evaluate("test")
+            return Predictions.load(run.folder.predictions_path("test")).logits
+
+        by_features = saved()
+        monkeypatch.setattr(dataset_predictions, "seen_by_head", lambda *_: None)
+        by_network = saved()
+        np.testing.assert_allclose(by_features, by_network, rtol=1e-4, atol=1e-5)
+
+    def test_the_report_of_a_second_fit_needs_no_backbone(
+        self, run: sartor.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked, features = [], StandIn.features
+
+        def counted(network: StandIn, images: Tensor) -> Tensor:
+            asked.append(len(images))
+            return features(network, images)
+
+        monkeypatch.setattr(StandIn, "features", counted)
+        again = fitted(colours(), tmp_path / "again", model=NAME, report=True)
+        assert again.weights_sha256 == run.weights_sha256
+        assert (again.path / "report.html").is_file()
+        assert max(asked) <= 2, "only a look at its layers has an image or two pass"
 
     def test_the_same_seed_gives_the_same_weights_also_from_the_cache(
         self, run: sartor.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -173,10 +147,14 @@ class TestFeatures:
     def test_every_verb_works_on_it(self, run: sartor.Run, tmp_path: Path) -> None:
         picture = folder_of(tmp_path / "new", colours(3, seed=9)) / "red" / "002.png"
         assert run.predict(str(picture))[0].label in CLASSES
-        assert sartor.report(run, "val").path
+        page = " ".join(sartor.report(run, "val").path.read_text().split())
+        assert "a logistic regression on its features became the head: one step" in page
+        assert "1 epoch in" not in page
         other = fitted(colours(), tmp_path / "other", model=NAME, class_weights="balanced")
         assert sartor.compare(run, other)
         assert sartor.explain(run, str(picture))
+        (note,) = [one for one in sartor.trace(run, image=0).about.notes if "lr" in one]
+        assert note.startswith("Only a head was fitted, without an optimizer")
 
     def test_a_class_with_one_picture_and_many_classes(self, tmp_path: Path) -> None:
         data = colours()
@@ -191,6 +169,20 @@ class TestFeatures:
 
 
 class TestRefusals:
+    @pytest.mark.parametrize("transfer", ["features", "finetune", "ladder"])
+    def test_images_too_small_for_the_network(self, tmp_path: Path, transfer: str) -> None:
+        with pytest.raises(RecipeError, match="at least 32x32 pixels, not 8x8"):
+            fitted(colours(), tmp_path / "run", model=NAME, transfer=transfer, image_size=8)
+
+    def test_memory_too_small_for_fine_tuning_is_said_before_the_first_step(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(memory, "_SMALL", 0)
+        monkeypatch.setattr(memory, "total_memory", lambda: 1_000_000)
+        with pytest.raises(ModelError, match=r"Lower --batch-size to \d+"):
+            fitted(colours(), tmp_path / "run", model=NAME, transfer="ladder", batch_size=40)
+        assert not (tmp_path / "home" / "features").exists()
+
     def test_settings_of_the_loop_mean_nothing(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="epochs and lr mean nothing"):
             fitted(colours(), tmp_path / "run", model=NAME, transfer="features", epochs=3, lr=0.1)
@@ -203,7 +195,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("way", ["features", "finetune"])
     def test_a_network_without_what_it_needs(self, tmp_path: Path, way: str) -> None:
-        with pytest.raises(RecipeError, match=r"lenet has no (features|pretrained weights)"):
+        with pytest.raises(RecipeError, match=r"lenet (is not a|has no) pretrained"):
             fitted(colours(), tmp_path / "run", model="lenet", transfer=way)
 
     def test_a_folder_with_one_class(self, tmp_path: Path) -> None:
@@ -214,9 +206,10 @@ class TestRefusals:
 
 class TestChoice:
     def test_with_settings_of_the_loop_a_backbone_is_fine_tuned(self, tmp_path: Path) -> None:
-        run = fitted(colours(), tmp_path / "run", model=NAME, epochs=1, batch_size=20)
+        run = fitted(colours(), tmp_path / "run", model=NAME, epochs=2, batch_size=20)
         assert run.recipe.training.transfer == "finetune"
-        assert not torch.equal(run.network().state_dict()["stem.weight"], weights()["stem.weight"])
+        trained = run.network("last").state_dict()
+        assert not torch.equal(trained["stem.weight"], weights()["stem.weight"])
 
     def test_scratch_begins_with_random_weights(self, tmp_path: Path) -> None:
         run = fitted(colours(), tmp_path / "run", model=NAME, transfer="scratch", epochs=1)
@@ -226,17 +219,22 @@ class TestChoice:
     def test_a_folder_takes_the_backbone_that_is_here_and_says_so(self, tmp_path: Path) -> None:
         folder = folder_of(tmp_path / "pictures", colours(side=56))
         said: list[str] = []
+        decoded: list[int] = []
 
         def hear(event: Event) -> None:
             if isinstance(event, Note):
                 said.append(event.text)
+            if isinstance(event, PreparationDone):
+                decoded.append(event.decoded)
 
         run = sartor.fit(folder, out=tmp_path / "run", on_event=hear, **QUIET)
         assert run.recipe.model.model == NAME
         assert run.recipe.training.transfer == "features"
         assert run.recipe.preprocess.image_size == (224, 224)
-        assert any(f"{NAME}, trained on ImageNet" in text for text in said)
+        assert any(f"{NAME}, pretrained on ImageNet" in text for text in said)
         assert any("--transfer scratch opts out" in text for text in said)
+        assert any("fine-tuning is not tried: 43 training images" in text for text in said)
+        assert decoded == [60], "pictures are decoded once, at the size of the backbone"
         assert sartor.Run.open(run.path).evaluate("test").accuracy > 0.6, (
             "read back from its source"
         )
@@ -260,15 +258,14 @@ class TestChoice:
             assert run.recipe.training.transfer == "scratch"
 
     def test_where_none_is_installed_it_says_what_would_be_better(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from sartor.api.transferring import offered
         from sartor.recipe import Recipe
 
         monkeypatch.setattr(backbones, "weights_path", lambda _: None)
-        data = sartor.load(folder_of(tmp_path / "pictures", colours(30)))
         said: list[Event] = []
-        assert offered(Recipe(), data, {}, said.append) is None
+        assert offered(Recipe(), (64, 64), {}, said.append, from_files=True) is None
         (event,) = said
         assert isinstance(event, Note)
         assert "pip install 'sartor[pretrained]'" in event.text

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 import sartor
 from sartor.api import tuning as api_tuning
-from sartor.training.engines import kernels, race
+from sartor.errors import SartorWarning
+from sartor.training.engines import native, race
 from sartor.training.engines.hardware import ExecutionPlan
 from sartor.training.engines.race import Measurement, Timing
 
@@ -29,6 +30,12 @@ SMALL: dict[str, Any] = {
     "report": False,
     "seed": 3,
 }
+
+
+@pytest.fixture(autouse=True)
+def without_native(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choices among the layouts of the plain engine."""
+    monkeypatch.setattr(native, "reason_against", lambda *_: "a test is without")
 
 
 @pytest.fixture
@@ -76,7 +83,7 @@ def test_the_choice_is_kept_said_and_taken_again(
 
     one = sartor.fit("digits", out=tmp_path / "one", on_event=listen, **SMALL)
     assert one.recipe.training.memory_format == "contiguous"
-    assert one.recipe.training.engine == "direct"
+    assert one.recipe.training.engine == "plain"
     two = sartor.fit("digits", out=tmp_path / "two", on_event=listen, **SMALL)
     assert len(measured) == 1, "the second takes what the first measured"
     assert two.recipe == one.recipe
@@ -91,7 +98,7 @@ def test_the_choice_is_kept_said_and_taken_again(
         "memory_format": "contiguous",
         "amp_dtype": "float32",
         "threads": 1,
-        "engine": "direct",
+        "engine": "plain",
     }
     assert {row["engine"]["memory_format"] for row in document["measured"]["timings"]} == {
         "contiguous",
@@ -105,7 +112,7 @@ def test_a_named_choice_makes_the_same_weights(
     """Measuring leaves no trace: the same as if the choice had been asked for."""
     tuned = sartor.fit("digits", out=tmp_path / "tuned", **SMALL)
     asked = sartor.fit(
-        "digits", out=tmp_path / "asked", engine="direct", memory_format="contiguous", **SMALL
+        "digits", out=tmp_path / "asked", engine="plain", memory_format="contiguous", **SMALL
     )
     again = sartor.fit(recipe=tuned.path / "recipe.toml", out=tmp_path / "again", report=False)
     assert len(measured) == 1
@@ -124,37 +131,32 @@ def test_a_resumed_run_keeps_it(measured: list[list[ExecutionPlan]], tmp_path: P
     assert resumed.weights_sha256 == whole.weights_sha256
 
 
-@pytest.mark.skipif(not kernels.available(), reason="needs a PyTorch with oneDNN")
-def test_a_resumed_run_keeps_its_kernels(tmp_path: Path) -> None:
-    """And so does another training: the same bits, other than those of the plain engine."""
-    settings: dict[str, Any] = {
-        "model": "mlp",
-        "model_kwargs": {"hidden": (1024, 64), "dropout": 0.2},
-        "engine": "onednn",
-        "sched": "constant",
-        "threads": 1,
-        "check": False,
-        "report": False,
-    }
-    whole = sartor.fit("digits", out=tmp_path / "whole", epochs=2, **settings)
-    again = sartor.fit("digits", out=tmp_path / "again", epochs=2, **settings)
-    begun = sartor.fit("digits", out=tmp_path / "begun", epochs=1, **settings)
+def test_native_is_resumed_trained_again_and_predicted_with(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The same bits as without a break."""
+    monkeypatch.undo()
+    settings = SMALL | {"sched": "constant", "threads": 2}
+    whole = sartor.fit("digits", out=tmp_path / "whole", **settings)
+    again = sartor.fit("digits", out=tmp_path / "again", **settings)
+    begun = sartor.fit("digits", out=tmp_path / "begun", **settings | {"epochs": 1})
     resumed = sartor.resume(begun, epochs=2, report=False)
-    plain = sartor.fit("digits", out=tmp_path / "plain", epochs=2, **settings | {"engine": "plain"})
+    assert whole.recipe.training.engine == "native"
     assert whole.weights_sha256 == again.weights_sha256 == resumed.weights_sha256
-    assert whole.weights_sha256 != plain.weights_sha256, "it was another kernel"
+    plain = sartor.fit("digits", out=tmp_path / "plain", engine="plain", **settings)
+    assert whole.weights_sha256 != plain.weights_sha256, "it was another engine"
     for one, other in zip(whole.history, plain.history, strict=True):
         assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
-    kinds = {type(module) for module in resumed.network().modules()}
-    assert kernels.OneDnnLinear not in kinds, "only while it computes"
-    predictor = resumed.predictor()
-    assert kernels.OneDnnLinear in {type(module) for module in predictor.forward.network.modules()}
+        assert one["val_loss"] == pytest.approx(other["val_loss"], rel=1e-4)
     resumed.evaluate("test")
     saved = np.load(resumed.folder.predictions_path("test"))
     images = sartor.load("digits").images[saved["indices"][:64]]
     expected = torch.from_numpy(saved["logits"][:64]).double().softmax(1)
     torch.testing.assert_close(
-        torch.from_numpy(predictor.probabilities(images)), expected, rtol=1e-5, atol=1e-6
+        torch.from_numpy(resumed.predictor(calibrated=False).probabilities(images)),
+        expected,
+        rtol=1e-5,
+        atol=1e-6,
     )
 
 
@@ -162,14 +164,15 @@ def test_what_was_asked_for_is_never_replaced(
     measured: list[list[ExecutionPlan]], tmp_path: Path
 ) -> None:
     for number, given in enumerate(
-        [{"engine": "direct"}, {"engine": "plain"}, {"engine": "plain", "threads": 1}]
+        [{"engine": "compiled"}, {"engine": "plain"}, {"engine": "plain", "threads": 1}]
     ):
         run = sartor.fit("digits", out=tmp_path / str(number), **SMALL | given)
         assert run.recipe.training.memory_format == "channels-last"
         assert run.recipe.training.engine == given["engine"]
         assert not (run.path / "engine.json").exists()
     assert measured == []
-    run = sartor.fit("digits", out=tmp_path / "layout", memory_format="channels-last", **SMALL)
+    given = {"memory_format": "channels-last", "amp_dtype": "auto"}
+    run = sartor.fit("digits", out=tmp_path / "layout", **SMALL | given)
     assert run.recipe.training.memory_format == "channels-last"
     assert {one.memory_format for one in measured[0]} == {"channels-last"}
 
@@ -254,7 +257,8 @@ def test_what_cannot_be_copied_is_trained_as_usual_and_said(
 ) -> None:
     monkeypatch.setattr(race, "choices", lambda default, *_: [default, default])
     settings = {"epochs": 1, "threads": 1, "check": False, "report": False}
-    run = sartor.fit("digits", model=Unique(), out=tmp_path / "run", **settings)
+    with pytest.warns(SartorWarning, match="could not be calibrated: The model cannot be copied"):
+        run = sartor.fit("digits", model=Unique(), out=tmp_path / "run", **settings)
     document = run.folder.engine()
     assert document is not None
     assert document["line"] == (
@@ -435,3 +439,68 @@ def test_a_network_that_python_cannot_copy_is_measured_too(
     run = sartor.fit("digits", out=tmp_path / "run", **settings)
     assert measured, "raced on networks built again"
     assert run.recipe.training.memory_format == "contiguous"
+
+
+@pytest.mark.usefixtures("measured")
+def test_the_environment_says_what_decided(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("sartor.training.engines.hardware.multiplies_bfloat16", lambda _: False)
+
+    def said(name: str, **settings: Any) -> str:
+        run = sartor.fit("digits", out=tmp_path / name, **SMALL | settings)
+        found = json.loads((run.path / "environment.json").read_text())["engine_choice"]
+        assert isinstance(found, str)
+        return found
+
+    assert said("measured", amp_dtype="auto").startswith("plain, float32, contiguous. Measured in ")
+    again = said("again", amp_dtype="auto")
+    assert again.startswith("plain, float32, contiguous. Measured before, ")
+    assert "times as fast as plain, float32, channels-last, 1 thread: " in again
+    assert "; plain, float32, contiguous, 1 thread: 1.50" in again
+    asked = said("asked", engine="plain")
+    assert asked == "plain, float32, channels-last: engine plain was asked for."
+    monkeypatch.undo()
+    monkeypatch.setenv("SARTOR_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(api_tuning, "_FEWEST_STEPS", 1)
+    monkeypatch.setattr(race, "measure", None)
+    narrow = said("narrow")
+    assert narrow.startswith("native, float32, contiguous: not measured, as native is always")
+
+
+def test_few_steps_are_a_duel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Native against bfloat16, kept under a name of its own; other trainings so short measure
+    nothing."""
+    monkeypatch.undo()
+    monkeypatch.setenv("SARTOR_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(api_tuning, "_FEWEST_STEPS_OF_A_DUEL", 1)
+    monkeypatch.setattr(api_tuning, "_SHORTEST_SECONDS", 0.0)
+    monkeypatch.setattr("sartor.training.engines.hardware.multiplies_bfloat16", lambda _: True)
+    races: list[list[ExecutionPlan]] = []
+
+    def measure(engines: Any, threads: Any, _job_of: Any, _seconds: float) -> Measurement:
+        races.append(list(engines))
+        assert threads == []
+        timings = [
+            Timing(
+                engine=one,
+                seconds_a_step=0.01 / fast,
+                times_as_fast=fast,
+                at_least=fast,
+                quickest=0.01 / fast,
+                rounds=3,
+            )
+            for one, fast in zip(engines, (1.0, 1.2), strict=True)
+        ]
+        return Measurement(timings=tuple(timings), left_out=(), seconds=0.1, interruptions=0.0)
+
+    monkeypatch.setattr(race, "measure", measure)
+    wide = SMALL | {"model_kwargs": {"channels": (2, 64), "hidden": (8,)}}
+    for name in ("one", "two"):
+        run = sartor.fit("digits", out=tmp_path / name, amp_dtype="auto", **wide)
+        assert (run.recipe.training.engine, run.recipe.training.amp_dtype) == ("plain", "bfloat16")
+    ((default, other),) = races
+    assert (default.engine, other.engine, other.amp_dtype) == ("native", "plain", "bfloat16")
+    (kept,) = (tmp_path / "home" / "engines").glob("*.json")
+    assert {"duel", "measured"} & set(json.loads(kept.read_text())) == {"duel"}
+    sartor.fit("digits", out=tmp_path / "float", **wide)
+    sartor.fit("digits", out=tmp_path / "narrow", amp_dtype="auto", **SMALL)
+    assert len(races) == 1

@@ -10,7 +10,7 @@ import pytest
 
 from sartor.data.dataset import Dataset
 
-# Behind all else: one of them is called as a library, coverage.
+# Behind all else, so that none of them can stand for a library.
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 from long_run import LongRun

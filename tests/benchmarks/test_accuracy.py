@@ -94,8 +94,9 @@ def test_what_is_missing_is_trained_judged_and_written(
     small_sets: dict[str, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = {"widths": [16], "depth": 1}
+    lenet = {"channels": [4, 8], "hidden": [16]}
     goal = Goal(
-        recipe="mnist-fast", settings={"model_kwargs": small}, accuracy=0.5, limit=9, seeds=2
+        recipe="mnist-fast", settings={"model_kwargs": lenet}, accuracy=0.5, limit=9, seeds=2
     )
     as_it_is = Ablation(
         recipe="fashion-fast", name="as it is", settings={"model_kwargs": small}, seeds=1

@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import bench
+import beside
 import pytest
 import tutorial
 from bench_page import Case, Found, Limit, Result, Round, document, result_of
+from beside import Beside
 from long_run import LongRun
 from step_cost import StepCost
 
@@ -42,7 +44,7 @@ def result(target: float) -> Result:
 
 
 def some_case(target: float) -> Case:
-    return Case(name="some-recipe", source="mnist", target=target, sartor_epochs=2)
+    return Case(name="some-recipe", source="mnist", target=target, peak_share=0.3, sartor_epochs=2)
 
 
 def test_a_round_has_as_many_epochs_as_the_recipe() -> None:
@@ -98,22 +100,28 @@ def test_the_page_says_what_was_reached(some_long_run: LongRun) -> None:
         overhead_us=26,
         overhead=0.026,
         operations=3_000_000,
+        share_target=0.3,
         peak_share=0.25,
     )
     found = Found(
         described={"processor": "abacus"},
         cases=[some_case(target=5)],
         rounds={"some-recipe": rounds()},
-        steps=[step, replace(step, overhead_us=25)],
+        steps=[step, replace(step, overhead_us=25, peak_share=0.3)],
+        beside=[Beside(engine="native", alone=(1.0, 2.0, 3.0), busy=(9.0, 4.0, 5.0))],
         long_runs=[some_long_run],
         limits=[limit],
     )
     text = document(found)
     assert "| some-recipe | 4.00 | 2.00 to 8.00 | 5 | no |" in text
     assert (
-        "| some-engine | 2,000 | 1,000 | 1,026 | 26.0 | 2.6 % | no | 3 million | 25.0 % |" in text
+        "| some-engine | 2,000 | 1,000 | 1,026 | 26.0 | 2.6 % | no "
+        "| 3 million | 25.0 % | 30 % | no |" in text
     )
-    assert "| 2,000 | 1,000 | 1,026 | 25.0 | 2.6 % | yes |" in text
+    assert (
+        "| 2,000 | 1,000 | 1,026 | 25.0 | 2.6 % | yes | 3 million | 30.0 % | 30 % | yes |" in text
+    )
+    assert "| engine native | 2.00 | 5.00 | 4.00 to 9.00 | 2.5 |" in text
     assert "| 100, 150, 110 | +10.00 % | 2 % | no |" in text
     assert "| a start | 2.00 | 0.50 to 3.00 (3 times) | 1 | no |" in text
     assert "| processor | abacus |" in text
@@ -136,14 +144,37 @@ def test_parts_measured_apart_make_the_page_of_all(some_long_run: LongRun) -> No
         cases=cases,
         rounds={name: rounds() for name in names},
         steps=[],
+        beside=[Beside(engine="plain", alone=(1.0,), busy=(4.0,))],
         long_runs=[some_long_run],
         limits=limits,
     )
     parts = [
-        replace(whole, cases=[], rounds={"mnist-mlp": rounds()}, limits=[], long_runs=[]),
+        replace(
+            whole, cases=[], rounds={"mnist-mlp": rounds()}, limits=[], long_runs=[], beside=[]
+        ),
         replace(whole, cases=[], rounds={"fashion-cnn": rounds()}),
     ]
     found = bench.joined([json.loads(json.dumps(part.to_json())) for part in parts])
     assert replace(found, described=described, rounds=dict(whole.rounds)) == whole
     assert found.rounds == whole.rounds
     assert found.described == {**described, "command": "count; count"}
+
+
+def test_a_training_is_timed_alone_and_beside_others(
+    small_sets: dict[str, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = beside.measure(small_sets["fashion-mnist"], 1)
+    assert [one.engine for one in found] == ["native", "plain"]
+    assert all(len(one.alone) == len(one.busy) == 1 for one in found)
+    assert all(min(*one.alone, *one.busy) > 0 for one in found)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_step_of_a_residual_network_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "RESIDUAL_STEPS", 2)
+    monkeypatch.setattr(bench, "RESIDUAL", {**bench.RESIDUAL, "batch_size": 16})
+    cost = bench.measure_residual(1, peak=1e12)
+    assert (cost.name, cost.engine, cost.share_target) == ("resnet8, 32x32x3", "native", 0.4)
+    assert 0 < cost.peak_share < 1
+    assert cost.operations > 16 * 1e7

@@ -123,6 +123,8 @@ class TestEvaluate:
             "groups": NONE,
             "interval_method": str,
             "weakest": dict,
+            "sets": dict,
+            "novelty": dict,
         }
         check(document, contract)
         for row in document["per_class"]:
@@ -189,9 +191,14 @@ class TestPredict:
                 "label": str,
                 "probability": float,
                 "probabilities": dict,
+                "set": list,
+                "novelty": float,
+                "novelty_percentile": float,
+                "unknown": bool,
                 "unlike_training": list,
             }
             check(one, contract)
+            assert one["set"][0] == one["label"]
             assert list(one["probabilities"]) == list("0123456789")
             assert sum(one["probabilities"].values()) == pytest.approx(1)
             assert one["probabilities"][one["label"]] == one["probability"]
@@ -204,9 +211,17 @@ class TestPredict:
             assert list(other["probabilities"].values()) == best
             assert next(iter(other["probabilities"])) == one["label"] == other["label"]
 
-    def test_nothing_readable_is_an_empty_list(self, command: Any, trained: Path) -> None:
-        answer = command("predict", trained, "nowhere.png", "--json")
-        assert (answer.exit_code, answer.document) == (1, [])
+    def test_what_cannot_be_read_is_in_its_place(
+        self, command: Any, trained: Path, pictures: Path
+    ) -> None:
+        words = pictures / "0.png", "nowhere.png", pictures / "1.png"
+        answer = command("predict", trained, *words, "--json")
+        assert answer.exit_code == 1
+        assert [one["file"] for one in answer.document] == list(map(str, words))
+        fault = answer.document[1]
+        check(fault, {"file": str, "error": str})
+        assert "no such file" in fault["error"]
+        assert all("error" not in one for one in answer.document[::2])
 
 
 class TestShowAndRuns:
@@ -220,6 +235,7 @@ class TestShowAndRuns:
             "weights_sha256": str,
             "split_sha256": str,
             "engine": NONE,
+            "transfer": NONE,
         }
         check(document, contract)
         for row in document["history"]:

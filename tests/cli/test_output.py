@@ -73,7 +73,7 @@ class TestHelp:
     def test_every_setting_belongs_to_one_group(self) -> None:
         listed = [name for _, members in GROUPS.values() for name in members.split()]
         filled_in = {"source", "fingerprint", "fixes_sha256", "split_hash", "extensions"}
-        filled_in |= {"engine_changes", "weights_sha256"}
+        filled_in |= {"engine_changes", "weights_sha256", "weights_licence"}
         assert sorted(listed) == sorted({*setting_places()} - filled_in)
 
     def test_a_command_without_words_is_parsed(self, command: Any) -> None:
@@ -132,7 +132,8 @@ class TestWithoutATerminal:
         assert "\x1b" not in answer.err + answer.out
         lines = answer.err.splitlines()
         assert lines[0].startswith("digits: 1,294 images to train on, 144 to validate, 359 to test")
-        assert lines[1].startswith("lenet: 15,718 parameters; cpu, float32, channels-last")
+        layout = "(contiguous|channels-last)"  # of the engine native, of PyTorch
+        assert re.match(rf"lenet: 15,718 parameters; cpu, float32, {layout}, 1 thread$", lines[1])
         assert re.match(
             r"loss before training: 2\.\d+; chance level for 10 classes: 2\.303$", lines[2]
         )
@@ -141,7 +142,7 @@ class TestWithoutATerminal:
             figures = r"loss \d\.\d{4}  accuracy +\d+\.\d\d%  val \d\.\d{4} +\d+\.\d\d%  [\d,]+/s"
             assert re.fullmatch(rf"epoch {number}/2  {figures}( \*)?", line)
         assert len(lines) == 6
-        assert f"report: {out / 'report.html'}\nnext: sartor report {out} --split val" in answer.out
+        assert f"report: {out / 'report.html'}\nnext: sartor predict {out} PICTURE" in answer.out
 
     def test_without_a_report_none_is_named(self, command: Any, tmp_path: Path) -> None:
         words = ["--epochs", 1, "--threads", 1, "--out", tmp_path / "run", "--no-report"]
@@ -255,7 +256,9 @@ class TestTables:
     def test_mistakes_have_the_largest_losses_and_say_both_classes(self, trained: Path) -> None:
         run = api.Run.open(trained)
         predictions = api.predictions_of(run, "test")
-        titles = [axes.get_title() for axes in api.mistakes_figure(run, predictions, 5).axes]
+        titles = [
+            axes.get_title() for axes in api.mistakes_figure(predictions, run.dataset(), 5).axes
+        ]
         wrong = predictions.predicted() != predictions.labels
         worst = np.argsort(-np.where(wrong, predictions.example_losses(), -1), kind="stable")[:5]
         assert titles == [
@@ -267,7 +270,9 @@ class TestTables:
     def test_the_number_of_a_mistake_leads_to_its_trace(self, command: Any, trained: Path) -> None:
         run = api.Run.open(trained)
         predictions = api.predictions_of(run, "test")
-        number, true, _ = api.mistakes_figure(run, predictions, 1).axes[0].get_title().split("\n")
+        number, true, _ = (
+            api.mistakes_figure(predictions, run.dataset(), 1).axes[0].get_title().split("\n")
+        )
         answer = command("trace", trained, *number.replace("image", "--image").split())
         assert f"{number} of digits (test" in " ".join(answer.out.split())
         assert f"class {true.removeprefix('true: ')}" in answer.out
@@ -293,7 +298,7 @@ class TestTables:
         confusion = np.full((count, count), 1_000, np.int64)
         evaluation = evaluate_sums(split="val", classes=classes, confusion=confusion, loss_sum=1.0)
         weights = {"checkpoint": "best", "epoch": 12, "chosen_on_validation": True}
-        tables.print_evaluation(evaluation, "runs/some-run-1", weights)
+        tables.print_evaluation(evaluation, "runs/some-run-1", tables.weights_line(weights))
         text = capsys.readouterr().out
         assert max(map(len, text.splitlines())) <= 80
         rows = re.findall(r"^\[b\]:smile:.*…", text, re.MULTILINE)
@@ -309,6 +314,7 @@ class TestTables:
             answer = command("predict", trained, folder, "--topk", topk)
             assert answer.exit_code == 0
             assert max(map(len, answer.out.splitlines())) <= 80
+            assert topk > 1 or "next" not in answer.out, "no heading over nothing"
 
     def test_runs(self, command: Any, trained: Path, tmp_path: Path) -> None:
         assert command("runs", tmp_path).out == (
@@ -414,6 +420,11 @@ class TestTerminal:
         for line in re.split(r"[\r\n]+", plain(seen)):
             if not line.startswith(("run: ", "next: ", "/tmp")):
                 assert len(line) <= 80, line
+
+    def test_no_line_ends_in_blanks(self, seen: str) -> None:
+        after = plain(seen).split("$ evaluate")[1]
+        assert re.search(r"[a-z,]\r\n[a-z]", after), "a sentence is broken into lines"
+        assert not re.findall(r".* \r\n", after)
 
     def test_no_color_is_honoured(self, seen: str) -> None:
         assert not COLOUR.search(seen)

@@ -81,9 +81,10 @@ def test_a_picture_with_and_without_its_class(command: Any, trained: Path, tmp_p
     assert "loss of" not in unknown.out
     document = command("trace", trained, "--picture", file, "--json").document
     assert (document["loss"], document["step"]) == (None, None)
-    predicted = command("predict", trained, file, "--json").document[0]
+    # The trace is of the network, without the temperature that predict applies.
+    (predicted,) = sartor.predict(trained, file, calibrated=False)
     shares = document["answers"][0]["probabilities"]
-    np.testing.assert_allclose(shares, list(predicted["probabilities"].values()), rtol=1e-6)
+    np.testing.assert_allclose(shares, list(predicted.probabilities.values()), rtol=1e-6)
 
 
 def test_warnings_are_printed(command: Any, tmp_path: Path) -> None:
@@ -140,3 +141,24 @@ def test_bad_input_for_runs(command: Any, trained: Path, tmp_path: Path) -> None
     answer = command("trace", trained, "--picture", tmp_path / "none.png")
     assert answer.exit_code == 1
     assert json.dumps(answer.out) == '""'
+
+
+def test_a_large_network_is_shown_by_stage(command: Any) -> None:
+    words = ("trace", "resnet20", "--data", "digits", "--image", 0)
+    by_stage, each = (command(*words, *more).out for more in ((), ("--depth", 0)))
+    layers = by_stage.split("forward:")[1].split("prediction")[0].splitlines()
+    assert "rows for" in by_stage
+    assert "--depth 0 shows each" in by_stage
+    assert len(layers) < 28
+    assert len(each.splitlines()) > 2 * len(by_stage.splitlines())
+    assert "rows for" not in each
+    assert max(map(len, by_stage.splitlines())) <= 80
+    # The loss is the same, however the table is cut.
+    assert by_stage.splitlines()[-3] == each.splitlines()[-3]
+
+
+@pytest.mark.parametrize("words", [("trace", "linear"), ("summary", "linear")])
+def test_a_level_below_zero_is_refused(command: Any, words: tuple[str, ...]) -> None:
+    answer = command(*words, "--depth", -1)
+    assert answer.exit_code == 2
+    assert "--depth -1 is no level of names" in answer.err

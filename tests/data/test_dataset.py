@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+import pickle
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from sartor import native_module
 from sartor.data.dataset import Dataset
 from sartor.errors import DataError
 
@@ -145,6 +147,48 @@ class TestFingerprint:
     def test_does_not_depend_on_the_name(self) -> None:
         named = Dataset(IMAGES, LABELS, name="other")
         assert named.fingerprint == Dataset(IMAGES, LABELS).fingerprint
+
+    def test_is_the_same_from_a_thread(self) -> None:
+        ahead = Dataset(IMAGES, LABELS)
+        ahead.compute_fingerprint_ahead()
+        coming = pickle.loads(pickle.dumps(ahead))
+        assert ahead.fingerprint == coming.fingerprint == Dataset(IMAGES, LABELS).fingerprint
+
+    @pytest.mark.parametrize("with_checksums", [True, False])
+    @pytest.mark.parametrize("of", ["images", "labels"])
+    def test_is_computed_again_where_the_arrays_were_changed(
+        self, of: str, with_checksums: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if not with_checksums:
+            monkeypatch.setattr(native_module, "module", lambda: None)
+        images, labels = IMAGES.copy(), LABELS.copy()
+        dataset = Dataset(images, labels, ("a", "b", "c"))
+        dataset.compute_fingerprint_ahead()
+        before = dataset.fingerprint_now()
+        assert dataset.fingerprint_now() == before
+        changed = dataset.images[3, 0, 1] if of == "images" else dataset.labels[:1]
+        changed ^= 1
+        dataset.compute_fingerprint_ahead()
+        after = dataset.fingerprint
+        assert after == replace(dataset).fingerprint != before
+        changed ^= 1
+        assert dataset.fingerprint_now() == before
+
+
+@pytest.mark.skipif(native_module.missing() is not None, reason="no engine native")
+class TestChecksum:
+    @pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 1000])
+    def test_every_byte_counts_and_so_do_its_place_and_the_size(self, size: int) -> None:
+        checksum = native_module.module().checksum  # type: ignore[union-attr]
+        content = np.random.default_rng(0).integers(1, 256, size).astype(np.uint8)
+        variants = [content, np.append(content, np.uint8(0)), content[::-1].copy()][
+            : 2 + (size > 1)
+        ]
+        for place in range(size):
+            variants.append(content.copy())
+            variants[-1][place] ^= 128
+        assert len({checksum(one) for one in variants}) == len(variants)
+        assert checksum(content) == checksum(content.copy())
 
 
 class TestTorch:

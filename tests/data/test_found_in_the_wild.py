@@ -376,6 +376,39 @@ class TestLabelsInLists:
         )
         assert here.read().labels == ["MEL", "NV", "MEL"]
 
+    @pytest.mark.parametrize(
+        ("more", "left_out"),
+        [(("male,0",), "male"), (("male,0", "biopsy,1"), "male, biopsy"), ((), "")],
+    )
+    def test_one_hot_beside_other_zeros_and_ones(
+        self, here: Here, more: tuple[str, ...], left_out: str
+    ) -> None:
+        """Without the further columns, and only so, each row has one class."""
+        here.pictures(*"123456")
+        names = [word.split(",")[0] for word in more]
+        marked = {"male": "234", "biopsy": "134"}
+        rows = [
+            ",".join(
+                [
+                    f"{n}.png",
+                    *("01"[c == k] for c in range(3)),
+                    *("01"[n in marked[x]] for x in names),
+                ]
+            )
+            for n, k in zip("123456", (0, 1, 2, 0, 1, 2), strict=True)
+        ]
+        here.text("list.csv", "|".join([",".join(["image", "MEL", "NV", "BCC", *names]), *rows]))
+        found = here.read("list.csv")
+        assert found.labels == ["MEL", "NV", "BCC"] * 2
+        assert (f"but not {left_out}: a row may have both" in found.said) == bool(left_out)
+
+    def test_one_hot_where_two_columns_could_be_left_out(self, here: Here) -> None:
+        here.pictures(*"1234")
+        here.text(
+            "list.csv", "image,a,b,c,d|1.png,1,0,0,1|2.png,0,1,0,0|3.png,1,0,0,1|4.png,0,0,1,0"
+        )
+        assert "several classes: a, d" in here.refused("list.csv")
+
     def test_several_classes_in_a_row(self, here: Here) -> None:
         here.pictures("1", "2")
         here.text("list.csv", "image,cat,dog|1.png,1,1|2.png,0,1")
@@ -467,41 +500,84 @@ class TestTablesOfPixels:
         assert "17 pixels, which make no square" in here.refused("t.csv")
 
 
+FLAT = BYTES.reshape(6, 16)
+
+
 class TestParquet:
     @pytest.mark.parametrize(
-        ("columns", "named"),
+        "columns",
         [
-            ({"image": BYTES.reshape(6, 16).tolist()}, "column image"),
-            ({"image": BYTES.tolist()}, "column image"),
-            (
-                {"pixels": [" ".join(map(str, row)) for row in BYTES.reshape(6, 16)]},
-                "column pixels",
-            ),
-            (
-                {f"pixel{k}": BYTES[:, k // 4, k % 4] for k in range(16)},
-                "columns pixel0, pixel1, pixel2",
-            ),
+            {"image": FLAT.tolist()},
+            {"image": BYTES.tolist()},
+            {"image": pa.FixedSizeListArray.from_arrays(pa.array(FLAT.ravel()), 16)},
+            {"image": pa.array(FLAT.tolist(), pa.large_list(pa.float32()))},
+            {"image": (FLAT / 255).tolist()},
+            {"pixels": [" ".join(map(str, row)) for row in FLAT]},
+            {f"pixel{k}": FLAT[:, k] for k in range(16)},
         ],
+        ids=["flat", "nested", "fixed", "large", "0..1", "text", "spread"],
     )
-    def test_pixels_as_numbers(self, here: Here, columns: dict[str, Any], named: str) -> None:
-        """They are not read; the hint has the lines that make an .npz of them."""
-        pq.write_table(pa.table(columns | {"label": LABELS}), here.root / "a.parquet")
-        refused = here.refused("a.parquet")
-        assert f"The {named}" in refused
-        assert "numbers of pixels, which are not read from parquet" in refused
-        lines = refused[refused.index("t = pyarrow") :]
-        for word, value in (
-            ("FILE", str(here.root / "a.parquet")),
-            ("set.npz", str(here.root / "set.npz")),
-            ("HEIGHT, WIDTH", "4, 4"),
-            ("LABEL", "label"),
-        ):
-            lines = lines.replace(word, value)
-        exec(lines, {"pyarrow": pa, "numpy": np})
-        found = here.read("set.npz")
+    def test_pixels_as_numbers(self, here: Here, columns: dict[str, Any]) -> None:
+        table = pa.table(columns | {"label": LABELS})
+        pq.write_table(table, here.root / "a.parquet", row_group_size=4)
+        found = here.read("a.parquet")
         assert isinstance(found.data, Dataset)
         assert (found.data.images[:, 0] == BYTES).all()
         assert found.data.labels.tolist() == LABELS.tolist()
+        assert "6 images of 2 classes (pixels in parquet)" in found.data.__repr__() + found.said
+
+    def test_pixels_with_groups_parts_and_named_columns(self, here: Here) -> None:
+        columns = {
+            "x": FLAT.tolist(),
+            "z": FLAT.tolist(),
+            "kind": ["cat", "dog"] * 3,
+            "patient_id": ["p", "p", "q", "q", "r", "r"],
+            "split": ["train"] * 4 + ["test"] * 2,
+        }
+        pq.write_table(pa.table(columns), here.root / "a.parquet")
+        assert "unclear which column of" in here.refused("a.parquet")
+        names = {"label_column": "kind", "group_column": "patient_id"}
+        found = here.read("a.parquet", image_column="z", **names)
+        assert isinstance(found.data, Dataset)
+        assert (found.parts, found.classes) == ("ttttee", ("cat", "dog"))
+        assert found.data.groups == ("p", "p", "q", "q", "r", "r")
+        assert "wrong" in here.refused("a.parquet", image_column="x", label_column="wrong")
+
+    def test_pixels_in_shards_with_the_hubs_names_of_classes(self, here: Here) -> None:
+        features = {"label": {"_type": "ClassLabel", "names": ["no", "yes"]}}
+        hub = {"huggingface": json.dumps({"info": {"features": features}})}
+        for stem, rows in (
+            ("train-00000-of-00002", slice(0, 2)),
+            ("train-00001-of-00002", slice(2, 4)),
+            ("test-00000-of-00001", slice(4, 6)),
+        ):
+            table = pa.table({"image": BYTES[rows].tolist(), "label": LABELS[rows]})
+            path = here.root / f"{stem}.parquet"
+            pq.write_table(table.replace_schema_metadata(hub), path)
+        found = here.read()
+        assert isinstance(found.data, Dataset)
+        assert sorted(found.parts) == list("eetttt")
+        assert found.classes == ("no", "yes")
+
+    @pytest.mark.parametrize(
+        ("images", "said"),
+        [
+            ([[1] * 16] * 5 + [[1] * 9], "several shapes: a list of 9 numbers, one of 16"),
+            ([[1] * 16] * 5 + [None], "1 of the cells with pixels in"),
+            ([[1] * 15 + [None]] * 6, "6 of the cells with pixels in"),
+            ([[]] * 6, "have no pixels"),
+            ([[1] * 15] * 6, "15 pixels, which make no square"),
+            ([[300] * 16] * 6, "values from 300 to 300"),
+        ],
+    )
+    def test_pixels_that_are_none(self, here: Here, images: list[Any], said: str) -> None:
+        images = pa.array(images, pa.list_(pa.int32()))
+        pq.write_table(pa.table({"image": images, "label": LABELS}), here.root / "a.parquet")
+        assert said in here.refused("a.parquet")
+
+    def test_pixels_without_labels(self, here: Here) -> None:
+        pq.write_table(pa.table({"image": FLAT.tolist()}), here.root / "a.parquet")
+        assert "label" in here.refused("a.parquet")
 
 
 class TestArrays:
@@ -593,6 +669,34 @@ class TestWebDataset:
         )
         assert "Left out 1 picture without a .cls file: 2.jpg" in here.read("a.tar").said
 
+    @pytest.mark.parametrize("key", ["label", "class_name", "target"])
+    def test_classes_in_json(self, here: Here, key: str) -> None:
+        classes = ("cat", "dog", "cat")
+        members = {f"{k}.jpg": A_PICTURE for k in range(4)}
+        members |= {
+            f"{k}.json": json.dumps({"width": 9, key: one}).encode()
+            for k, one in enumerate(classes)
+        }
+        here.tar("a.tar", members)
+        found = here.read("a.tar")
+        assert found.by_name == {"0.jpg": "cat", "1.jpg": "dog", "2.jpg": "cat"}
+        assert "Left out 1 picture without a .json file: 3.jpg" in found.said
+
+    def test_shards_with_classes_in_json(self, here: Here) -> None:
+        for part in ("train", "val"):
+            members = {f"{k}.jpg": A_PICTURE for k in range(2)}
+            members |= {f"{k}.json": json.dumps({"label": k}).encode() for k in range(2)}
+            here.tar(f"birds-{part}-000000.tar", members)
+        found = here.read()
+        assert (found.parts, found.classes) == ("ttvv", ("0", "1"))
+
+    def test_a_json_without_a_class(self, here: Here) -> None:
+        members = {f"{k:02}.jpg": A_PICTURE for k in range(12)}
+        members |= {f"{k:02}.json": b'{"label": "cat"}' for k in range(11)}
+        here.tar("a.tar", {**members, "11.json": b'{"caption": "a cat"}'})
+        with pytest.raises(SartorError, match=r"11\.json of .*a\.tar gives no class"):
+            here.read("a.tar")
+
 
 class TestJson:
     @pytest.mark.parametrize("classes", [None, ["cat", "dog"]])
@@ -633,10 +737,17 @@ class TestJson:
         assert here.read().by_name == {"data/1.jpg": "cat", "data/2.jpg": "dog"}
 
     def test_coco_with_several(self, here: Here) -> None:
-        here.pictures("data/1.jpg", "data/2.jpg")
-        here.json("labels.json", self.coco(("1.jpg", "cat"), ("1.jpg", "dog"), ("2.jpg", "dog")))
-        assert "such as 1.jpg" in here.refused()
-        assert "detecting objects" in here.refused()
+        here.pictures("data/1.jpg", "data/2.jpg", "data/3.jpg")
+        objects = (("1.jpg", "cat"), ("1.jpg", "dog"), ("2.jpg", "dog"), ("3.jpg", "cat"))
+        here.json("labels.json", self.coco(*objects))
+        refused = here.refused()
+        assert "1 of 3 pictures" in refused
+        assert "such as 1.jpg" in refused
+        assert "detecting objects" in refused
+        assert "without these pictures: --max-unreadable 0.334" in refused
+        found = here.read("", max_unreadable=0.334)
+        assert found.by_name == {"data/2.jpg": "dog", "data/3.jpg": "cat"}
+        assert "Left out 1 of 3 pictures with objects of several classes: 1.jpg" in found.said
 
     def test_roboflow(self, here: Here) -> None:
         for part in ("train", "valid", "test"):

@@ -98,10 +98,11 @@ class TestArrays:
             ((BYTES - 128.0) / 64, "from -2 to 1.98"),
             (BYTES / 16.0, "neither bytes nor floats"),
             (BYTES * 257.0, "from 0 to 65535"),
+            (np.where(BYTES.max() == BYTES, np.nan, BYTES / 255), "Not finite"),
             (np.full((12, 6, 6), "a"), "no pixels"),
             (BYTES.reshape(12, 36), r"rows of 36 numbers"),
         ],
-        ids=["normalized", "0..16", "16-bit", "text", "flat"],
+        ids=["normalized", "0..16", "16-bit", "NaN", "text", "flat"],
     )
     def test_other_numbers_are_refused(self, images: Any, sentence: str) -> None:
         with pytest.raises(DataError, match=sentence) as caught:

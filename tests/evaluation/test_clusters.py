@@ -12,6 +12,7 @@ import pytest
 
 import sartor
 from sartor.data.dataset import Dataset
+from sartor.evaluation.calibration import gap_interval, gap_interval_of_groups
 from sartor.evaluation.clusters import (
     effective_share,
     paired_interval,
@@ -128,6 +129,69 @@ def test_every_interval_of_a_judgement_knows_of_groups() -> None:
         for name in ("interval", "f1_interval", "precision_interval"):
             assert width(more[name]) > 1.2 * width(row[name]), name
     assert width(other["weakest"]["interval"]) > width(one["weakest"]["interval"])
+
+
+def test_calibration_and_coverage_know_of_groups() -> None:
+    """Seven copies of each image say no more than the images themselves."""
+    alone = replace(predictions(0), split="val")
+    rows = np.repeat(np.arange(len(alone)), 7)
+    copied = replace(
+        alone,
+        logits=alone.logits[rows],
+        labels=alone.labels[rows],
+        indices=np.arange(len(rows)),
+        groups=rows,
+    )
+    one, many, grouped = (
+        judge(each, each) for each in (alone, replace(copied, groups=None), copied)
+    )
+    few, naive, known = (
+        each.calibration.before for each in (one, many, grouped) if each.calibration
+    )
+    assert one.coverage
+    assert grouped.coverage
+    assert known.gap == pytest.approx(few.gap)
+    assert known.gap_interval == pytest.approx(few.gap_interval, abs=2e-3)
+    assert naive.gap_interval[1] - naive.gap_interval[0] < 0.5 * (
+        few.gap_interval[1] - few.gap_interval[0]
+    )
+    assert known.ece_by_chance == pytest.approx(few.ece_by_chance, rel=0.1)
+    assert naive.ece_by_chance < 0.6 * few.ece_by_chance
+    for with_groups, by_itself in zip(known.bins, few.bins, strict=True):
+        if by_itself.count > 30:
+            assert with_groups.interval == pytest.approx(by_itself.interval, abs=0.02)
+    for point, same in zip(grouped.coverage.points, one.coverage.points, strict=True):
+        assert point.accuracy == pytest.approx(same.accuracy)
+        assert point.interval == pytest.approx(same.interval, abs=0.01)
+    # No copy of an image helps to fit the temperature that it is judged at.
+    scaled, expected = (each.calibration.after for each in (grouped, one) if each.calibration)
+    assert scaled
+    assert expected
+    assert scaled.log_loss == pytest.approx(expected.log_loss, abs=2e-3)
+
+
+def test_the_gap_of_groups_holds_the_truth_where_that_of_images_does_not() -> None:
+    rng, held, alone = np.random.default_rng(3), 0, 0
+    for _ in range(400):
+        # What images of a group share moves their being right, and their confidence along with it.
+        chance = rng.beta(3.2, 0.8, 40)
+        confidence = np.repeat(np.clip(0.8 + 0.3 * (chance - 0.8), 0, 1), 15)
+        groups = np.repeat(np.arange(40), 15)
+        right = rng.random(600) < chance[groups]
+        low, high = gap_interval_of_groups(confidence, right, groups)
+        held += low <= 0 <= high
+        low, high = gap_interval(confidence, right)
+        alone += low <= 0 <= high
+    assert held / 400 > 0.92
+    assert alone / 400 < 0.8
+
+
+def test_one_group_says_nothing_of_others() -> None:
+    found = judge(replace(predictions(0), groups=np.zeros(300, np.int64)), None)
+    assert found.calibration
+    assert found.calibration.before.gap_interval == (-1.0, 1.0)
+    assert found.calibration.before.verdict is None
+    assert found.calibration.before.ece_by_chance == 1.0
 
 
 def test_a_comparison_knows_of_groups() -> None:

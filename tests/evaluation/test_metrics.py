@@ -133,6 +133,8 @@ def test_json_has_the_keys_of_the_contract_and_plain_numbers():
         "interval_method",
         "weakest",
         "as_given",
+        "sets",
+        "novelty",
     ]
     assert evaluation["confusion"][0] == [1, 1, 0, 0, 0]
     assert evaluation["accuracy_interval"] == list(wilson(2, 3))

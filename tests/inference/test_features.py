@@ -36,7 +36,9 @@ def images_of(count: int, seed: int = 0) -> Tensor:
     return torch.randint(0, 256, (count, 3, 4, 4), dtype=torch.uint8, generator=generator)
 
 
-def features_of(images: Tensor, network: Tiny, *, mirrored: bool = False) -> Features:
+def features_of(
+    images: Tensor, network: nn.Module, *, mirrored: bool = False, runtime: str = "torch"
+) -> Features:
     return Features(
         network=network,
         name="tiny",
@@ -47,6 +49,7 @@ def features_of(images: Tensor, network: Tiny, *, mirrored: bool = False) -> Fea
         amp_dtype="float32",
         pixels_sha256=hashes_of(images.numpy()),
         mirrored=mirrored,
+        runtime=runtime,
     )
 
 
@@ -93,7 +96,7 @@ class TestFeatures:
         first = everything(filled(features_of(images, network)))
         rows = torch.tensor([7, 3, 3, 20])
         fewer = filled(features_of(images[rows], Tiny()))
-        assert fewer.network.asked == 0  # type: ignore[union-attr]
+        assert fewer.network.asked == 0
         assert np.array_equal(everything(fewer), first[rows.numpy()])
 
     def test_added_images_are_all_that_is_computed(self) -> None:
@@ -158,3 +161,95 @@ class TestFeatures:
         assert len(torn.missing()) == BLOCK
         assert np.array_equal(everything(filled(torn)), first)
         assert not len(features_of(images, Tiny()).missing())
+
+
+class Convolutional(nn.Module):
+    """A backbone that ONNX Runtime knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.body = nn.Conv2d(3, 6, 3)
+            self.head = nn.Linear(6, 2)
+
+    def features(self, images: Tensor) -> Tensor:
+        return self.body(images).relu().mean((2, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images))
+
+
+class TestRuntime:
+    def test_both_give_the_same_features_in_arrays_of_their_own(self, home: Path) -> None:
+        images = images_of(BLOCK + 5)
+        one, other = (
+            everything(filled(features_of(images, Convolutional(), runtime=runtime)))
+            for runtime in ("onnx", "torch")
+        )
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+        assert len(list(home.glob("features/*/features.f32"))) == 2
+
+    @pytest.mark.parametrize("faster", ["onnx", "torch"])
+    def test_the_faster_one_is_taken_said_and_kept(
+        self, monkeypatch: pytest.MonkeyPatch, faster: str
+    ) -> None:
+        import sartor.inference.features as module
+
+        measured: list[object] = []
+
+        def in_turns(ways: dict[str, object]) -> tuple[dict[str, float], dict[str, object]]:
+            measured.append(ways)
+            found = {name: way() for name, way in ways.items()}  # type: ignore[operator]
+            return {name: 0.1 if name == faster else 1.0 for name in ways}, found
+
+        monkeypatch.setattr(module, "_in_turns", in_turns)
+        said: list[str] = []
+        images = images_of(3 * BLOCK)
+        first = features_of(images, Convolutional(), runtime="auto")
+        list(first.computed(said.append))
+        assert first.runtime == faster
+        name = {"onnx": "ONNX Runtime", "torch": "PyTorch"}[faster]
+        assert any(f"features by {name}: 80 pictures/s" in text for text in said)
+        more = features_of(images_of(4 * BLOCK, seed=1), Convolutional(), runtime="auto")
+        assert more.runtime == faster
+        mirrored = features_of(images, Convolutional(), runtime="auto", mirrored=True)
+        list(mirrored.computed(said.append))
+        assert mirrored.runtime == faster
+        assert len(measured) == 1
+
+    def test_what_is_there_already_decides_where_nothing_was_measured(self) -> None:
+        images = images_of(2 * BLOCK)
+        filled(features_of(images[: BLOCK + 9], Convolutional(), runtime="torch"))
+        assert features_of(images, Convolutional(), runtime="auto").runtime == "torch"
+        assert features_of(images_of(9, seed=5), Convolutional(), runtime="auto").runtime == "auto"
+
+    def test_a_few_images_are_not_measured(self) -> None:
+        said: list[str] = []
+        features = features_of(images_of(9), Convolutional(), runtime="auto")
+        list(features.computed(said.append))
+        assert features.runtime == "torch"
+        assert said == []
+
+    def test_a_network_that_it_does_not_know_is_computed_by_pytorch(self) -> None:
+        class Sorting(Convolutional):
+            def features(self, images: Tensor) -> Tensor:
+                return self.body(images).flatten(2).sort().values[..., -1]
+
+        features = features_of(images_of(3 * BLOCK), Sorting(), runtime="auto")
+        assert everything(filled(features)).shape == (3 * BLOCK, 6)
+        assert features.runtime == "torch"
+
+    def test_other_features_are_not_taken(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from sartor.inference.onnx_graph import Session
+
+        call = Session.__call__
+        monkeypatch.setattr(Session, "__call__", lambda self, images: call(self, images) * 1.01)
+        said: list[str] = []
+        features = features_of(images_of(3 * BLOCK), Convolutional(), runtime="auto")
+        list(features.computed(said.append))
+        assert features.runtime == "torch"
+        assert (
+            "features by ONNX Runtime differ from those by PyTorch, so PyTorch computes them"
+            in said
+        )

@@ -79,3 +79,12 @@ def test_a_gap_that_few_images_explain_is_not_overfitting() -> None:
     rows = [{"epoch": 1, "train_accuracy": 0.99, "val_accuracy": 0.8}]
     assert overfitting(rows, 1, 10) is None
     assert overfitting(rows, 1, 1_000) is not None
+
+
+def test_the_remedy_for_a_head_on_features_is_one_that_it_can_take() -> None:
+    rows = [{"epoch": 1, "train_accuracy": 1.0, "val_accuracy": 0.6}]
+    sentence = overfitting(rows, 1, 200, on_features=True)
+    assert sentence is not None
+    assert "--augment flip)" in sentence
+    # --transfer features refuses these.
+    assert not any(flag in sentence for flag in ("crop", "--weight-decay", "--model"))

@@ -11,7 +11,7 @@ import torch
 
 import sartor
 from sartor.errors import DataError, MissingExtraError, UsageError
-from sartor.inspection.embedding import METHODS, lay_out, outlier_scores
+from sartor.inspection.embedding import METHODS, Embedding, lay_out, outlier_scores
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +105,18 @@ def test_what_makes_no_map(
     monkeypatch.setitem(sys.modules, "umap", None)
     with pytest.raises(MissingExtraError, match=r"sartor\[maps\]"):
         lay_out(features, "umap")
+
+
+def test_no_outlier_is_named_where_a_class_has_one_image_or_two() -> None:
+    features = np.array([[0, 0], [9, 9], [0, 1], [5, 5]], np.float32)
+    labels = np.array([0, 1, 0, 2])
+    embedding = Embedding(
+        points=features,
+        labels=labels,
+        indices=np.arange(4),
+        classes=("a", "b", "c"),
+        split="val",
+        method="pca",
+        outlier_scores=outlier_scores(features, labels),
+    )
+    assert embedding.outliers().tolist() == []

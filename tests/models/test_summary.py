@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sartor.errors import ModelError
 from sartor.models.registry import build_model
-from sartor.models.summary import COLUMNS, summarize
+from sartor.models.summary import COLUMNS, Summary, summarize
 
 MNIST = (1, 28, 28)
 
@@ -216,3 +216,47 @@ def test_a_notebook_shows_a_table() -> None:
     table = ElementTree.fromstring(summarize(Less(), (1, 2, 2))._repr_html_())
     assert [cell.text for cell in table.iter("th")] == list(COLUMNS)
     assert [cell.text for cell in table.iter("td")][:2] == ["model", "A<b>"]
+
+
+@pytest.fixture(scope="module")
+def large() -> Summary:
+    network = build_model(
+        "efficientnet-lite0", input_shape=(3, 32, 32), num_classes=5, kwargs={"pretrained": False}
+    )
+    return summarize(network, (3, 32, 32), count_multiply_adds=False)
+
+
+class TestDepth:
+    def test_a_large_network_is_shown_by_stage(self, large: Summary) -> None:
+        shown = large.at_depth()
+        assert len(large.rows) > 100
+        names = [row.name for row in shown.rows]
+        assert names[3:10] == [f"stages.stage{number}" for number in range(1, 8)]
+        assert names[-1] == "head"
+        of_stage = [row for row in large.rows if row.name.startswith("stages.stage3.")]
+        assert shown.rows[5].kind == f"{len(of_stage)} layers"
+        assert shown.rows[5].output_shape == of_stage[-1].output_shape
+        assert "stages.stage3  16 layers" in repr(shown)
+
+    @pytest.mark.parametrize("depth", [1, 2, 3, None])
+    def test_sums_stay(self, large: Summary, depth: int | None) -> None:
+        shown = large.at_depth(depth)
+        assert len(shown.rows) < len(large.rows)
+        assert shown.totals() == large.totals()
+        assert sum(row.memory_bytes for row in shown.rows) == large.memory_bytes
+        assert sum(row.parameters for row in shown.rows) == large.parameters
+
+    def test_every_layer_is_shown_where_asked_or_few(self, large: Summary) -> None:
+        assert large.at_depth(0) is large
+        small = summarize(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), (1, 2, 2))
+        assert small.at_depth() is small
+
+    def test_shared_layers_are_counted_once(self) -> None:
+        one = nn.Linear(4, 4)
+        parts = (nn.Sequential(one, nn.ReLU()), nn.Sequential(nn.ReLU()), nn.Sequential(one, one))
+        table = summarize(nn.Sequential(nn.Flatten(), *parts), (1, 2, 2)).at_depth(1)
+        assert [row.kind for row in table.rows] == ["Flatten", "2 layers", "ReLU", "2 layers"]
+        assert [row.parameters for row in table.rows if not row.repeated] == [0, 20, 0]
+        assert "shared" in table.rows_for_table()[3]
+        assert table.parameters == 20
+        assert "outside" not in table.totals()

@@ -20,7 +20,7 @@ from sartor.evaluation.predictions import Predictions
 from sartor.models.summary import Row, Summary
 from sartor.reports.contents import Document, Evidence, describe, mistakes_table
 from sartor.reports.page import render
-from sartor.reports.run_page import render_notebook, render_report
+from sartor.reports.run_page import _stages, render_notebook, render_report
 
 _reading = importlib.util.spec_from_file_location("reading", Path(__file__).parent / "reading.py")
 assert _reading
@@ -196,7 +196,7 @@ class TestPage:
     def test_each_section_says_what_it_is_about(self, made: Make) -> None:
         for split, called in (("test", "test split"), ("val", "validation split")):
             text = page_of(made(split=split))
-            assert text.count(f'<span class="about">{called}</span>') == 6
+            assert text.count(f'<span class="about">{called}</span>') == 7
             other = {"test split": "validation split", "validation split": "test split"}[called]
             assert f'<span class="about">{other}</span>' not in text
 
@@ -351,3 +351,36 @@ class TestCalibrationInWords:
         document["calibration"]["temperature"] |= {"value": value, "at_bound": True}
         page = " ".join(render_report(document, dataset, "", "mistakes.csv").split())
         assert words in page
+
+
+def test_a_large_network_is_shown_by_stage(made: Make) -> None:
+    def row(name: str) -> dict[str, Any]:
+        shapes = {"weight": [4, 4]}
+        return {
+            "name": name,
+            "kind": "Linear",
+            "output_shape": [1, 4],
+            "parameter_shapes": shapes,
+            "parameters": 16,
+            "repeated": name == "stages.b.0",
+        }
+
+    rows = [
+        row("stem"),
+        *(row(f"stages.{one}.{n}") for one in "ab" for n in range(25)),
+        row("head"),
+    ]
+    shown = _stages(rows)
+    assert [(one["name"], one["layers"]) for one in shown] == [
+        ("stem", 1),
+        ("stages.a", 25),
+        ("stages.b", 25),
+        ("head", 1),
+    ]
+    assert [one["parameters"] for one in shown] == [16, 400, 384, 16]
+    assert _stages(rows[:20]) == []
+    document, dataset = made()
+    document["network"]["rows"] = rows
+    html = render_report(document, dataset, "", "mistakes.csv")
+    assert "All 52 layers" in html
+    assert html.count('<th scope="row">stages.a</th>') == 1

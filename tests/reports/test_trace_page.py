@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import OrderedDict
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from torch import nn
 
 import sartor
-from sartor.reports.trace_page import short_number
+from sartor.reports.trace_page import _stops, _together, short_number
 from sartor.reports.trace_words import backward_words, forward_words, kind_of
 
 VOID = {"meta", "link", "input", "img", "br"}
@@ -174,6 +175,81 @@ class TestHtml:
         assert len(trace.page()) < 3_000_000
 
 
+@pytest.fixture(scope="module")
+def staged() -> sartor.Trace:
+    """A network of three stages with 16 layers each, and five layers outside."""
+
+    def stage() -> nn.Sequential:
+        layers = [nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU()) for _ in range(8)]
+        return nn.Sequential(*layers)
+
+    model = nn.Sequential(
+        OrderedDict(
+            stem=nn.Conv2d(3, 4, 1),
+            first=stage(),
+            middle=nn.MaxPool2d(2),
+            second=stage(),
+            third=stage(),
+            pool=nn.AdaptiveAvgPool2d(1),
+            flatten=nn.Flatten(),
+            head=nn.Linear(4, 10),
+        )
+    )
+    torch.manual_seed(0)
+    return sartor.trace(model, torch.randn(1, 3, 8, 8), torch.tensor([1]))
+
+
+OUTSIDE = [
+    *("overview", "input", "forward-1", "forward-stage-2", "forward-18", "forward-stage-4"),
+    *("forward-stage-5", "forward-51", "forward-52", "forward-53", "answer", "loss"),
+    *("backward-53", "backward-52", "backward-51", "backward-stage-5", "backward-stage-4"),
+    *("backward-18", "backward-stage-2", "backward-1", "step"),
+]
+"""The way through the stages of `staged`, none of them entered."""
+
+
+class TestStages:
+    def test_the_way_leads_past_layers_inside(self, staged: sartor.Trace) -> None:
+        found = {stop.id: stop for stop in _stops(staged)}
+        assert [stop.id for stop in found.values() if not stop.inside] == OUTSIDE
+        way = [OUTSIDE[0]]
+        while found[way[-1]].following:
+            way.append(found[way[-1]].following)
+            assert found[way[-1]].previous == way[-2]
+        assert way == OUTSIDE
+
+    def test_and_through_them_where_one_is_entered(self, staged: sartor.Trace) -> None:
+        found = {stop.id: stop for stop in _stops(staged)}
+        assert found["forward-2"].previous == "forward-stage-2"
+        assert found["forward-2"].following == "forward-3"
+        assert found["forward-17"].following == "forward-18"
+        assert found["backward-17"].previous == "backward-stage-2"
+        assert found["backward-2"].following == "backward-1"
+        assert found["forward-3"].name == "0.1"
+        layer = found["forward-stage-2"].layer
+        assert layer is not None
+        assert layer.name == "first.7.1"
+
+    def test_the_page_has_all_of_them(self, staged: sartor.Trace) -> None:
+        reader = Reader(staged.page())
+        ids = [str(one["id"]) for one in reader.all("section")]
+        assert [one for one in ids if one in OUTSIDE] == OUTSIDE
+        assert len(ids) == len(OUTSIDE) + 2 * 48
+        targets = {one["for"] for one in reader.all("label") if "for" in one}
+        assert {f"at-forward-{number}" for number in range(2, 18)} <= targets
+        assert "All 53 layers" in reader.text
+        assert "All 52 parameters" in reader.text
+
+    def test_norms_of_a_stage_are_those_of_its_parameters(self, staged: sartor.Trace) -> None:
+        together = {one.name: one for one in _together(staged.parameters)}
+        own = [one for one in staged.parameters if one.name.startswith("first.")]
+        assert together["first"].count == len(own) == 16
+        whole = torch.cat([one.weight.flatten() for one in own]).double()
+        assert together["first"].weight_norm == pytest.approx(float(whole.norm()))
+        moved = torch.cat([one.update.flatten() for one in own]).double()
+        assert together["first"].update_norm == pytest.approx(float(moved.norm()))
+
+
 class TestWords:
     @pytest.mark.parametrize(
         ("operation", "kind"),
@@ -290,6 +366,33 @@ class TestInABrowser:
             assert box[0] == f"at-{stop}"
             assert box[2] > 0
             assert box[1] < 390
+
+    def test_stages_open_where_they_are_entered(
+        self, browser: Any, staged: sartor.Trace, tmp_path: Path
+    ) -> None:
+        def shown() -> list[str]:
+            found: list[str] = browser.execute_script(
+                "return [...document.querySelectorAll('.stop input')]"
+                ".filter(one => one.checkVisibility()).map(one => one.id.slice(3))"
+            )
+            return found
+
+        before = browser.current_url
+        resize(browser, 1100)
+        browser.get(staged.save(tmp_path / "staged.html").as_uri())
+        assert shown() == [*OUTSIDE, "all"]
+        for stop in OUTSIDE[1:4]:
+            press(browser, "ARROW_RIGHT")
+            assert visible(browser) == [stop]
+        browser.find_element("css selector", "#forward-stage-2 .opened label").click()
+        assert visible(browser) == ["forward-2"]
+        inner = {f"{way}-{number}" for way in ("forward", "backward") for number in range(2, 18)}
+        assert set(shown()) == {*OUTSIDE, "all", *inner}
+        browser.find_element("css selector", "#forward-2 .next").click()
+        assert visible(browser) == ["forward-3"]
+        browser.find_element("id", "at-forward-18").click()
+        assert shown() == [*OUTSIDE, "all"]
+        browser.get(before)
 
     def test_all_at_once_and_in_print(self, browser: Any, trace: sartor.Trace) -> None:
         way = stops(len(trace.layers))

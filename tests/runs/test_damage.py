@@ -19,8 +19,9 @@ import pytest
 import sartor
 from sartor import api
 from sartor.data.splits.split import Split
-from sartor.events import EpochDone, Event
+from sartor.events import CheckpointDue, EpochDone, Event
 from sartor.runs.folder import RunFolder
+from sartor.training.state import Checkpoint
 
 VERBS = ("show", "resume", "evaluate")
 
@@ -67,7 +68,10 @@ def flip_the_header(path: Path) -> None:
 
 def change_the_progress(path: Path) -> None:
     # JSON within JSON: how often its quotes are escaped does not matter here.
-    content, changes = re.subn(rb'(step\\+": )43\b', rb"\g<1>44", path.read_bytes())
+    def one_more(found: re.Match[bytes]) -> bytes:
+        return found[1] + str(int(found[2]) + 1).encode()
+
+    content, changes = re.subn(rb'([^_]step\\+": )(\d+)\b', one_more, path.read_bytes(), count=1)
     assert changes == 1
     path.write_bytes(content)
 
@@ -129,7 +133,13 @@ class TestCheckpoints:
         assert "last.safetensors is used instead." in answer.err
         last = command("evaluate", run_copy, "--json", "--checkpoint", "last")
         assert last.err == ""
-        assert answer.document | {"looks": None} == last.document | {"looks": None}
+        # Where the last epoch is the best one, it is called that.
+        best = sartor.Run.open(run_copy).best_row
+        assert best is not None
+        named = dict.fromkeys(
+            ("looks", *("checkpoint", "chosen_on_validation") * (best["epoch"] == 3))
+        )
+        assert answer.document | named == last.document | named
 
     def test_a_checkpoint_replaced_while_it_is_read(
         self, stopped: Path, monkeypatch: pytest.MonkeyPatch
@@ -152,6 +162,37 @@ class TestCheckpoints:
         run = sartor.resume(stopped)
         assert run.weights_sha256 == sartor.Run.open(trained).weights_sha256
         assert not (folder / "new.safetensors").exists()
+
+    @pytest.mark.parametrize("damage", DAMAGES[:2])
+    def test_a_training_does_not_go_on_to_another_end(
+        self, damage: Callable[[Path], None], stopped: Path, trained: Path, command: Any
+    ) -> None:
+        best = checkpoint(stopped, "best")
+        damage(best)
+        answer = command("resume", stopped)
+        assert (answer.exit_code, answer.out) == (1, "")
+        assert f"{best} is damaged" in answer.err
+        assert f"again for the same result: sartor fit --recipe {stopped}/recipe.toml" in answer.err
+        best.unlink()
+        assert command("resume", stopped).exit_code == 0
+        assert sartor.Run.open(stopped).weights_sha256 == sartor.Run.open(trained).weights_sha256
+
+    def test_after_the_next_save_there_are_two_whole_ones(self, stopped: Path) -> None:
+        cut_in_half(checkpoint(stopped, "last"))
+        kept: list[int] = []
+
+        def look(event: object) -> None:
+            if isinstance(event, CheckpointDue):
+                # What was saved before this one.
+                found = [Checkpoint.from_bytes(path.read_bytes(), "") for path in paths()]
+                kept.append(len(found))
+
+        def paths() -> list[Path]:
+            return RunFolder(stopped).checkpoints("last")
+
+        with pytest.warns(sartor.SartorWarning, match=r"previous\.safetensors is used instead"):
+            sartor.resume(stopped, on_event=look)
+        assert set(kept) == {2}
 
 
 def evaluated(run: Path, command: Any) -> Any:

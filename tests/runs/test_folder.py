@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sartor.errors import FileError, RunError
 from sartor.events import CheckpointDue, EpochDone
-from sartor.runs.environment import describe_environment
+from sartor.runs.environment import describe_environment, differences
 from sartor.runs.folder import RunFolder, create_run
+from sartor.runs.place import Place
 from sartor.runs.sinks import Recorder
 
 
@@ -85,16 +88,19 @@ class TestCreateRun:
         self, tmp_path: Path
     ) -> None:
         folder = create_run(tmp_path / "run", "x", tmp_path)
-        for name in (".lock", ".status.json.abcd.tmp"):
+        for name in (".lock", ".lock.json", "..lock.json.abcd.tmp", ".status.json.abcd.tmp"):
             (folder.path / name).touch()
             create_run(folder.path, "x", tmp_path)
         folder.begin()
-        for name in ("findings.json", "split.npz", "model.py", ".split.npz.abcd.tmp"):
+        for name in ("findings.json", "source.txt", "split.npz", "model.py", ".split.npz.abcd.tmp"):
             (folder.path / name).write_text("left")
             create_run(folder.path, "x", tmp_path)
         folder.write_status("running")
         create_run(folder.path, "x", tmp_path).begin()
-        assert {path.name for path in folder.path.iterdir()} == {".lock", "status.json"}
+        assert {path.name for path in folder.path.iterdir()} == {
+            *(".lock", ".lock.json"),
+            "status.json",
+        }
 
     @pytest.mark.parametrize("name", ["recipe.toml", "mine.txt", "checkpoints", "report.html"])
     def test_but_anything_else_beside_it_is(self, name: str, tmp_path: Path) -> None:
@@ -193,7 +199,7 @@ class Kept:
 
 class TestCheckpoints:
     def test_last_and_the_one_before_and_the_best(self, tmp_path: Path) -> None:
-        record, folder = Recorder(RunFolder(tmp_path)), RunFolder(tmp_path)
+        record, folder = Recorder(Place(RunFolder(tmp_path), None)), RunFolder(tmp_path)
         assert folder.checkpoints("last") == folder.checkpoints("best") == []
         record(CheckpointDue(last=Kept(b"1"), best=None))
         assert [path.read_bytes() for path in folder.checkpoints("best")] == [b"1"]
@@ -208,7 +214,9 @@ class TestCheckpoints:
                 raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
-            Recorder(RunFolder(tmp_path))(CheckpointDue(last=Dies(b""), best=Kept(b"best")))
+            Recorder(Place(RunFolder(tmp_path), None))(
+                CheckpointDue(last=Dies(b""), best=Kept(b"best"))
+            )
         assert (tmp_path / "checkpoints" / "best.safetensors").read_bytes() == b"best"
 
     def test_settle_ends_what_was_half_done(self, tmp_path: Path) -> None:
@@ -237,6 +245,9 @@ class TestCheckpoints:
         run = RunFolder(tmp_path / "run")
         run.path.mkdir()
         (run.path / "checkpoints").symlink_to(elsewhere)
+        with pytest.raises(RunError, match="There is no run at"):
+            RunFolder(tmp_path / "gone").made_folder("predictions")
+        assert not (tmp_path / "gone").exists()
         for write in (run.settle, lambda: run.save_checkpoint(b"1"), lambda: run.save_best(b"1")):
             with pytest.raises(RunError, match=f"is a link to {elsewhere}"):
                 write()
@@ -247,8 +258,8 @@ class TestCheckpoints:
 def test_recorder_writes_rows(tmp_path: Path) -> None:
     names = ["epoch", "step", "seconds", "learning_rate", "images_per_second"]
     names += ["train_loss", "train_accuracy", "val_loss", "val_accuracy"]
-    row = dict.fromkeys(names, 0.5)
-    record = Recorder(RunFolder(tmp_path))
+    row = {**dict.fromkeys(names, 0.5), "epoch": 1, "step": 3}
+    record = Recorder(Place(RunFolder(tmp_path), None))
     record(EpochDone(row=row, best=True))
     record(EpochDone(row=row, best=False))
     assert RunFolder(tmp_path).history() == [row, row]
@@ -262,3 +273,108 @@ def test_environment_is_json_and_names_versions() -> None:
     assert environment["python"].startswith("3.")
     assert environment["cores"] >= 1
     assert environment["commit"] is None or len(environment["commit"]) == 40
+
+
+class TestPlace:
+    def test_a_folder_is_found_where_it_was_moved(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "runs" / "old").mkdir(parents=True)
+        (tmp_path / "archive").mkdir()
+        for before in (Path("runs/old"), tmp_path / "runs" / "old"):
+            with Place.of(RunFolder(before)) as place:
+                assert place.now().path == before
+                before.rename(tmp_path / "archive" / "new")
+                before.mkdir()  # of the same name, but another one
+                expected = Path("archive/new")
+                assert place.now().path == (
+                    tmp_path / expected if before.is_absolute() else expected
+                )
+                before.rmdir()
+                (tmp_path / "archive" / "new").rename(before)
+                assert place.now().path == before
+
+    def test_what_is_recorded_goes_where_the_folder_is(self, tmp_path: Path) -> None:
+        old, new = RunFolder(tmp_path / "old"), RunFolder(tmp_path / "new")
+        old.path.mkdir()
+        with Place.of(old) as place:
+            record = Recorder(place)
+            record(CheckpointDue(last=Kept(b"1"), best=None))
+            old.path.rename(new.path)
+            record(CheckpointDue(last=Kept(b"2"), best=Kept(b"best")))
+        assert not old.path.exists()
+        assert [path.read_bytes() for path in new.checkpoints("best")] == [b"best", b"2", b"1"]
+
+    def test_moved_while_it_is_written(self, tmp_path: Path) -> None:
+        old, new = RunFolder(tmp_path / "old"), RunFolder(tmp_path / "new")
+        old.path.mkdir()
+
+        class Moves(Kept):
+            def to_bytes(self, _sealed: object = None) -> bytes:
+                if old.path.exists():
+                    old.path.rename(new.path)
+                return self.content
+
+        with Place.of(old) as place:
+            Recorder(place)(CheckpointDue(last=Moves(b"1"), best=None))
+        assert not old.path.exists()
+        assert [path.read_bytes() for path in new.checkpoints("last")] == [b"1"]
+
+    def test_a_folder_that_was_deleted_is_not_made_again(self, tmp_path: Path) -> None:
+        folder = RunFolder(tmp_path / "run")
+        folder.path.mkdir()
+        with Place.of(folder) as place:
+            folder.path.rmdir()
+            for look in (
+                place.now,
+                lambda: Recorder(place)(CheckpointDue(last=Kept(b""), best=None)),
+            ):
+                with pytest.raises(RunError, match="was deleted or moved to another disk"):
+                    look()
+        assert not folder.path.exists()
+
+
+class TestTwoGoodOnes:
+    """What a damaged checkpoint must not do: take the place of a whole one."""
+
+    def test_what_is_damaged_is_set_aside(self, tmp_path: Path) -> None:
+        folder = RunFolder(tmp_path)
+        for content in (b"1", b"2"):
+            folder.save_checkpoint(content)
+        last, previous = folder.checkpoints("last")
+        folder.go_on_from(previous)
+        assert [path.read_bytes() for path in folder.checkpoints("last")] == [b"1"]
+        folder.save_checkpoint(b"3")
+        assert [path.read_bytes() for path in folder.checkpoints("last")] == [b"3", b"1"]
+        assert last.with_name("last.safetensors.damaged").read_bytes() == b"2"
+
+    def test_where_the_newest_is_whole_nothing_moves(self, tmp_path: Path) -> None:
+        folder = RunFolder(tmp_path)
+        for content in (b"1", b"2"):
+            folder.save_checkpoint(content)
+        before = folder.checkpoints("last")
+        folder.go_on_from(before[0])
+        assert [path.read_bytes() for path in folder.checkpoints("last")] == [b"2", b"1"]
+
+
+class TestEnvironments:
+    def test_what_may_change_bits_is_named(self) -> None:
+        here = describe_environment()
+        assert differences(here, json.loads(json.dumps(here))) == []
+        there = copy.deepcopy(here)
+        there["packages"] |= {"torch": "2.0.0", "pillow": "1.0", "safetensors": None}
+        there["processor"], there["cores"], there["platform"] = "Z80", 1, "CP/M"
+        there["python"] = "3.99.1"
+        there["arithmetic"] |= {"instructions": "none", "variables": {"MKL_CBWR": "AVX2"}}
+        assert differences(there, here) == [
+            f"torch {here['packages']['torch']} (was 2.0.0)",
+            f"Python {'.'.join(here['python'].split('.')[:2])} (was 3.99)",
+            f"processor {here['processor']} (was Z80)",
+            f"instructions {here['arithmetic']['instructions']} (was none)",
+            "MKL_CBWR none (was AVX2)",
+        ]
+
+    @pytest.mark.parametrize("then", [{}, {"packages": 3, "python": None, "arithmetic": []}])
+    def test_what_was_not_written_down_is_not_compared(self, then: dict[str, Any]) -> None:
+        assert differences(then, describe_environment()) == []

@@ -82,3 +82,12 @@ def test_a_summary_says_what_the_run_is(trained: Path) -> None:
     assert summary.val_accuracy == max(row["val_accuracy"] for row in history)
     assert summary.train_accuracy == history[-1]["train_accuracy"]
     assert summary.seconds == history[-1]["seconds"]
+
+
+def test_a_bundle_that_is_not_there_is_no_run_that_is_not_there(runs: Path) -> None:
+    with pytest.raises(RunError, match=r"no bundle at nothing\.zip.*sartor export RUN"):
+        find_run("nothing.zip", runs)
+    broken = runs / "broken.zip"
+    broken.write_bytes(b"PK")
+    with pytest.raises(RunError, match=r"broken\.zip is not a bundle.*sartor export RUN"):
+        find_run(broken, runs)

@@ -24,15 +24,18 @@ def clusters(
 
 
 class TestHead:
+    @pytest.mark.parametrize("width", [6, 200], ids=["more images", "more features"])
+    @pytest.mark.parametrize("weighted", [False, True])
     @pytest.mark.parametrize("counts", [(30, 30), (40, 20, 30)])
     def test_it_is_a_logistic_regression_on_standardised_features(
-        self, counts: tuple[int, ...]
+        self, counts: tuple[int, ...], weighted: bool, width: int
     ) -> None:
-        features, labels = clusters(counts)
-        head = fit_head(features, labels, len(counts))
+        features, labels = clusters(counts, width=width)
+        weights = np.where(labels == 0, 3.0, 0.5) if weighted else None
+        head = fit_head(features, labels, len(counts), weights=weights)
         scaler = StandardScaler().fit(features.astype(np.float64))
         model = LogisticRegression(C=head.strength, tol=1e-8, max_iter=5000)
-        model.fit(scaler.transform(features), labels)
+        model.fit(scaler.transform(features), labels, weights)
         expected = model.predict_proba(scaler.transform(features))
         logits = head.logits(features).astype(np.float64)
         shares = np.exp(logits - logits.max(1, keepdims=True))

@@ -370,7 +370,7 @@ def script(monkeypatch: pytest.MonkeyPatch, figures: list[tuple[float, float]]) 
     monkeypatch.setattr(
         loop,
         "validate",
-        lambda _: Validation(
+        lambda *_: Validation(
             **dict(zip(("loss", "accuracy"), next(coming), strict=True)),
             balanced_accuracy=0.5,
             macro_f1=0.5,
@@ -782,6 +782,30 @@ class TestEvents:
         assert spoken == epoch * 2
         assert (kinds[0], *kinds[-2:]) == ("CheckpointDue", "CheckpointDue", "Ended")
 
+    @pytest.mark.parametrize(
+        ("asked", "costs", "waits"),
+        [
+            (0.0, [3.0, 0.1], [0.0, 0.0]),
+            (7.0, [3.0, 0.1], [7.0, 7.0]),
+            ("auto", [0.08, 0.16, 0.08], [10.0, 20.0, 10.0]),
+            # A minute is too short for what always takes long.
+            ("auto", [0.8, 1.6, 1.6], [100.0, 100.0, 200.0]),
+            # But not for what took long once.
+            ("auto", [0.08, 8.0, 0.08], [10.0, 60.0, 10.0]),
+        ],
+    )
+    def test_how_long_until_the_next_checkpoint(
+        self, asked: float | str, costs: list[float], waits: list[float], make_job: MakeJob
+    ) -> None:
+        job = make_job(checkpoint_seconds=asked, batch_size=16)
+        tracker = progress.Tracker(job, Progress())
+        assert [tracker._seconds_between(cost) for cost in costs] == pytest.approx(waits)
+
+    def test_a_checkpoint_after_every_step(self, make_job: MakeJob) -> None:
+        events = run(make_job(checkpoint_seconds=0, epochs=3, batch_size=16))
+        steps = [event.last.progress.step for event in of_type(events, CheckpointDue)]
+        assert steps == [0, 1, 2, 3, 4, 5, 6, 6]
+
     def test_few_are_said(self, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
         """Checkpoints take a hundredth of the time, steps are reported ten times per second."""
         ticks = count()
@@ -854,7 +878,7 @@ class TestClassAverages:
         values = iter([0.3, 0.6, 0.5])
         field = monitor.removeprefix("val_")
         plain = Validation(loss=1.0, accuracy=0.9, balanced_accuracy=0.1, macro_f1=0.1)
-        monkeypatch.setattr(loop, "validate", lambda _: replace(plain, **{field: next(values)}))
+        monkeypatch.setattr(loop, "validate", lambda *_: replace(plain, **{field: next(values)}))
         progress = Progress()
         rows = rows_of(run(make_job(epochs=3, monitor=monitor), progress))
         assert [row[monitor] for row in rows] == [0.3, 0.6, 0.5]

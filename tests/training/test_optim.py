@@ -283,3 +283,22 @@ class TestDecay:
         assert torch.allclose(nets["auto"].head.bias, before * 0.95)
         assert torch.equal(nets["weights"].head.bias, before)
         assert torch.allclose(nets["weights"].head.weight, nets["auto"].head.weight)
+
+
+def test_layer_decay_slows_early_parts_down() -> None:
+    """One step of plain gradient descent is proportional to the part's rate."""
+    images = torch.rand(8, 4, generator=torch.Generator().manual_seed(0))
+
+    def moved(layer_decay: float) -> list[Tensor]:
+        torch.manual_seed(1)
+        network = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 4), nn.Linear(4, 3))
+        before = [parameter.detach().clone() for parameter in network.parameters()]
+        settings = TrainingSettings(opt="sgd", layer_decay=layer_decay)
+        optimizer = Optimizer(network, settings)
+        network(images).square().sum().backward()
+        optimizer.step(0.01)
+        after = network.parameters()
+        return [one.detach() - two for one, two in zip(after, before, strict=True)]
+
+    for number, (slow, even) in enumerate(zip(moved(0.5), moved(1.0), strict=True)):
+        torch.testing.assert_close(slow, even * 0.5 ** (2 - number // 2), rtol=1e-4, atol=1e-7)

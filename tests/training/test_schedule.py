@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.optim import lr_scheduler
 
-from sartor.training.schedule import chosen_epochs, learning_rate
+from sartor.training.schedule import chosen_epochs, learning_rate, learning_rates
 from sartor.training.settings import SCHEDULES, ResolvedTraining
 
 PEAK = 0.05
@@ -35,6 +35,24 @@ def ours(steps_per_epoch: int, **changes: Any) -> list[float]:
     return [
         learning_rate(chosen, step, steps_per_epoch)
         for step in range(chosen.epochs * steps_per_epoch)
+    ]
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=50)
+def test_many_are_the_same_as_one_by_one(data: st.DataObject) -> None:
+    steps_per_epoch = data.draw(st.integers(1, 20))
+    chosen = ResolvedTraining(
+        **CHOICES
+        | {
+            "lr": PEAK,
+            "sched": data.draw(st.sampled_from(SCHEDULES)),
+            "warmup_epochs": data.draw(st.sampled_from([0.0, 0.3, 2.0])),
+        }
+    )
+    first, count = data.draw(st.integers(0, 100)), data.draw(st.integers(0, 60))
+    assert learning_rates(chosen, first, count, steps_per_epoch) == [
+        learning_rate(chosen, step, steps_per_epoch) for step in range(first, first + count)
     ]
 
 

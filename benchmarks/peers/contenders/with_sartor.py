@@ -11,9 +11,11 @@ import numpy as np
 from PIL import Image
 
 import sartor
-from sartor.training.engines import kernels
 
 from ..material import Array, Material, weights_of
+
+_ALONE = {"check": False, "report": False}
+"""Nothing but training."""
 
 
 class Trainee:
@@ -75,7 +77,7 @@ class OnBatches(Trainee):
 
     def prepare(self, epochs: int, head: bool) -> None:
         super().prepare(epochs, head)
-        self.choices = {"val_fraction": 0.0, "shuffle": False, **_alone(self.material.task.name)}
+        self.choices = {"val_fraction": 0.0, "shuffle": False, **_ALONE}
 
 
 class ByDefaults(Trainee):
@@ -91,13 +93,7 @@ class TrainingAlone(ByDefaults):
 
     def prepare(self, epochs: int, head: bool) -> None:
         super().prepare(epochs, head)
-        self.choices |= _alone(self.material.task.name)
-
-
-def _alone(name: str) -> dict[str, Any]:
-    """Nothing but training, with the engine that `--engine auto` takes for a longer one."""
-    mlp = name.endswith("mlp") and kernels.available()
-    return {"check": False, "report": False, "engine": "onednn" if mlp else "direct"}
+        self.choices |= _ALONE
 
 
 class Predicting:

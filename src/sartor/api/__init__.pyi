@@ -1,5 +1,9 @@
+from .bundle_judging import evaluate_bundle as evaluate_bundle
 from .calibrating import (
-    saved_temperature as saved_temperature,
+    calibrate as calibrate,
+)
+from .calibrating import (
+    calibration_of as calibration_of,
 )
 from .checking import check as check
 from .comparing import (
@@ -7,6 +11,9 @@ from .comparing import (
 )
 from .comparing import (
     compare as compare,
+)
+from .composing import (
+    compose_recipe as compose_recipe,
 )
 from .explaining import (
     Explanation as Explanation,
@@ -17,17 +24,11 @@ from .explaining import (
 from .explaining import (
     explanations_figure as explanations_figure,
 )
-from .fitting import (
-    RangeTest as RangeTest,
+from .exporting import (
+    Exported as Exported,
 )
-from .fitting import (
-    compose_recipe as compose_recipe,
-)
-from .fitting import (
-    find_learning_rate as find_learning_rate,
-)
-from .fitting import (
-    overfit_batch as overfit_batch,
+from .exporting import (
+    export as export,
 )
 from .judging import (
     choices_of as choices_of,
@@ -44,6 +45,7 @@ from .judging import (
 from .judging import (
     predictions_of as predictions_of,
 )
+from .kept_calibration import calibration_in_use as calibration_in_use
 from .looking import (
     load as load,
 )
@@ -63,16 +65,23 @@ from .other_data import (
     data_at as data_at,
 )
 from .other_data import (
-    is_own as is_own,
+    evaluation_on as evaluation_on,
 )
 from .other_data import (
-    predictions_on as predictions_on,
+    is_own as is_own,
+)
+from .planning import plan_work as plan_work
+from .predicting import (
+    Input as Input,
 )
 from .predicting import (
     Picture as Picture,
 )
 from .predicting import (
     Prediction as Prediction,
+)
+from .predicting import (
+    Unreadable as Unreadable,
 )
 from .predicting import (
     inputs as inputs,
@@ -84,9 +93,26 @@ from .predicting import (
     predict as predict,
 )
 from .predicting import (
-    predict_readable as predict_readable,
+    predict_stream as predict_stream,
+)
+from .predicting_many import (
+    PredictedFile as PredictedFile,
+)
+from .predicting_many import (
+    predict_to_file as predict_to_file,
 )
 from .predictor import Predictor as Predictor
+from .probing import (
+    RangeTest as RangeTest,
+)
+from .probing import (
+    find_learning_rate as find_learning_rate,
+)
+from .probing import (
+    overfit_batch as overfit_batch,
+)
+from .promises import with_promises as with_promises
+from .proving import prove as prove
 from .reporting import (
     Report as Report,
 )
@@ -108,9 +134,22 @@ from .seeds import (
 from .seeds import (
     fit_seeds as fit_seeds,
 )
+from .sites import (
+    Site as Site,
+)
+from .sites import (
+    export_site as export_site,
+)
+from .spreading import work as work
 from .tracing import (
     Trace as Trace,
 )
 from .tracing import (
     trace as trace,
 )
+from .verifying import Check as Check
+from .verifying import Verification as Verification
+from .verifying import verify as verify
+from .work_progress import WorkStatus as WorkStatus
+from .work_progress import work_status as work_status
+from .working import Worked as Worked

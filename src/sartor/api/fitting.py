@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,57 +22,48 @@ from ..assembly import Assembly, Material, assemble
 from ..console.watching import shown
 from ..data.dataset import Dataset
 from ..data.pictures.exclude import exclusion_list
-from ..data.sources import as_asked
 from ..data.splits.split import Split
-from ..errors import FileError, RunError, UsageError
+from ..distributed import follows, processes
+from ..errors import CheckpointError, FileError, RunError, SartorError, UsageError
 from ..events import Started
 from ..files import write_bytes, write_json, write_json_lines, write_text
 from ..home import tidy_cache
 from ..inference import familiarity
-from ..inspection.probes.memory import check_memory
-from ..inspection.probes.overfit import OverfitResult
-from ..inspection.probes.overfit import overfit_batch as learn_by_heart
-from ..inspection.probes.preflight import check_model, count_parameters
-from ..inspection.probes.range_test import RangeTest as RangeTest
-from ..inspection.probes.range_test import range_test
+from ..inspection.probes.preflight import count_parameters
 from ..models.custom import is_custom, source_of
-from ..recipe import Recipe, ResolvedRecipe, load_recipe
-from ..runs.environment import describe_environment
+from ..recipe import Recipe, ResolvedRecipe
+from ..runs.environment import describe_environment, differences
 from ..runs.folder import RunFolder, create_run
+from ..runs.place import Place
 from ..runs.store import RUNS
 from ..runs.trust import mark_as_ours
+from ..training.engine_changes import engines_from
 from ..training.engines import hardware
 from ..training.loop import Job
 from ..training.objective import chance_level
 from ..training.schedule import extended_at, learning_rate, planned_epochs
+from ..training.settings import RETIRED_ENGINES
 from ..training.state import Checkpoint, Progress
 from . import starting
-from .default_recipe import default_recipe
-from .foreign_code import refuse_foreign_code
-from .looking import dataset_for
+from .calibrating import calibrate
+from .calling import called_together, heard_by_all, packed, run_of_this_launch
+from .composing import assembled_from, dataset_and_recipe, refuse_small_memory, try_model
+from .following import follow_fit
+from .kept_checkpoints import checkpoint_at
+from .native_engine import facts, reason_without, say_once_how_to_have_it
 from .notes import Sink, note, warn
-from .opened import OpenedRun, load_checkpoint, open_run, with_weights
+from .opened import OpenedRun, find_checkpoint, open_run, with_weights
 from .other_data import recipe_at, run_with
-from .running import Training, keep_recipe, run_training
+from .running import Training, keep_recipe, refuse_small_disk, run_training
 from .splitting import (
     imbalanced,
-    split_of,
     split_warnings,
     touched_parts,
-    without_stale_split,
 )
-from .transferring import offered, with_transfer
-from .tuning import Tuning, tune
+from .tuning import Tuning, how_chosen, tune
 
 _JUMP = 2
 """A learning rate that grows by more than this factor where a run is extended is warned of."""
-_MAKING_STEPS = {
-    *("epochs", "batch_size", "grad_accum_steps", "drop_last", "sched"),
-    *("val_fraction", "test_fraction", "duplicates", "limit_per_class", "exclude"),
-}
-"""Settings that decide what an extension's step means."""
-_ENGINE = {"engine", "threads", "memory_format", "amp_dtype", "device"}
-"""Who names one of these wants that engine from the first step."""
 
 
 def fit(
@@ -106,9 +101,28 @@ def fit(
         RecipeError: every problem of the settings at once. Interrupted: by a signal, after saving.
         DataError, ModelError, TrainingError, FileError: as their sentences say.
     """
+    if follows():
+        return follow_fit(data, model)
     tidy_cache()
-    with shown(progress, on_event) as sink:
-        return _fit(data, model, recipe, out, check, report, trust, sink, settings)
+    with shown(progress, on_event) as sink, heard_by_all() as told:
+        begun = run_of_this_launch(None if out is None else Path(out))
+        if begun is not None:
+            run = _taken_up(begun, data, model, trust, sink)
+        else:
+            run = _fit(data, model, recipe, out, check, report, trust, sink, settings)
+        told["run"] = str(run.path.absolute())
+        return run
+
+
+def _taken_up(
+    folder: RunFolder, data: Any, model: str | nn.Module | None, trust: bool, on_event: Sink | None
+) -> OpenedRun:
+    """Go on with a run whose processes were started again, since one of them had ended."""
+    note(on_event, f"A process ended; all go on with {folder.path} from its last checkpoint.")
+    network = model if isinstance(model, nn.Module) else None
+    run = open_run(folder.path, None, network, trust=trust)
+    given = None if isinstance(data, str | Path) else data
+    return _resume(run_with(run, given, on_event=on_event), None, None, None, on_event)
 
 
 def _fit(
@@ -122,56 +136,63 @@ def _fit(
     on_event: Sink | None,
     settings: Mapping[str, Any],
 ) -> OpenedRun:
-    dataset, wanted = _dataset_and_recipe(data, model, recipe, settings, on_event, trust)
+    dataset, wanted = dataset_and_recipe(data, model, recipe, settings, on_event, trust)
     ready = time.perf_counter()
-    assembled = _assembled(wanted, dataset, model)
+    assembled = assembled_from(wanted, dataset, model)
     for line in assembled.remarks:
         note(on_event, line)
-    on_features = assembled.recipe.training.transfer == "features"
+    way = assembled.recipe.training.transfer
     # A backbone that somebody else has trained needs no trial of its gradients.
-    loss, warned = (None, []) if on_features else _check_model(assembled)
+    loss, warned = (None, []) if way in ("features", "ladder") else try_model(assembled)
+    if way == "ladder":
+        refuse_small_memory(assembled)
     warn([*split_warnings(assembled.recipe, dataset, assembled.material.split), *warned])
     for line in touched_parts(dataset, assembled.material.split):
         note(on_event, line)
-    tuning = None if on_features else tune(wanted, assembled)
+    tuning = None if way == "features" else tune(wanted, assembled)
     if tuning:
         assembled = assembled.with_engine(tuning.engine)
-    material = assembled.material
-    folder = create_run(
-        None if out is None else Path(out), f"{dataset.name}-{_short_name(assembled.recipe)}", RUNS
-    )
-    with folder.locked():
-        # Another process may have come first since the folder was made.
-        folder.refuse_unless_empty()
-        folder.begin()
-        if check:
-            _check_data(folder, assembled.recipe, dataset, material.split, on_event)
-        resolved = _keep_lists(folder, assembled.recipe, dataset)
-        promise = "due" if report else "none"
-        _write_beginnings(folder, resolved, material, tuning, promise)
-        progress = Progress(seconds=time.perf_counter() - ready)
-        if on_event is not None:
-            on_event(_started(folder, assembled, progress, loss, tuning))
-        run_training(
-            Training(
-                folder=folder,
-                assembled=replace(assembled, recipe=resolved),
-                progress=progress,
-                on_event=on_event,
-                promise=promise,
-                steps_per_second=tuning.steps_per_second if tuning else 0.0,
+    material, without_native = assembled.material, reason_without(wanted, assembled)
+    say_once_how_to_have_it(on_event)
+    refuse_small_disk(RUNS if out is None else Path(out), assembled.job)
+    others = partial(_beginnings, assembled, dataset)
+    with called_together(assembled, others, 0, on_event) as team:
+        stem = f"{dataset.name}-{_short_name(assembled.recipe)}"
+        folder = create_run(None if out is None else Path(out), stem, RUNS)
+        with folder.locked():
+            # Another process may have come first since the folder was made.
+            folder.refuse_unless_empty()
+            folder.begin()
+            if check:
+                _check_data(folder, assembled.recipe, dataset, material.split, on_event)
+            resolved = _keep_lists(folder, assembled.recipe, dataset)
+            promise = "due" if report else "none"
+            engine = facts(without_native, assembled, how_chosen(wanted, assembled, tuning))
+            _write_beginnings(folder, resolved, material, tuning, promise, engine)
+            progress = Progress(seconds=time.perf_counter() - ready)
+            if on_event is not None:
+                started = _started(folder, assembled, progress, loss, tuning)
+                on_event(replace(started, without_native=without_native))
+            folder = run_training(
+                Training(
+                    folder=folder,
+                    assembled=replace(assembled, recipe=resolved),
+                    progress=progress,
+                    on_event=on_event,
+                    promise=promise,
+                    team=team,
+                    steps_per_second=tuning.steps_per_second if tuning else 0.0,
+                )
             )
-        )
-        run = OpenedRun(
-            folder,
-            dataset=dataset,
-            network=model if isinstance(model, nn.Module) else None,
-            # Its Python file ran in this process already.
-            trust=is_custom(assembled.recipe.model.model),
-        )
-        if report:
-            _report(run)
-    return run
+            run = OpenedRun(
+                folder,
+                dataset=dataset,
+                network=model if isinstance(model, nn.Module) else None,
+                # Its Python file ran in this process already.
+                trust=is_custom(assembled.recipe.model.model),
+            )
+            _judge(run, report=report)
+        return run
 
 
 def resume(
@@ -202,10 +223,14 @@ def resume(
     Raises:
         RunError: no such run, broken, in use, or from another version. Others as `fit`.
     """
-    with shown(progress, on_event) as sink:
+    if follows():
+        return follow_fit(data, model)
+    with shown(progress, on_event) as sink, heard_by_all() as told:
         opened = open_run(run, None, model, device=device, trust=trust)
         moved = Path(data) if isinstance(data, str | Path) else None
-        return _resume(run_with(opened, data, on_event=sink), epochs, report, moved, sink)
+        resumed = _resume(run_with(opened, data, on_event=sink), epochs, report, moved, sink)
+        told["run"] = str(resumed.path.absolute())
+        return resumed
 
 
 def _resume(
@@ -223,7 +248,7 @@ def _resume(
         if report is None:
             report = promised != "none" or epochs is not None
         checkpoint = _checkpoint_or_none(before.folder)
-        progress = checkpoint.progress if checkpoint else Progress()
+        progress = checkpoint.progress.copy() if checkpoint else Progress()
         recipe = _extended(before, progress, epochs)
         if progress.position == 0 and extended_at(recipe.training.extensions, progress.step):
             # As the loop does where it meets the extension in a training from the start.
@@ -231,6 +256,8 @@ def _resume(
         if progress.epoch >= recipe.training.epochs or progress.stopped_early:
             _close(before, recipe, progress)
             note(on_event, f"{before.path} is finished; train it longer with --epochs N.")
+            # It may have been killed just before.
+            calibrate(before)
             if report and promised == "due":
                 note(on_event, "Its report was not made yet: making it now.")
                 _report(before)
@@ -238,150 +265,8 @@ def _resume(
         if moved is not None:
             recipe = recipe_at(before, recipe, moved)
         _continue(before, recipe, checkpoint, progress, "due" if report else "none", on_event)
-        if report:
-            _report(before)
+        _judge(before, report=report)
     return before
-
-
-def overfit_batch(
-    data: str | Path | Dataset | None = None,
-    *,
-    model: str | nn.Module | None = None,
-    recipe: str | Path | Recipe | None = None,
-    trust: bool = False,
-    on_step: Callable[[int, float, float], None] = lambda _step, _loss, _accuracy: None,
-    **settings: Any,
-) -> OverfitResult:
-    """Train on only the first batch, not augmented, until it is memorised; makes no run.
-
-    A network that cannot do this has a bug, or its learning rate is far off.
-    """
-    dataset, wanted = _dataset_and_recipe(
-        data, model, recipe, settings, None, trust, step_by_step=True
-    )
-    assembled = _assembled(wanted, dataset, model)
-    job = assembled.job
-    _, warned = _check_model(assembled)
-    warn(warned)
-    with hardware.tuned(job.settings):
-        return learn_by_heart(job, assembly.first_batch(job), job.settings.lr, on_step)
-
-
-def find_learning_rate(
-    data: str | Path | Dataset | None = None,
-    *,
-    model: str | nn.Module | None = None,
-    recipe: str | Path | Recipe | None = None,
-    trust: bool = False,
-    on_step: Callable[[int, float, float], None] | None = None,
-    **settings: Any,
-) -> RangeTest:
-    """The loss over rising learning rates, and a rate that it suggests; makes no run.
-
-    Trains a copy of the network for at most 100 steps: a network given as an object, the random
-    numbers and the data stay as they are.
-    """
-    dataset, wanted = _dataset_and_recipe(
-        data, model, recipe, settings, None, trust, step_by_step=True
-    )
-    assembled = _assembled(wanted, dataset, model)
-    job = assembled.job
-    _check_model(assembled)
-    with hardware.tuned(job.settings):
-        return range_test(job, on_step=on_step)
-
-
-def compose_recipe(
-    recipe: str | Path | Recipe | None,
-    model: str | nn.Module | None,
-    settings: Mapping[str, Any],
-    *,
-    trust: bool = False,
-) -> Recipe:
-    """The recipe to start from, with the settings that were given besides.
-
-    Raises:
-        UsageError: its file names Python code, which nobody vouches for.
-    """
-    base = recipe if isinstance(recipe, Recipe) else load_recipe(recipe) if recipe else Recipe()
-    if not (trust or model is not None or recipe is None or isinstance(recipe, Recipe)):
-        refuse_foreign_code(Path(recipe), base)
-    changes = without_stale_split(settings)
-    if {"weights", "model_kwargs"} & set(settings):
-        changes.setdefault("weights_sha256", None)
-    if changes.get("weights") is not None:
-        changes["weights"] = starting.place_of(str(changes["weights"]))
-    if _MAKING_STEPS & set(settings):
-        changes["extensions"] = ()
-    if (_MAKING_STEPS | _ENGINE) & set(settings):
-        changes["engine_changes"] = ()
-    if isinstance(model, nn.Module):
-        changes |= {"model": assembly.IN_MEMORY + type(model).__name__, "model_kwargs": {}}
-    elif model is not None and (run := starting.run_of(model)) is not None:
-        changes = {**starting.network_of_run(run), **changes}
-    elif model is not None:
-        starting.refuse_strange_path(model)
-        changes["model"] = model
-        if model != base.model.model:
-            # Another network has other settings and other weights.
-            for name, value in (("model_kwargs", {}), ("weights", None), ("weights_sha256", None)):
-                changes.setdefault(name, value)
-    return base.with_settings(changes)
-
-
-def _dataset_and_recipe(
-    data: str | Path | Dataset | None,
-    model: str | nn.Module | None,
-    recipe: str | Path | Recipe | None,
-    settings: Mapping[str, Any],
-    on_event: Sink | None,
-    trust: bool,
-    *,
-    step_by_step: bool = False,
-) -> tuple[Dataset, Recipe]:
-    """The data, and its recipe: the one that was named, else the default for such images.
-
-    Args:
-        step_by_step: the training is to be one by the loop.
-    """
-    wanted = compose_recipe(recipe, model, settings, trust=trust)
-    by_loop = step_by_step or recipe is not None
-    wanted = with_transfer(wanted, settings, by_loop=by_loop)
-    wanted = starting.as_the_weights_want(wanted, settings)
-    dataset, wanted = dataset_for(
-        data, wanted, on_event, resize_given=recipe is not None or "resize" in settings
-    )
-    training = wanted.training
-    recorded = training.extensions or training.engine_changes
-    if recorded and wanted.data.fingerprint != dataset.fingerprint:
-        # Steps of other data.
-        wanted = wanted.with_settings({"extensions": (), "engine_changes": ()})
-    if recipe is not None or wanted.training.transfer == "features":
-        return dataset, wanted
-    given = dict(settings) if model is None else {**settings, "model": model}
-    if with_features := None if by_loop else offered(wanted, dataset, given, on_event):
-        wanted = starting.as_the_weights_want(with_features, settings)
-        # The recipe goes on naming the source, from which the run is read back.
-        return as_asked(dataset, wanted.data, wanted.preprocess, on_event=on_event), wanted
-    pretrained = starting.pretrained_backbone(wanted) is not None
-    return dataset, default_recipe(wanted, dataset, given, on_event, pretrained=pretrained)
-
-
-def _assembled(recipe: Recipe, dataset: Dataset, model: str | nn.Module | None) -> Assembly:
-    network = model if isinstance(model, nn.Module) else None
-    weights = starting.starting_weights(recipe)
-    return assemble(recipe, dataset, split_of(recipe, dataset), network, weights=weights)
-
-
-def _check_model(assembled: Assembly) -> tuple[float, list[str]]:
-    """The loss before training, and what is suspicious about the network."""
-    job = assembled.job
-    with hardware.tuned(job.settings):
-        batch = assembly.first_batch(job)
-        found = check_model(job, batch, untrained=not assembled.remarks)
-        parts = job.settings.grad_accum_steps
-        check_memory(job, assembled.material.preprocess.input_shape, -(-len(batch.labels) // parts))
-    return found
 
 
 def _continue(
@@ -392,7 +277,8 @@ def _continue(
     promise: str,
     on_event: Sink | None,
 ) -> None:
-    model_file, recipe = run.model_file(), run.here(recipe)
+    recipe = _with_engine_of_here(run, recipe, progress, on_event)
+    model_file = run.model_file()
     dataset = run.dataset(on_event=on_event)
     ready = time.perf_counter()
     # A checkpoint has weights of its own.
@@ -403,23 +289,64 @@ def _continue(
         with_weights(job.model, checkpoint, run.path)
         if recipe.training.transfer != "features":
             _load_optimizer(job, checkpoint, run.path)
+    refuse_small_disk(run.path, job, credit=run.folder.checkpoint_bytes())
     _say_new_rates(job, progress.step, on_event)
-    # First, for a run whose recipe has more epochs than its weights is not finished.
-    run.folder.write_status("running", report=promise)
-    keep_recipe(run.folder, run.recipe, recipe)
-    write_json_lines(run.folder.history_path, progress.history)
-    progress.seconds += time.perf_counter() - ready
-    if on_event is not None:
-        on_event(_started(run.folder, assembled, progress, None))
-    run_training(
-        Training(
-            folder=run.folder,
-            assembled=assembled,
-            progress=progress,
-            on_event=on_event,
-            promise=promise,
+    _say_new_number(run, on_event)
+    _say_other_environment(run, progress.step)
+    others = partial(packed, run.folder, recipe)
+    with called_together(assembled, others, progress.step, on_event) as team:
+        # First, for a run whose recipe has more epochs than its weights is not finished.
+        run.folder.write_status("running", report=promise)
+        keep_recipe(run.folder, run.recipe, recipe)
+        write_json_lines(run.folder.history_path, progress.history)
+        progress.seconds += time.perf_counter() - ready
+        if on_event is not None:
+            on_event(_started(run.folder, assembled, progress, None))
+        run.folder = run_training(
+            Training(
+                folder=run.folder,
+                assembled=assembled,
+                progress=progress,
+                on_event=on_event,
+                promise=promise,
+                team=team,
+            )
         )
+
+
+def _with_engine_of_here(
+    run: OpenedRun, recipe: ResolvedRecipe, progress: Progress, on_event: Sink | None
+) -> ResolvedRecipe:
+    """The recipe as this machine can go on with it; where that is with another engine, it says
+    from which step on."""
+    step, device = progress.step, run.here(recipe).training.device
+    reasons = [_why_gone(run, engine, device) for engine in engines_from(recipe.training, step)]
+    reason = next(filter(None, reasons), None)
+    if reason is None:
+        return run.here(recipe)
+    before = recipe.without_engines_after(step)
+    here = run.here(before)
+    if here.training.engine in RETIRED_ENGINES:
+        here = here.to_run_here({"engine": "plain"})
+    plan = hardware.ExecutionPlan.of(here.training)
+    changed = before.with_engine_from(step, **vars(plan))
+    if step and hardware.ExecutionPlan.of(before.training) != plan:
+        note(
+            on_event,
+            f"{reason}: from step {step} on, in epoch {progress.epoch + 1}, with {plan.engine}. "
+            "recipe.toml records the change; weights differ from those without it by rounding.",
+        )
+    return changed.to_run_here(
+        {name: getattr(here.training, name) for name in ("device", "instructions")}
     )
+
+
+def _why_gone(run: OpenedRun, engine: str, device: str) -> str | None:
+    """Why a run cannot go on with an engine of its own, as the beginning of a sentence."""
+    if engine in RETIRED_ENGINES:
+        return f"The engine {engine} that {run.path} was trained with is gone"
+    problem = hardware.problem(engine, device)
+    return problem and f"{problem[0].upper()}{problem[1:]}"
 
 
 def _load_optimizer(job: Job, checkpoint: Checkpoint, run: Path) -> None:
@@ -443,6 +370,25 @@ def _check_data(
         note(on_event, line)
     if on_event is None:
         warn(found["summary"] for found in findings if found["severity"] == "error")
+
+
+def _judge(run: OpenedRun, *, report: bool) -> None:
+    """What follows a training: its calibration and its report, wherever the run is moved to."""
+    with Place.of(run.folder) as place:
+        while True:
+            try:
+                calibrate(run)
+                if report:
+                    _report(run)
+            except SartorError:
+                if place.now() == run.folder:
+                    raise
+            moved = place.now()
+            if moved == run.folder:
+                return
+            # What was written just now may lie nowhere.
+            run.folder = moved
+            run.calibrations.clear()
 
 
 def _report(run: OpenedRun) -> None:
@@ -492,6 +438,39 @@ def _say_new_rates(job: Job, step: int, on_event: Sink | None) -> None:
         warn([sentence])
 
 
+def _say_other_environment(run: OpenedRun, step: int) -> None:
+    """Name what has changed since the run was begun and may change bits; the run remembers it."""
+    then, now = run.folder.environment(), describe_environment()
+    found = differences(_table(then.get("now")) or then, now)
+    if not found:
+        return
+    run.say_once(
+        f"Since {run.path} was trained last, something has changed that results may depend on in "
+        f"their last digits: {', '.join(found)}."
+    )
+    before = then.get("changes")
+    changes = [*(before if isinstance(before, list) else ()), {"step": step, "differences": found}]
+    kept = {name: value for name, value in then.items() if name != "now"}
+    write_json(run.folder.environment_path, {**kept, "changes": changes, "now": now})
+
+
+def _table(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _say_new_number(run: OpenedRun, on_event: Sink | None) -> None:
+    """That another number of processes goes on than began."""
+    began = run.folder.environment().get("processes")
+    before = began.get("count") if isinstance(began, dict) else 1
+    if before != processes():
+        note(
+            on_event,
+            f"{run.path} was begun by {before} process{'es' if before != 1 else ''}, and "
+            f"{processes()} {'go' if processes() != 1 else 'goes'} on: weights differ by rounding "
+            "from those without the change.",
+        )
+
+
 def _epochs(count: int) -> str:
     return f"{count} epoch{'' if count == 1 else 's'}"
 
@@ -525,12 +504,24 @@ def _keep_lists(folder: RunFolder, recipe: ResolvedRecipe, dataset: Dataset) -> 
     return recipe.with_lists(**paths) if paths else recipe
 
 
+def _beginnings(assembled: Assembly, dataset: Dataset) -> bytes:
+    """What other processes need of a run that has no folder yet."""
+    with tempfile.TemporaryDirectory(prefix="sartor-") as place:
+        folder = RunFolder(Path(place))
+        recipe = _keep_lists(folder, assembled.recipe, dataset)
+        if is_custom(recipe.model.model):
+            write_bytes(folder.model_source_path, source_of(recipe.model.model))
+        write_bytes(folder.split_path, assembled.material.split.to_bytes())
+        return packed(folder, recipe)
+
+
 def _write_beginnings(
     folder: RunFolder,
     recipe: ResolvedRecipe,
     material: Material,
     tuning: Tuning | None,
     promise: str,
+    engine: Mapping[str, Any],
 ) -> None:
     """Write everything that reproduces the run, before its first step."""
     if is_custom(recipe.model.model):
@@ -539,14 +530,17 @@ def _write_beginnings(
             mark_as_ours(folder, recipe.to_tables()["model"])
         except FileError as error:
             warn([f"The run will ask for --trust, for it could not be marked: {error.message}"])
-    write_bytes(folder.split_path, material.split.to_bytes())
-    write_json(folder.path / "environment.json", describe_environment())
-    if tuning:
-        write_json(folder.engine_path, tuning.document)
-    folder.write_status("running", report=promise)
-    # This makes the folder a run; what follows it can do without.
-    write_text(folder.recipe_path, recipe.to_toml())
-    write_json(folder.input_ranges_path, familiarity.ranges_of(_some_training_images(material)))
+    with ThreadPoolExecutor(1, "sartor-ranges") as thread:
+        # While others are written, which waits for the disk.
+        ranges = thread.submit(familiarity.ranges_of, _some_training_images(material))
+        write_bytes(folder.split_path, material.split.to_bytes())
+        write_json(folder.environment_path, {**describe_environment(), **engine})
+        if tuning:
+            write_json(folder.engine_path, tuning.document)
+        folder.write_status("running", report=promise)
+        # This makes the folder a run; what follows it can do without.
+        write_text(folder.recipe_path, recipe.to_toml())
+        write_json(folder.input_ranges_path, ranges.result())
 
 
 def _some_training_images(material: Material) -> UInt8Array:
@@ -590,10 +584,36 @@ def _started(
 
 
 def _checkpoint_or_none(folder: RunFolder) -> Checkpoint | None:
-    """The newest intact checkpoint; None for a run that was killed before its first."""
+    """The newest intact checkpoint; None for a run that was killed before its first.
+
+    Raises:
+        CheckpointError: none is whole, or the best epoch's weights are not.
+    """
     if not folder.checkpoints("last"):
         return None
-    return load_checkpoint(folder, "last")
+    kept, path = find_checkpoint(folder, "last")
+    _refuse_damaged_best(folder, kept.progress)
+    folder.go_on_from(path)
+    return kept
+
+
+def _refuse_damaged_best(folder: RunFolder, progress: Progress) -> None:
+    """The end would be another one, for the best weights are not made again.
+
+    Raises:
+        CheckpointError: the best epoch's weights are damaged.
+    """
+    path = folder.best_path
+    if progress.best_value is None or not path.is_file():
+        return
+    try:
+        checkpoint_at(folder, path)
+    except RunError as error:
+        again = f"sartor fit --recipe {shlex.quote(str(folder.recipe_path))}"
+        raise CheckpointError(
+            f"{error.message} The weights of epoch {progress.best_epoch}, the best, are lost.",
+            f"Train again for the same result: {again}; or delete the file to go on without it.",
+        ) from error
 
 
 def _short_name(recipe: Recipe) -> str:

@@ -9,24 +9,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
+from ..bundle.format import Bundle, is_bundle
 from ..data.dataset import Dataset
-from ..errors import FileError, RunError, UsageError
+from ..errors import UsageError
 from ..evaluation.metrics import Evaluation
 from ..evaluation.metrics import evaluate as judge
 from ..evaluation.predictions import Predictions
-from ..files import make_folder
-from . import looks
 from .as_given import as_given
-from .dataset_predictions import predictions_for
+from .bundle_judging import evaluate_bundle
+from .calibrating import calibrate
+from .kept_calibration import kept_calibration
 from .opened import OpenedRun, open_run
-from .other_data import data_at, is_own, predictions_on
+from .other_data import data_at, evaluation_on, is_own
+from .promises import with_promises
+from .split_predictions import predictions_of as predictions_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 def evaluate(
-    run: str | Path | OpenedRun,
+    source: str | Path | OpenedRun | Bundle,
     split: str = "test",
     *,
     checkpoint: str = "best",
@@ -35,28 +38,34 @@ def evaluate(
     device: str | None = None,
     trust: bool = False,
 ) -> Evaluation:
-    """Judge a run's weights on one split; the predictions are saved in the run.
+    """Judge a run's weights on one split, where the predictions are saved; or a run or a bundle on
+    other labelled pictures.
 
     Args:
+        source: a run or a bundle, by its path or opened; a bundle needs `data`.
         split: "test", "val" or "train".
         checkpoint: "best" by the validation split (where there is none, the last), or "last".
         data: the run's own, as a program gave it or where it lies now; or other labelled pictures,
             as a path or as what `fit` takes from a program, whose classes are matched by name. Of
-            these the test part is judged, or all where they have none, and nothing is saved.
+            these the test part is judged, or all where they have none, and nothing is saved. The
+            images of classes that only they have are left out of all figures, see `unmatched`.
         device: auto, cpu, cuda or mps; by default that of the training, if it is here.
         trust: let the run's own Python file run, whoever wrote it.
 
     Raises:
         UsageError: an unknown split, or one without images. RunError: a broken run.
     """
+    if isinstance(source, Bundle) or (isinstance(source, str | Path) and is_bundle(source)):
+        return evaluate_bundle(source, data, split, trust=trust)[0]
     if isinstance(data, Dataset) or data is None:
-        opened = open_run(run, data, model, device=device, trust=trust)
+        opened = open_run(source, data, model, device=device, trust=trust)
     else:
-        opened = open_run(run, None, model, device=device, trust=trust)
+        opened = open_run(source, None, model, device=device, trust=trust)
         found = data_at(opened, data)
         if not is_own(opened, found):
-            return judge(predictions_on(opened, found, split, checkpoint=checkpoint))
+            return evaluation_on(opened, found, split, checkpoint=checkpoint)[0]
         opened = open_run(opened, found)
+    calibrate(opened, checkpoint)
     return evaluation_of(opened, predictions_of(opened, split, checkpoint=checkpoint), checkpoint)
 
 
@@ -65,7 +74,9 @@ def evaluation_of(run: OpenedRun, predictions: Predictions, checkpoint: str = "b
     or fixes touch it."""
     choices = choices_of(run, predictions.split, checkpoint)
     given = as_given(run, predictions, checkpoint=checkpoint)
-    return replace(judge(predictions, choices), as_given=given)
+    kept = kept_calibration(run, predictions.weights_sha256, checkpoint)
+    evaluation = with_promises(judge(predictions, choices), predictions, kept)
+    return replace(evaluation, as_given=given)
 
 
 def choices_of(run: OpenedRun, split: str, checkpoint: str) -> int:
@@ -75,39 +86,10 @@ def choices_of(run: OpenedRun, split: str, checkpoint: str) -> int:
     return max(1, sum(row["val_accuracy"] is not None for row in run.history))
 
 
-def predictions_of(
-    run: OpenedRun, split: str, *, checkpoint: str = "best", verb: str = "evaluate"
-) -> Predictions:
-    """Predict every image of a split and save the logits in the run, where it can be written to.
+def mistakes_figure(predictions: Predictions, dataset: Dataset, count: int = 32) -> Figure:
+    """The wrong predictions for a dataset with the highest loss, with true and predicted class.
 
-    For the test split, that `verb` looks at it is kept and counted.
-    """
-    dataset, parts = run.dataset(), run.split()
-    if split not in ("train", "val", "test"):
-        raise UsageError(f'There is no split "{split}".', "Choose train, val or test.")
-    indices = parts.part(split)
-    if not len(indices):
-        raise UsageError(
-            f"The {split} split of {run.path} has no images.", "Choose another with --split."
-        )
-    predictions = predictions_for(run, dataset, indices, split=split, checkpoint=checkpoint)
-    try:
-        make_folder(run.folder.own_folder("predictions"))
-        predictions.save(run.folder.predictions_path(split))
-    except (FileError, RunError) as error:
-        # A run that is read-only, or somebody else's, can be judged all the same.
-        run.say_once(f"The predictions are not kept in the run. {error.message}")
-    looks.judged(run.folder, predictions, verb)
-    return predictions
-
-
-def mistakes_figure(
-    run: OpenedRun, predictions: Predictions, count: int = 32, *, data: Dataset | None = None
-) -> Figure:
-    """The wrong predictions with the highest loss, each with true and predicted class.
-
-    The number above each is the one that `sartor trace RUN --image N` takes. `data` is what was
-    predicted, where it is not the run's own.
+    The number above each is the one that `sartor trace RUN --image N` takes.
     """
     from ..reports.figures import sample_grid
 
@@ -126,5 +108,4 @@ def mistakes_figure(
         f"predicted: {predictions.class_name(int(predicted[row]))}"
         for row in worst
     ]
-    dataset = data or run.dataset()
     return sample_grid(dataset, predictions.indices[worst].tolist(), captions=captions)

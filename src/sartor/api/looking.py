@@ -9,8 +9,11 @@ from typing import Any
 from torch import nn
 
 from .. import assembly
+from ..bundle.format import Bundle, is_bundle
+from ..bundle.opening import answering_of
 from ..data.dataset import Dataset, refuse_strange_parts
 from ..data.objects import dataset_of
+from ..data.pictures.prepare import Better
 from ..data.pictures.preprocess import Preprocess
 from ..data.settings import COLUMN_SETTINGS, SourceSettings
 from ..data.sources import as_asked, at_any_place, open_source
@@ -43,22 +46,37 @@ def load(source: Any, *, on_event: Sink | None = None, **settings: Any) -> Datas
 
 
 def summary(
-    model: str | nn.Module | OpenedRun, data: str | Path | Dataset = "digits", **model_kwargs: Any
+    model: str | Path | nn.Module | OpenedRun | Bundle,
+    data: str | Path | Dataset = "digits",
+    *,
+    trust: bool = False,
+    **model_kwargs: Any,
 ) -> Summary:
     """A table of a network's layers: shapes, parameters, multiply-adds, memory.
 
     Args:
-        model: a name, "path/file.py:Name", any network, or a run, whose data and settings it uses.
+        model: a name, "path/file.py:Name", any network, a bundle, or a run, whose data and settings
+            it uses.
         data: whose images decide the shapes; a pretrained network has a size of its own.
+        trust: let a bundle's own Python file run, whoever exported it.
+
+    Raises:
+        UsageError: no such network, or code that nobody vouches for. BundleError: a bundle whose
+            network cannot be built.
     """
+    if isinstance(model, str | Path) and is_bundle(model):
+        model = Bundle.open(model)
+    if isinstance(model, Bundle):
+        answering = answering_of(model, trust=trust)
+        return summarize(answering.trained, model.preprocess.input_shape)
     if isinstance(model, OpenedRun):
         resolved = model.recipe
         shape = Preprocess.from_settings(resolved.preprocess).input_shape
         return with_decay(summarize(model.network("last"), shape), resolved.training)
     dataset, _ = dataset_for(data, Recipe(), None)
     shape = dataset.shape
-    if isinstance(model, str):
-        recipe = Recipe().with_settings({"model": model, "model_kwargs": model_kwargs})
+    if isinstance(model, str | Path):
+        recipe = Recipe().with_settings({"model": str(model), "model_kwargs": model_kwargs})
         backbone = pretrained_backbone(recipe)
         if backbone is not None:
             shape = (3, backbone.image_size, backbone.image_size)
@@ -83,17 +101,19 @@ def dataset_for(
     on_event: Sink | None,
     *,
     resize_given: bool = False,
+    better: Better | None = None,
 ) -> tuple[Dataset, Recipe]:
     """The dataset, and the recipe that says where it can be had again.
 
     `data` is what `fit` takes. `resize_given` says that the recipe's way of resizing was asked for;
-    otherwise that of a dataset which was prepared from pictures stays.
+    otherwise that of a dataset which was prepared from pictures stays. `better` is as for
+    `open_source`.
     """
     if data is not None and not isinstance(data, str | Path | Dataset):
         data = dataset_of(data, recipe.data, recipe.preprocess, on_event=on_event)
         recipe = recipe.with_settings(dict.fromkeys(COLUMN_SETTINGS))
     if isinstance(data, Dataset):
-        data.fingerprint_now()
+        data.compute_fingerprint_ahead()
         _refuse_reading(recipe)
         refuse_strange_parts(data)
         recipe = recipe.with_settings({"source": data.name, "split_hash": ""})
@@ -102,8 +122,12 @@ def dataset_for(
         return as_asked(data, recipe.data, recipe.preprocess, on_event=on_event), recipe
     source = recipe.data.source if data is None else str(data)
     recipe = recipe.with_settings({"source": source})
-    dataset = open_source(recipe.data, recipe.preprocess, note=noting(on_event), on_event=on_event)
-    if data is None and recipe.data.fingerprint not in ("", dataset.fingerprint):
+    dataset = open_source(
+        recipe.data, recipe.preprocess, note=noting(on_event), better=better, on_event=on_event
+    )
+    dataset.compute_fingerprint_ahead()
+    known = recipe.data.fingerprint if data is None else ""
+    if known and known != dataset.fingerprint:
         raise DataError(
             f"The data {source} is not what this recipe was made for: its fingerprint differs.",
             "Name the data explicitly to train on it all the same.",

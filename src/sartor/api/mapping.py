@@ -66,7 +66,7 @@ def embedded(
     recipe = run.recipe_here
     material = assembly.prepare_material(recipe, dataset, parts)
     network = run.network(checkpoint)
-    with hardware.tuned(recipe.training, network):
+    with hardware.tuned(recipe.training):
         feed = material.feed(indices, recipe.training)
         features, _ = features_of(network, feed, recipe.training)
     labels = dataset.labels[indices]

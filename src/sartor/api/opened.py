@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
+import statistics
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,10 +18,13 @@ from ..data.dataset import Dataset
 from ..data.sources import as_asked, open_source
 from ..data.splits.split import Split
 from ..errors import CheckpointError, DataError, RunError, SartorError, SartorWarning, UsageError
+from ..events import is_history_row
 from ..files import sha256_of_file
+from ..inference.calibration import Calibration
 from ..models.copying import copied_network
 from ..models.custom import is_custom
 from ..models.lazy import materialise
+from ..models.registry import refuse_larger
 from ..recipe import ResolvedRecipe
 from ..runs.folder import RunFolder
 from ..runs.history import best_row
@@ -27,7 +32,10 @@ from ..runs.seals import Differences, differences
 from ..runs.store import find_run
 from ..runs.trust import is_ours
 from ..training.engines.hardware import changes_to_run_here
+from ..training.progress import row_of
+from ..training.settings import RETIRED_ENGINES
 from ..training.state import Checkpoint
+from .kept_checkpoints import checkpoint_at
 from .notes import Sink, warn
 
 
@@ -52,6 +60,8 @@ class OpenedRun:
         """Where to compute; None for the device of the training, if it is here."""
         self.trust = trust
         """Whether the user vouches for what is in the folder, Python code included."""
+        self.calibrations: dict[str, Calibration] = {}
+        """What was fitted for which weights, by their SHA-256, as far as it was asked for."""
         self._said: set[str] = set()
         self._compared = False
 
@@ -96,9 +106,12 @@ class OpenedRun:
             UsageError: this machine does not have the device that was asked for.
         """
         changes = changes_to_run_here(recipe.training, self.device)
-        if changes and self.device is None:
-            differences = [f"{name} {value}" for name, value in changes.items()]
-            was = [f"{name} {getattr(recipe.training, name)}" for name in changes]
+        # That an engine was retired matters only where training goes on: see `fitting`.
+        retired = {"engine"} if recipe.training.engine in RETIRED_ENGINES else set()
+        told = {name: value for name, value in changes.items() if name not in retired}
+        if told and self.device is None:
+            differences = [f"{name} {value}" for name, value in told.items()]
+            was = [f"{name} {getattr(recipe.training, name)}" for name in told]
             self.say_once(
                 f"{self.path} was trained with {', '.join(was)}, which this machine does not have: "
                 f"using {', '.join(differences)}. Figures may differ in their last digits."
@@ -167,6 +180,7 @@ class OpenedRun:
         """
         recipe = self.recipe
         self.refuse_changes()
+        whose = recipe.data.source if self.given_dataset is None else self.given_dataset.name
         if self.given_dataset is None:
             self.given_dataset = _reopened(recipe, self.folder, on_event)
         elif self.given_dataset.origin is not None:
@@ -175,11 +189,13 @@ class OpenedRun:
             self.given_dataset = as_asked(
                 self.given_dataset, data, recipe.preprocess, on_event=on_event
             )
-        if self.given_dataset.fingerprint_now() != recipe.data.fingerprint:
+        found = self.given_dataset.fingerprint_now()
+        if found != recipe.data.fingerprint:
             self.given_dataset = with_lists(self.given_dataset, recipe, self.folder, on_event)
-        if self.given_dataset.fingerprint_now() != recipe.data.fingerprint:
+            found = self.given_dataset.fingerprint_now()
+        if found != recipe.data.fingerprint:
             raise DataError(
-                f"The data {recipe.data.source} is not what {self.path} was trained on"
+                f"The data {whose} is not what {self.path} was trained on"
                 f"{self._other_classes(self.given_dataset)}.",
                 "Give the original data, or train again.",
             )
@@ -235,6 +251,16 @@ class OpenedRun:
             network = copied_network(self.given_network)
             materialise(network, assembly.input_shape_of(recipe))
         else:
+            sizes = [path.stat().st_size for path in self.folder.checkpoints("best")]
+            if sizes:
+                refuse_larger(
+                    recipe.model.model,
+                    input_shape=assembly.input_shape_of(recipe),
+                    num_classes=num_classes,
+                    kwargs=recipe.model.model_kwargs,
+                    most=max(sizes),
+                    where=str(self.path),
+                )
             network = assembly.build_network(recipe, num_classes, self.model_file())
         return assembly.place_network(network, recipe)
 
@@ -269,8 +295,12 @@ class OpenedRun:
         kept = load_checkpoint(self.folder, "last")
         rows = kept.progress.history
         last = rows[-1] if rows else {}
-        best = rows[kept.progress.best_epoch - 1] if kept.progress.best_epoch else None
-        speed = len(rows) / sum(1 / row["images_per_second"] for row in rows) if rows else None
+        best = None
+        if kept.progress.best_value is not None:
+            best = row_of(rows, kept.progress.best_epoch)
+        timed = [row for row in rows if row["step"]] or rows
+        speeds = [row["images_per_second"] for row in timed]
+        speed = statistics.harmonic_mean(speeds) if speeds and min(speeds) > 0 else None
         names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
         return {
             "run": str(self.path),
@@ -320,23 +350,32 @@ def open_run(
 def load_checkpoint(folder: RunFolder, which: str) -> Checkpoint:
     """The "last" or "best" checkpoint; where its file is damaged an older one, with a warning.
 
+    Whoever trains on copies its progress first, since others may be given the same checkpoint.
+
     Raises:
         CheckpointError: none is whole. RunError: there is none.
     """
+    return find_checkpoint(folder, which)[0]
+
+
+def find_checkpoint(folder: RunFolder, which: str) -> tuple[Checkpoint, Path]:
+    """As `load_checkpoint`, and its file."""
     if which not in ("best", "last"):
         raise UsageError(f'There is no checkpoint "{which}".', "Choose best or last.")
     faults: list[str] = []
     for path in folder.checkpoints(which):
         try:
-            kept = Checkpoint.from_bytes(folder.read_bytes(path, path.name), str(path))
+            kept = checkpoint_at(folder, path)
+            _refuse_odd_history(kept, path)
         except RunError as error:
             # Damaged, or gone: a training that goes on replaces it just now.
             faults.append(error.message)
             continue
-        if which == "best" and kept.progress.best_epoch and not path.name.startswith(which):
+        has_best = kept.progress.best_value is not None
+        if which == "best" and has_best and not path.name.startswith(which):
             faults = faults or [f"The best checkpoint of {folder.path} is missing."]
         warn(f"{fault} {path.name} is used instead." for fault in faults)
-        return kept
+        return kept, path
     if faults:
         raise CheckpointError(" ".join(faults), "No older checkpoint is whole: train again.")
     raise RunError(
@@ -345,10 +384,27 @@ def load_checkpoint(folder: RunFolder, which: str) -> Checkpoint:
     )
 
 
+def _refuse_odd_history(kept: Checkpoint, path: Path) -> None:
+    """Raise where a checkpoint, whoever wrote it, does not hold the rows that verbs show.
+
+    Raises:
+        CheckpointError: it does not.
+    """
+    rows = kept.progress.history
+    epochs = {row["epoch"] for row in rows if is_history_row(row)}
+    has_best = kept.progress.best_value is None or kept.progress.best_epoch in epochs
+    if not (has_best and all(map(is_history_row, rows))):
+        raise CheckpointError(
+            f"{path} is damaged: its history has not the figures of each epoch.",
+            "An older checkpoint may be whole.",
+        )
+
+
 def described_weights(kept: Checkpoint, checkpoint: str) -> dict[str, Any]:
     """Which weights answer: `checkpoint`, `epoch`, and whether it was chosen on validation."""
     progress = kept.progress
-    chosen = checkpoint == "best" and progress.epoch == progress.best_epoch != 0
+    has_best = progress.best_value is not None
+    chosen = checkpoint == "best" and has_best and progress.epoch == progress.best_epoch
     # Where there is no best, or it is damaged, the last answers.
     return {
         "checkpoint": "best" if chosen else "last",
@@ -370,12 +426,18 @@ def with_weights(model: nn.Module, checkpoint: Checkpoint, run: Path) -> nn.Modu
 
 def _read_recipe(folder: RunFolder) -> ResolvedRecipe:
     try:
-        return ResolvedRecipe.from_toml(folder.read_recipe_text())
+        return _parsed_recipe(folder.read_recipe_text())
     except UsageError as error:
         raise RunError(
             f"The recipe of {folder.path} cannot be used: {error.message}",
             "It may come from another version of sartor; its environment.json says which.",
         ) from error
+
+
+@lru_cache(maxsize=4)
+def _parsed_recipe(text: str) -> ResolvedRecipe:
+    """One run is asked for its recipe many times."""
+    return ResolvedRecipe.from_toml(text)
 
 
 def with_lists(

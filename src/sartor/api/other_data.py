@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,17 @@ from ..data.objects import dataset_of
 from ..data.settings import DataSettings, SourceSettings
 from ..data.sources import open_source
 from ..errors import DataError, UsageError, unknown
+from ..evaluation.metrics import Evaluation
+from ..evaluation.metrics import evaluate as judge
 from ..evaluation.predictions import Predictions
+from ..evaluation.unmatched import LeftOut, Unmatched
+from ..inference.calibration import Calibration
 from ..recipe import ResolvedRecipe
 from .dataset_predictions import predictions_for
+from .kept_calibration import calibration_in_use
 from .notes import Sink, noting
 from .opened import OpenedRun, load_checkpoint, open_run, with_lists
+from .promises import with_promises
 
 EVERYTHING = "all"
 """What stands in place of a split's name where all images of other data are judged."""
@@ -70,23 +77,114 @@ def is_own(run: OpenedRun, dataset: Dataset) -> bool:
     return dataset.fingerprint == run.recipe.data.fingerprint
 
 
-def predictions_on(
-    run: OpenedRun, dataset: Dataset, split: str, *, checkpoint: str = "best"
-) -> Predictions:
-    """Predict other data, whose classes are matched by name; nothing is saved.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Matched:
+    """Other data, as a network with these classes can be judged on it."""
+
+    dataset: Dataset
+    """With the classes of the network, in their order."""
+    part: str
+    """What the judged images are called."""
+    indices: Int64Array
+    """The images of classes that the network knows."""
+    strange: Mapping[str, Int64Array]
+    """The images of each class that it does not know."""
+    absent: tuple[str, ...]
+    """Its classes without an image."""
+
+
+def matched(dataset: Dataset, split: str, classes: tuple[str, ...], name: str) -> Matched:
+    """The part of a dataset that is judged, its classes found by their names.
 
     Args:
         split: the part that the data itself has; for "test" all images where it has no parts.
+        name: what the network is called in messages.
 
     Raises:
-        DataError: classes that the run does not know, or images that do not fit its network.
+        DataError: no class that the network knows, or one that is only spelled otherwise.
+        UsageError: the data has no such part.
+    """
+    part, indices = _part_of(dataset, split)
+    number = {one: place for place, one in enumerate(classes)}
+    labels = dataset.labels[indices]
+    present = {dataset.classes[label]: label for label in np.unique(labels).tolist()}
+    strange = {one: indices[labels == label] for one, label in present.items() if one not in number}
+    _refuse_strange(dataset, strange, classes, name)
+    known = np.array([dataset.classes[label] in number for label in labels.tolist()], bool)
+    places = np.array([number.get(one, 0) for one in dataset.classes], dtype=np.int64)
+    return Matched(
+        dataset=replace(dataset, labels=places[dataset.labels], classes=classes),
+        part=part,
+        indices=indices[known],
+        strange=strange,
+        absent=tuple(one for one in classes if one not in present),
+    )
+
+
+def _refuse_strange(
+    dataset: Dataset, strange: Mapping[str, Int64Array], classes: tuple[str, ...], name: str
+) -> None:
+    """Refuse classes of which some are known but for their spelling, or none is known.
+
+    Raises:
+        DataError: naming them.
+    """
+    spelled = {_plainly(one) for one in classes}
+    doubtful = [one for one in strange if _plainly(one) in spelled]
+    shared = set(classes) & set(dataset.classes)
+    if not strange or (shared and not doubtful):
+        return
+    listed = doubtful or list(strange)
+    more = len(listed) - _NAMED
+    named = ", ".join(listed[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    raise DataError(
+        f"{dataset.name} has classes that {name} does not know: {named}. For one of them: "
+        f"{unknown('class', listed[0], classes)}.".replace("?.", "?"),
+        "Call them as the network does, or leave them out."
+        if doubtful
+        else "Give pictures of the classes that it knows, called as it calls them.",
+    )
+
+
+def _plainly(name: str) -> str:
+    """A name without what people write differently."""
+    return "".join(sign for sign in name.casefold() if sign.isalnum())
+
+
+def evaluation_on(
+    run: OpenedRun, dataset: Dataset, split: str, *, checkpoint: str = "best"
+) -> tuple[Evaluation, Predictions]:
+    """Judge a run on other data, whose classes are matched by name; nothing is saved.
+
+    Raises:
+        DataError: no class that the run knows, or images that do not fit its network.
         UsageError: the data has no such part.
     """
     kept = load_checkpoint(run.folder, checkpoint)
     _refuse_other_shape(run, dataset)
-    part, indices = _part_of(dataset, split)
-    matched = _with_classes(dataset, indices, kept.classes, run.path)
-    return predictions_for(run, matched, indices, split=part, checkpoint=checkpoint)
+    found = matched(dataset, split, kept.classes, str(run.path))
+    calibration = calibration_in_use(run, checkpoint)
+
+    def predicted(indices: Int64Array) -> Predictions:
+        return predictions_for(run, found.dataset, indices, split=found.part, checkpoint=checkpoint)
+
+    return judged(found, predicted, calibration)
+
+
+def judged(
+    found: Matched, predicted: Callable[[Int64Array], Predictions], calibration: Calibration
+) -> tuple[Evaluation, Predictions]:
+    """The evaluation of other data, with what the two sides do not share."""
+    predictions = predicted(found.indices)
+    score = calibration.novelty
+    left_out = []
+    for name, indices in found.strange.items():
+        scores = None if score is None or score.threshold is None else predicted(indices).novelty
+        called = None if score is None or scores is None else int(score.unknown(scores).sum())
+        left_out.append(LeftOut(class_name=name, count=len(indices), unknown=called))
+    unmatched = Unmatched(left_out=tuple(left_out), absent=found.absent)
+    evaluation = with_promises(judge(predictions), predictions, calibration)
+    return replace(evaluation, unmatched=unmatched), predictions
 
 
 def recipe_at(run: OpenedRun, recipe: ResolvedRecipe, path: Path) -> ResolvedRecipe:
@@ -131,22 +229,3 @@ def _part_of(dataset: Dataset, split: str) -> tuple[str, Int64Array]:
         f"{dataset.name} has no {split} part.",
         "Choose another with --split, or name the folder of one part.",
     )
-
-
-def _with_classes(
-    dataset: Dataset, indices: Int64Array, classes: tuple[str, ...], run: Path
-) -> Dataset:
-    """The dataset with the classes of the run, each found by its name."""
-    number = {name: place for place, name in enumerate(classes)}
-    present = np.unique(dataset.labels[indices]).tolist()
-    strange = [dataset.classes[label] for label in present if dataset.classes[label] not in number]
-    if strange:
-        listed = ", ".join(strange[:_NAMED]) + (", ..." if len(strange) > _NAMED else "")
-        raise DataError(
-            f"{dataset.name} has classes that {run} does not know: {listed}. For one of them: "
-            f"{unknown('class', strange[0], classes)}.".replace("?.", "?"),
-            "Call them as the run does, or leave them out: an image of another class can only be "
-            "answered wrongly.",
-        )
-    places = np.array([number.get(name, 0) for name in dataset.classes], dtype=np.int64)
-    return replace(dataset, labels=places[dataset.labels], classes=classes)

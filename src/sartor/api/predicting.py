@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import hashlib
+import json
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,55 +14,31 @@ import numpy as np
 from PIL import Image
 
 from ..arrays import UInt8Array
+from ..bundle.format import Bundle
 from ..data.dataset import Dataset
 from ..data.given import is_array
-from ..data.pictures.preprocess import Preprocess, find_pictures, read_picture
+from ..data.pictures.preprocess import Preprocess
+from ..data.pictures.stream import Chunk, Undecoded, decoded
 from ..data.settings import INK_WAYS
-from ..errors import PictureError, UsageError
-from ..evaluation.predictions import NO_PREDICTION, predicted_of
+from ..data.unlabelled import Picture as Picture
+from ..data.unlabelled import Unlabelled
+from ..errors import PictureError, UsageError, unknown
 from ..inference import familiarity
+from ..inference.answers import ABSTENTIONS, answers
+from ..inference.answers import Prediction as Prediction
+from ..inference.answers import Row as Row
+from ..inference.answers import Unreadable as Unreadable
 from .opened import OpenedRun, open_run
 from .predictor import Predictor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Picture = str | Path | Image.Image
-"""A file, a folder, a pattern, or a picture in memory."""
+Source = str | Path | OpenedRun | Bundle | Predictor
+"""A run or a bundle, by its path or opened, or what is ready to classify."""
 _PICTURES_AT_ONCE = 256
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """What a run says of one picture; of a run trained with mse, shares of its scores."""
-
-    file: str
-    label: str
-    probability: float
-    """Of the label, in 0..1."""
-    probabilities: dict[str, float]
-    """Of every class, in 0..1; they sum to 1."""
-    unlike_training: tuple[str, ...] = ()
-    """In what the picture lies outside all training images, such as "brightness 0.97, in training
-    0.04 to 0.31"; its prediction means little then."""
-
-    def to_json(self, topk: int | None = None) -> dict[str, Any]:
-        """The keys of `predict --json`; with `topk`, only the most probable classes."""
-        chosen = self.top(topk) if topk else list(self.probabilities.items())
-        return {
-            "file": self.file,
-            "label": self.label,
-            "probability": self.probability,
-            "probabilities": dict(chosen),
-            "unlike_training": list(self.unlike_training),
-        }
-
-    def top(self, count: int) -> list[tuple[str, float]]:
-        """The most probable classes, the first first."""
-        # The label is first also where another class has the same probability.
-        return sorted(
-            self.probabilities.items(), key=lambda pair: (-pair[1], pair[0] != self.label)
-        )[:count]
+_PIXELS_AT_ONCE = 4_000_000
+"""Of all pictures at once: what large ones need in memory stays bounded."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,93 +51,246 @@ class Input:
 
 
 def predict(
-    run: str | Path | OpenedRun,
-    pictures: Picture | Sequence[Picture],
+    source: Source,
+    pictures: Picture | Iterable[Picture],
     *,
     invert: bool = False,
     ink: str | None = None,
     checkpoint: str = "best",
-    calibrated: bool = False,
+    calibrated: bool = True,
+    abstain: str = "off",
+    runtime: str | None = None,
     device: str | None = None,
     trust: bool = False,
 ) -> list[Prediction]:
     """Classify pictures of any size and mode, prepared exactly as in training.
 
     Args:
-        pictures: files, folders, patterns or pictures in memory; one or many.
-        invert: for dark on light, where training had light on dark.
-        ink: how to prepare writing, mass, box or off; by default as the run does.
-        calibrated: at the temperature that was fitted on the validation images.
+        source: a run or a bundle, by its path or opened; or a `Predictor`, which is opened once
+            for many calls and brings its own checkpoint, calibration and runtime.
+        pictures: files, folders, patterns, archives, parquet files or pictures in memory; one or
+            many. For more than fit into memory, use `predict_stream` or `predict_to_file`.
+        invert: set it for dark-on-light pictures if training had light on dark.
+        ink: how to prepare handwriting: "mass", "box" or "off"; by default as the run does.
+        checkpoint: for a run, "best" by the validation split, or "last".
+        calibrated: use the temperature fitted on the validation images, if there is one;
+            otherwise probabilities are the network's own, and there are no sets.
+        abstain: withhold the label of unknown pictures ("novelty"), or unless the set has exactly
+            one class ("set"); "off" by default.
+        runtime: for a bundle, "onnx", "int8" or "torch"; by default onnx if it is available.
         device, trust: as for `evaluate`.
 
     Raises:
-        PictureError: naming every file that cannot be read, or has outputs that are not finite.
-        UsageError: `calibrated` without validation images, or arrays. RunError: a broken run.
+        PictureError: names every file that cannot be read, or whose outputs are not finite.
+        UsageError: arrays, or no such way to abstain. RunError: a broken run.
     """
-    several = [pictures] if isinstance(pictures, str | Path | Image.Image) else list(pictures)
-    if any(map(is_array, several)):
-        raise UsageError(
-            "Arrays are no pictures to prepare.",
-            "Make pictures of them with PIL.Image.fromarray, or give arrays of the training's "
-            "size to sartor.Predictor.",
+    rows = list(
+        predict_stream(
+            source,
+            pictures,
+            invert=invert,
+            ink=ink,
+            checkpoint=checkpoint,
+            calibrated=calibrated,
+            abstain=abstain,
+            runtime=runtime,
+            device=device,
+            trust=trust,
         )
-    predictions, faults = predict_readable(
-        open_run(run, device=device, trust=trust),
-        several,
-        invert=invert,
-        ink=ink,
-        checkpoint=checkpoint,
-        calibrated=calibrated,
     )
+    faults = [row for row in rows if isinstance(row, Unreadable)]
     if faults:
-        raise PictureError("\n".join(fault.message for fault in faults), faults[0].hint)
-    return predictions
+        raise PictureError("\n".join(fault.error for fault in faults), faults[0].hint)
+    return [row for row in rows if isinstance(row, Prediction)]
 
 
-def predict_readable(
-    run: OpenedRun,
-    pictures: Sequence[Picture],
+def predict_stream(
+    source: Source,
+    pictures: Picture | Iterable[Picture],
     *,
     invert: bool = False,
     ink: str | None = None,
+    image_column: str | None = None,
     checkpoint: str = "best",
-    calibrated: bool = False,
-) -> tuple[list[Prediction], list[PictureError]]:
-    """Predictions for the pictures that have one, and the reasons for the others."""
-    predictor = Predictor(run, checkpoint=checkpoint, calibrated=calibrated)
-    predictions: list[Prediction] = []
-    faults: list[PictureError] = []
-    not_finite: list[str] = []
-    preprocess = with_ink(predictor.preprocess, ink)
-    ranges = familiarity.readable(run.folder.input_ranges())
-    with predictor.at_work():
-        for names, images in prepared_pictures(pictures, preprocess, invert, faults):
-            logits = predictor.logits(images)
-            rows = zip(
-                names,
-                predicted_of(logits),
-                predictor.probabilities_of(logits),
-                familiarity.differences(images, ranges),
-                strict=True,
-            )
-            for name, best, row, unlike in rows:
-                if best == NO_PREDICTION:
-                    not_finite.append(name)
-                else:
-                    found = _prediction(name, int(best), row, predictor.classes)
-                    predictions.append(replace(found, unlike_training=tuple(unlike)))
-    if not_finite:
-        faults.append(_without_prediction(not_finite, run))
-    return predictions, faults
+    calibrated: bool = True,
+    abstain: str = "off",
+    runtime: str | None = None,
+    device: str | None = None,
+    trust: bool = False,
+) -> Iterator[Row]:
+    """Classify any number of pictures, one by one, in constant memory.
 
+    Threads decode the next pictures in the meantime. A picture that cannot be read gives an
+    `Unreadable` in its place.
 
-def _without_prediction(names: list[str], run: OpenedRun) -> PictureError:
-    listed = ", ".join(names[:5]) + f" and {len(names) - 5:,} more" * (len(names) > 5)
-    return PictureError(
-        f"The outputs of {run.path} are not finite for {len(names):,} "
-        f"picture{'s' * (len(names) > 1)}, so there is no prediction: {listed}.",
-        "Train again with a lower --lr or with --clip-grad.",
+    Args:
+        pictures: as for `predict`; also an iterator, which is read lazily.
+        image_column: for parquet files with several columns of pictures.
+        the others: as for `predict`.
+
+    Raises:
+        UsageError: arrays, or no such way to abstain. RunError: a broken run.
+    """
+    predictor = predictor_of(
+        source,
+        checkpoint=checkpoint,
+        calibrated=calibrated,
+        runtime=runtime,
+        device=device,
+        trust=trust,
     )
+    classifier = Classifier(predictor, ink=ink, abstain=abstain)
+    named = Unlabelled(named_pictures(pictures), image_column=image_column)
+    return _each(classifier.answered(named, invert=invert))
+
+
+def predictor_of(
+    source: Source,
+    *,
+    checkpoint: str = "best",
+    calibrated: bool = True,
+    runtime: str | None = None,
+    device: str | None = None,
+    trust: bool = False,
+) -> Predictor:
+    """A run or a bundle, ready to classify; a predictor as it is."""
+    if isinstance(source, Predictor):
+        return source
+    return Predictor(
+        source,
+        checkpoint=checkpoint,
+        calibrated=calibrated,
+        runtime=runtime,
+        device=device,
+        trust=trust,
+    )
+
+
+def _each(answered: Generator[Answered, None, None]) -> Iterator[Row]:
+    try:
+        for chunk in answered:
+            yield from chunk.rows
+    finally:
+        answered.close()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answered:
+    """Some neighbours of a stream of pictures, with what is said of each."""
+
+    rows: list[Row]
+    images: UInt8Array
+    """uint8 (M, C, H, W): what the network was given of those that have a prediction, in order."""
+
+
+class Classifier:
+    """A predictor, and how it is to be asked what pictures show."""
+
+    def __init__(
+        self, predictor: Predictor, *, ink: str | None = None, abstain: str = "off"
+    ) -> None:
+        """
+        Raises:
+            UsageError: no such way to prepare ink, or to abstain.
+        """
+        self.abstain = _way_to_abstain(abstain)
+        self.predictor = predictor
+        self.preprocess = with_ink(predictor.preprocess, ink)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the answers, by its name in messages; to be compared after a pause."""
+        return {
+            "weights_sha256": self.predictor.weights_sha256,
+            "classes": list(self.predictor.classes),
+            "preparation": repr(self.preprocess),
+            "runtime": self.predictor.runtime,
+            "calibration": hashlib.sha256(
+                json.dumps(self.predictor.calibration.to_json(), sort_keys=True).encode()
+            ).hexdigest(),
+            "abstention": self.abstain,
+            "pictures_at_once": self.pictures_at_once,
+        }
+
+    @property
+    def pictures_at_once(self) -> int:
+        """How many are decoded, and go through the network, together."""
+        fitting = _PIXELS_AT_ONCE // int(np.prod(self.preprocess.input_shape))
+        return max(1, min(_PICTURES_AT_ONCE, fitting))
+
+    def answered(
+        self,
+        pictures: Iterable[Undecoded],
+        *,
+        invert: bool = False,
+        threads: int | None = None,
+        idle: Callable[[], bool] = lambda: False,
+        whole: bool = True,
+    ) -> Generator[Answered, None, None]:
+        """The answers to a stream of pictures; to be closed by whoever stops before its end.
+
+        Args:
+            threads: that decode; by default as many as this process may use.
+            idle, whole: as for `decoded`.
+        """
+        chunks = decoded(
+            pictures,
+            self.preprocess,
+            size=self.pictures_at_once,
+            invert=invert,
+            threads=threads,
+            idle=idle,
+            whole=whole,
+        )
+        try:
+            for chunk in chunks:
+                yield self._answers(chunk)
+        finally:
+            chunks.close()
+
+    def _answers(self, chunk: Chunk) -> Answered:
+        names = [name for place, name in enumerate(chunk.names) if place not in chunk.faults]
+        found = iter(self._rows(names, chunk.images))
+        rows = [
+            Unreadable(file=name, error=fault.message, hint=fault.hint)
+            if (fault := chunk.faults.get(place))
+            else next(found)
+            for place, name in enumerate(chunk.names)
+        ]
+        read = [row for place, row in enumerate(rows) if place not in chunk.faults]
+        known = [place for place, row in enumerate(read) if isinstance(row, Prediction)]
+        images = chunk.images if len(known) == len(chunk.images) else chunk.images[known]
+        return Answered(rows=rows, images=images)
+
+    def _rows(self, names: Sequence[str], images: UInt8Array) -> list[Row]:
+        if not names:
+            return []
+        # The threads of the process are the run's only for as long as the network works.
+        with self.predictor.at_work():
+            probabilities, novelty, predicted = self.predictor.scored(images)
+        found = answers(
+            names,
+            probabilities,
+            novelty,
+            self.predictor.calibration,
+            self.predictor.classes,
+            predicted=predicted,
+            unlike_training=familiarity.differences(images, self.predictor.input_ranges),
+        )
+        return [
+            row.abstaining(self.abstain)
+            if isinstance(row, Prediction) and (predicted is None or predicted[place] >= 0)
+            else self._without_prediction(row.file)
+            for place, row in enumerate(found)
+        ]
+
+    def _without_prediction(self, name: str) -> Unreadable:
+        return Unreadable(
+            file=name,
+            error=f"The outputs of {self.predictor.name} are not finite for {name}, so there is no "
+            "prediction.",
+            hint="Train again with a lower --lr or with --clip-grad.",
+        )
 
 
 def with_ink(preprocess: Preprocess, ink: str | None) -> Preprocess:
@@ -180,7 +311,7 @@ def with_ink(preprocess: Preprocess, ink: str | None) -> Preprocess:
 
 def inputs(
     run: str | Path | OpenedRun,
-    pictures: Picture | Sequence[Picture],
+    pictures: Picture | Iterable[Picture],
     *,
     invert: bool = False,
     ink: str | None = None,
@@ -190,17 +321,9 @@ def inputs(
     Raises:
         PictureError: naming every file that cannot be read. RunError: a broken run.
     """
-    several = [pictures] if isinstance(pictures, str | Path | Image.Image) else list(pictures)
     preprocess = with_ink(Preprocess.from_settings(open_run(run).recipe.preprocess), ink)
-    faults: list[PictureError] = []
-    found = [
-        Input(file=name, image=image)
-        for names, images in prepared_pictures(several, preprocess, invert, faults)
-        for name, image in zip(names, images, strict=True)
-    ]
-    if faults:
-        raise PictureError("\n".join(fault.message for fault in faults), faults[0].hint)
-    return found
+    names, images = prepared_pictures(pictures, preprocess, invert)
+    return [Input(file=name, image=image) for name, image in zip(names, images, strict=True)]
 
 
 def inputs_figure(inputs: Sequence[Input], captions: Sequence[str] | None = None) -> Figure:
@@ -214,50 +337,72 @@ def inputs_figure(inputs: Sequence[Input], captions: Sequence[str] | None = None
 
 
 def prepared_pictures(
-    pictures: Iterable[Picture], preprocess: Preprocess, invert: bool, faults: list[PictureError]
-) -> Iterable[tuple[list[str], np.ndarray[Any, np.dtype[np.uint8]]]]:
-    """Names and uint8 images (B, C, H, W), a few at a time so that any number fits into memory."""
-    names, images = [], []
-    for name, open_picture in _opened(pictures, preprocess, faults):
-        try:
-            images.append(preprocess.picture(open_picture(), invert=invert))
-        except PictureError as error:
-            faults.append(error)
-            continue
-        names.append(name)
-        if len(images) == _PICTURES_AT_ONCE:
-            yield names, np.stack(images)
-            names, images = [], []
-    if images:
-        yield names, np.stack(images)
+    pictures: Picture | Iterable[Picture], preprocess: Preprocess, invert: bool
+) -> tuple[list[str], UInt8Array]:
+    """Names and uint8 images (N, C, H, W) of pictures, all at once.
 
-
-def _opened(
-    pictures: Iterable[Picture], preprocess: Preprocess, faults: list[PictureError]
-) -> Iterable[tuple[str, Callable[[], Image.Image]]]:
-    for picture in pictures:
-        if isinstance(picture, Image.Image):
-            yield getattr(picture, "filename", "") or "picture", partial(_same, picture)
-            continue
-        try:
-            paths = find_pictures([str(picture)])
-        except PictureError as error:
-            faults.append(error)
-            continue
-        for path in paths:
-            yield str(path), partial(read_picture, path, preprocess)
-
-
-def _same(picture: Image.Image) -> Image.Image:
-    return picture
-
-
-def _prediction(
-    name: str, best: int, row: np.ndarray[Any, np.dtype[np.float64]], classes: Sequence[str]
-) -> Prediction:
-    return Prediction(
-        file=name,
-        label=classes[best],
-        probability=float(row[best]),
-        probabilities={one: float(p) for one, p in zip(classes, row, strict=True)},
+    Raises:
+        PictureError: naming every one that cannot be read.
+    """
+    chunks = list(
+        decoded(
+            Unlabelled(named_pictures(pictures)), preprocess, size=_PICTURES_AT_ONCE, invert=invert
+        )
     )
+    faults = [fault for chunk in chunks for fault in chunk.faults.values()]
+    if faults:
+        raise PictureError("\n".join(fault.message for fault in faults), faults[0].hint)
+    nothing = np.empty((0, *preprocess.input_shape), np.uint8)
+    return (
+        [name for chunk in chunks for name in chunk.names],
+        np.concatenate([nothing, *(chunk.images for chunk in chunks)]),
+    )
+
+
+def named_pictures(given: Picture | Iterable[Picture]) -> Iterable[Picture]:
+    """One picture or many as many; a sequence stays one, since it can be counted."""
+    if isinstance(given, str | os.PathLike | Image.Image):
+        return [given]
+    if is_array(given):
+        raise _arrays()
+    if isinstance(given, Sequence) and not isinstance(given, bytes | bytearray):
+        for one in given:
+            _refuse_others(one)
+        return given
+    if isinstance(given, bytes | bytearray) or not isinstance(given, Iterable):
+        _refuse_others(given)
+    return _refusing_others(given)
+
+
+def _refusing_others(given: Iterable[Picture]) -> Iterator[Picture]:
+    for one in given:
+        _refuse_others(one)
+        yield one
+
+
+def _refuse_others(one: Any) -> None:
+    """
+    Raises:
+        UsageError: it is nothing that names a picture, or is one.
+    """
+    if is_array(one):
+        raise _arrays()
+    if not isinstance(one, str | os.PathLike | Image.Image):
+        raise UsageError(
+            f"{type(one).__name__} is not a picture, nor does it name one.",
+            "Give paths, pictures of Pillow (PIL.Image.open), or an iterable of these.",
+        )
+
+
+def _arrays() -> UsageError:
+    return UsageError(
+        "Arrays are no pictures to prepare.",
+        "Make pictures of them with PIL.Image.fromarray, or give arrays of the training's "
+        "size to sartor.Predictor.",
+    )
+
+
+def _way_to_abstain(word: str) -> str:
+    if word not in ABSTENTIONS:
+        raise UsageError(unknown("way to abstain", word, ABSTENTIONS), "Say off, novelty or set.")
+    return word

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import nn
 from ..data.dataset import Dataset
 from ..data.pictures.preprocess import Preprocess
 from ..data.splits.split import Split
-from ..errors import FileError, RunError, SartorError, UsageError
+from ..errors import FileError, SartorError, UsageError
 from ..evaluation.judgement import ScoredPredictions, judge
 from ..evaluation.overfitting import overfitting
 from ..evaluation.predictions import NO_PREDICTION, Predictions
@@ -26,18 +27,22 @@ from ..models.summary import Summary, summarize
 from ..reports.contents import Document, Evidence, Explained, describe, mistakes_table
 from ..reports.run_page import render_notebook, render_report
 from ..training.state import Checkpoint
-from ..wording import cell
+from ..wording import cell, one_line
 from .as_given import as_given
 from .baselining import beside
+from .calibrating import calibrate
 from .explaining import explain_images
-from .judging import choices_of, predictions_of
+from .judging import choices_of
+from .kept_calibration import calibration_in_use
 from .looks import looks_of
 from .mapping import Embedding, embedded
+from .network_predictor import NetworkPredictor
 from .notes import warn
 from .opened import OpenedRun, described_weights, load_checkpoint, open_run
 from .other_data import run_with
-from .predictor import Predictor
+from .promises import with_promises
 from .repeating import commands_to_repeat
+from .split_predictions import predictions_of, validation_predictions
 
 SPLITS = ("test", "val")
 """What a report may judge: a network knows its training images too well."""
@@ -110,6 +115,7 @@ def report(
     page = opened.folder.report_path if out is None else _checked_page(Path(out))
     parts = opened.split()
     chosen = _chosen_split(parts, split)
+    calibrate(opened, checkpoint)
     predictions = (
         predictions_of(opened, chosen, checkpoint=checkpoint, verb="report") if chosen else None
     )
@@ -125,7 +131,7 @@ def report_of_training(run: OpenedRun) -> Report | None:
     """
     try:
         parts = run.split()
-        predictions = predictions_of(run, "val") if len(parts.val) else None
+        predictions = validation_predictions(run) if len(parts.val) else None
         return _write(run, parts, predictions, run.folder.report_path, "best")
     except Exception as error:
         reason = error.message if isinstance(error, SartorError) else _reason(error)
@@ -162,7 +168,7 @@ def _explained(run: OpenedRun, predictions: Predictions, checkpoint: str) -> tup
     if not len(worst):
         return ()
     indices = predictions.indices[worst].tolist()
-    predictor = Predictor(run, checkpoint=checkpoint)
+    predictor = NetworkPredictor(run, checkpoint=checkpoint)
     images = predictor.preprocess.images(run.dataset().images[indices])
     names = [str(index) for index in indices]
     found = []
@@ -206,29 +212,44 @@ def _write(
     dataset = run.dataset()
     validation = _validation(run, parts, predictions, checkpoint)
     commands, note = commands_to_repeat(run)
+    calibration = calibration_in_use(run, checkpoint)
+    judgement = None
+    if predictions:
+        judgement = judge(
+            predictions,
+            validation,
+            choices=choices_of(run, predictions.split, checkpoint),
+            temperature=calibration.temperature,
+        )
+        promised = with_promises(judgement.evaluation, predictions, calibration)
+        judgement = replace(judgement, evaluation=promised)
     evidence = Evidence(
         run=_facts(run, kept, checkpoint),
         dataset=dataset,
         split=parts,
         network=_summary(run, kept),
         history=run.history,
+        transfer=run.folder.transfer(),
         recipe=run.recipe.to_tables(),
         environment=run.folder.environment(),
         findings=run.folder.findings(),
         commands=commands,
         note=note,
         predictions=predictions,
-        judgement=judge(
-            predictions, validation, choices=choices_of(run, predictions.split, checkpoint)
-        )
-        if predictions
-        else None,
+        judgement=judgement,
+        temperature=calibration.temperature,
+        remarks=calibration.remarks,
         embedding=embedding,
         explained=explained,
         looks=looks_of(run.folder, dataset, parts.test),
         as_given=as_given(run, predictions, checkpoint=checkpoint) if predictions else None,
         baselines=beside(dataset, parts, predictions) if predictions else (),
-        overfitting=overfitting(run.history, kept.progress.epoch, len(parts.val)),
+        overfitting=overfitting(
+            run.history,
+            kept.progress.epoch,
+            len(parts.val),
+            on_features=run.recipe.training.transfer == "features",
+        ),
     )
     text = json.dumps(describe(evidence), allow_nan=False)
     document = json.loads(text)
@@ -236,7 +257,8 @@ def _write(
     html = render_report(document, dataset, run.recipe.to_toml(), mistakes.name, explained)
     try:
         if predictions:
-            write_text(mistakes, _as_csv(mistakes_table(predictions, dataset.files)))
+            rows = mistakes_table(predictions, dataset.files, calibration.temperature)
+            write_text(mistakes, _as_csv(rows))
         write_text(page.with_suffix(".json"), f"{text}\n")
         write_text(page, html)
     except FileError as error:
@@ -268,18 +290,7 @@ def _validation(
         return None
     if predictions.split == "val":
         return predictions
-    try:
-        kept = Predictions.load(run.folder.predictions_path("val"))
-    except RunError:
-        pass
-    else:
-        if (kept.weights_sha256, kept.dataset_fingerprint, kept.classes) == (
-            predictions.weights_sha256,
-            predictions.dataset_fingerprint,
-            predictions.classes,
-        ) and kept.indices.tolist() == parts.val.tolist():
-            return kept
-    return predictions_of(run, "val", checkpoint=checkpoint)
+    return validation_predictions(run, checkpoint)
 
 
 def _summary(run: OpenedRun, kept: Checkpoint) -> Summary:
@@ -312,11 +323,11 @@ def _mistakes_path(page: Path) -> Path:
 
 def _as_csv(rows: list[Document]) -> str:
     columns = ("index", "file", "true", "predicted", "confidence", "probability_of_true", "loss")
+    shown = functools.cache(lambda text: cell(one_line(text)))  # names of classes come often
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(
-        {key: cell(value) if isinstance(value, str) else value for key, value in row.items()}
-        for row in rows
-    )
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        values = [row[key] for key in columns]
+        writer.writerow([shown(one) if isinstance(one, str) else one for one in values])
     return stream.getvalue()

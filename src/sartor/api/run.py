@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 from ..evaluation.metrics import Evaluation
 from ..wording import plain
-from . import fitting, judging, predicting, reporting, tracing
+from . import exporting, fitting, judging, predicting, reporting, tracing
+from .exporting import Exported
 from .notes import Sink
 from .opened import OpenedRun
 from .predicting import Picture, Prediction
@@ -89,16 +90,27 @@ class Run(OpenedRun):
         invert: bool = False,
         ink: str | None = None,
         checkpoint: str = "best",
-        calibrated: bool = False,
+        calibrated: bool = True,
+        abstain: str = "off",
     ) -> list[Prediction]:
         """As `sartor.predict`."""
         return predicting.predict(
-            self, pictures, invert=invert, ink=ink, checkpoint=checkpoint, calibrated=calibrated
+            self,
+            pictures,
+            invert=invert,
+            ink=ink,
+            checkpoint=checkpoint,
+            calibrated=calibrated,
+            abstain=abstain,
         )
 
-    def predictor(self, *, checkpoint: str = "best", calibrated: bool = False) -> Predictor:
+    def predictor(self, *, checkpoint: str = "best", calibrated: bool = True) -> Predictor:
         """The trained network, ready to classify arrays again and again."""
         return Predictor(self, checkpoint=checkpoint, calibrated=calibrated)
+
+    def export(self, out: str | Path, **choices: Any) -> Exported:
+        """As `sartor.export`, such as `run.export("boots.zip")`."""
+        return exporting.export(self, out, **choices)
 
     def trace(self, **choices: Any) -> Trace:
         """As `sartor.trace`, such as `run.trace(image=5)`."""

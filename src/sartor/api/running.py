@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from .. import assembly
 from ..assembly import Assembly
-from ..errors import FileError, Interrupted, SartorError, TrainingError
+from ..distributed import Team
+from ..errors import FileError, Interrupted, RunError, SartorError, TrainingError
 from ..events import CheckpointDue, Ended, Event
-from ..files import write_text
+from ..files import free_bytes, write_text
 from ..interrupts import StopRequest, stop_requests
 from ..models.custom import reason_of
 from ..recipe import ResolvedRecipe
 from ..runs.folder import RunFolder
+from ..runs.place import Place
 from ..runs.seals import seals_of
 from ..runs.sinks import Recorder
 from ..training.engine_changes import next_change, plan_at
 from ..training.engines import hardware
 from ..training.loop import Job
 from ..training.state import Progress, snapshot
-from .notes import Sink
+from ..training.together import shared
+from .notes import Sink, note
 from .remarks import Remarks
 from .transferring import loop_of
 from .tuning import can_measure_again, faster_engine
@@ -42,13 +47,15 @@ class Training:
     on_event: Sink | None
     promise: str
     """Whether a report follows, as `RunFolder.report_state` says it."""
+    team: Team | None = None
+    """The processes that train together; None where this one is alone."""
     steps_per_second: float = 0.0
     """As measured before; 0 where nothing was."""
 
 
-def recording_sink(folder: RunFolder, on_event: Sink | None) -> Sink:
+def recording_sink(place: Place, on_event: Sink | None) -> Sink:
     """Keeps the events of a training in its folder, and passes them on."""
-    recorder = Recorder(folder, seals_of(folder))
+    recorder = Recorder(place, seals_of(place.now()))
 
     def both(event: Event) -> None:
         recorder(event)
@@ -67,70 +74,119 @@ def keep_recipe(folder: RunFolder, before: ResolvedRecipe, recipe: ResolvedRecip
     write_text(folder.recipe_path, recipe.to_toml())
 
 
-def run_training(training: Training) -> None:
+def run_training(training: Training) -> RunFolder:
     """Train to the end, record all events, and leave a true status however it ends.
 
+    Returns:
+        The run's folder, which may have been moved meanwhile.
+
     Raises:
-        Interrupted: by a signal, after saving. TrainingError: as its sentence says.
+        Interrupted: by a signal, after saving. TrainingError: as its sentence says. RunError: the
+            folder was deleted.
     """
-    folder, progress, promise = training.folder, training.progress, training.promise
+    progress, promise = training.progress, training.promise
     reason = "failed"
-    folder.write_status("running", report=promise)
-    try:
-        with stop_requests() as request:
-            reason = _all_stretches(training, request)
-    except BaseException as error:
-        state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        with suppress(FileError):
-            folder.write_status(state, report=promise, reason=str(error) or type(error).__name__)
-        raise
+    training.folder.write_status("running", report=promise)
+    with Place.of(training.folder) as place:
+        try:
+            with stop_requests() as request:
+                reason = _all_stretches(training, place, request)
+            folder = place.now()
+        except BaseException as error:
+            state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            said = str(error) or type(error).__name__
+            with suppress(FileError, RunError):
+                place.now().write_status(state, report=promise, reason=said)
+            raise
     folder.write_status(reason, report=promise)
+    if folder != training.folder:
+        note(training.on_event, f"{training.folder.path} was moved: the run is in {folder.path}")
     if reason == "interrupted":
         raise Interrupted(
-            request.signal_number,
+            request.number,
             f"Stopped after step {progress.step}, in epoch {progress.epoch + 1}; all is saved.",
             f"Go on with: sartor resume {shlex.quote(str(folder.path))}",
         )
+    return folder
 
 
-def _all_stretches(training: Training, request: StopRequest) -> str:
+def refuse_small_disk(path: Path, job: Job, *, credit: int = 0) -> None:
+    """Raise where the checkpoints of a training will not fit on the disk, before its first step.
+
+    Args:
+        path: the run's folder, which may not be there yet.
+        credit: bytes of its checkpoints that are there already, and are replaced.
+
+    Raises:
+        FileError: too little is free.
+    """
+    weights = _bytes(job.model.state_dict())
+    state = 0 if job.settings.transfer == "features" else _bytes(job.optimizer.tensors)
+    # The last, the one before it, one being written, and the best epoch's weights, twice for the
+    # same reason; they have to fit beside each other.
+    wanted = 3 * (weights + state) + 2 * weights - credit
+    folder = next(one for one in (path, *path.absolute().parents) if one.is_dir())
+    free = free_bytes(folder)
+    if wanted > free:
+        raise FileError(
+            f"Checkpoints in {path} take up to {wanted / 1e6:,.1f} MB; its disk has "
+            f"{free / 1e6:,.1f} MB left.",
+            "Free some space, or choose a folder on another disk with --out.",
+        )
+
+
+def _bytes(tensors: Mapping[str, Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors.values())
+
+
+def _all_stretches(training: Training, place: Place, request: StopRequest) -> str:
     """Train with one engine after the other; how it ended, as `Ended` says it."""
     assembled, progress = training.assembled, training.progress
-    job = _with_plan_of_now(assembled, assembled.job, progress)
+    job = with_plan_of_now(assembled, assembled.job, progress)
     remarks = Remarks(
         job,
         progress,
         training.on_event,
         steps_per_second=training.steps_per_second,
-        can_measure_again=can_measure_again(training.folder, job.settings),
+        # Several processes would have to measure together.
+        can_measure_again=training.team is None
+        and can_measure_again(training.folder, job.settings),
     )
     while True:
-        reason = _stretch(training, assembled, job, remarks, request.asked)
+        reason = _stretch(training, place, assembled, job, remarks, request)
         if reason is not None:
             return reason
         planned = next_change(assembled.recipe.training, progress.step - 1) is not None
         if remarks.wants_another_engine and not planned:
-            assembled = _with_faster_engine(training, assembled, job, remarks)
-        job = _with_plan_of_now(assembled, job, progress)
+            assembled = _with_faster_engine(training, place, assembled, job, remarks)
+        job = with_plan_of_now(assembled, job, progress)
 
 
 def _stretch(
     training: Training,
+    place: Place,
     assembled: Assembly,
     job: Job,
     remarks: Remarks,
-    stop_asked: Callable[[], bool],
+    request: StopRequest,
 ) -> str | None:
     """Train with one engine; how it ended, None where the next one's turn is."""
     progress = training.progress
-    sink = recording_sink(training.folder, training.on_event)
+    sink = recording_sink(place, training.on_event)
     change, reason = next_change(assembled.recipe.training, progress.step), None
 
     def pause_asked() -> bool:
-        return progress.step == change or (change is None and remarks.wants_another_engine)
+        if change is None:
+            return remarks.wants_another_engine
+        # One in the middle of an epoch is made at its end.
+        return progress.step >= change
 
-    with hardware.tuned(job.settings, job.model), assembly.batches_ahead(job) as fed:
-        events = loop_of(assembled)(fed, progress, stop_asked, pause_asked)
+    with (
+        hardware.tuned(job.settings),
+        shared(job, training.team, request) as own,
+        assembly.batches_ahead(own) as fed,
+    ):
+        events = loop_of(assembled)(fed, progress, request.asked, pause_asked)
         for event in _explained(events, progress):
             if isinstance(event, Ended):
                 assembly.check_unchanged(job)
@@ -140,7 +196,7 @@ def _stretch(
     return reason
 
 
-def _with_plan_of_now(assembled: Assembly, before: Job, progress: Progress) -> Job:
+def with_plan_of_now(assembled: Assembly, before: Job, progress: Progress) -> Job:
     """The job with the engine whose turn is, the same network and the state of its optimizer."""
     plan = plan_at(assembled.recipe.training, progress.step)
     if all(getattr(before.settings, name) == value for name, value in plan.items()):
@@ -151,10 +207,10 @@ def _with_plan_of_now(assembled: Assembly, before: Job, progress: Progress) -> J
 
 
 def _with_faster_engine(
-    training: Training, assembled: Assembly, job: Job, remarks: Remarks
+    training: Training, place: Place, assembled: Assembly, job: Job, remarks: Remarks
 ) -> Assembly:
     """Measure again; with the engine that is far faster, which the recipe says from here on."""
-    folder, progress = training.folder, training.progress
+    folder, progress = place.now(), training.progress
     began = time.perf_counter()
     chosen, sentence = faster_engine(folder, replace(assembled, job=job), progress.step)
     remarks.measured(sentence)
@@ -166,7 +222,7 @@ def _with_faster_engine(
     if chosen is not None:
         # Its checkpoint vouches for the changed recipe.
         kept = snapshot(job.model, job.optimizer, progress, job.classes)
-        recording_sink(folder, None)(CheckpointDue(last=kept, best=None))
+        recording_sink(place, None)(CheckpointDue(last=kept, best=None))
     return assembled
 
 

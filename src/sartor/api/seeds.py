@@ -20,7 +20,7 @@ from ..evaluation.seed_statistics import SeedStatistics, statistics_over_seeds
 from ..recipe import Recipe
 from ..runs.folder import RunFolder
 from ..runs.store import summarize_run
-from .fitting import compose_recipe
+from .composing import compose_recipe
 from .judging import predictions_of
 from .notes import Sink
 from .run import Run, fit

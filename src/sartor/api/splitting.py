@@ -66,7 +66,7 @@ def split_of(recipe: Recipe, dataset: Dataset) -> Split:
             f"{hidden.what}.",
             f"Show what tells them apart: {hidden.remedy}",
         ) from None
-    if settings.split_hash not in ("", split.sha256(dataset.fingerprint)):
+    if settings.split_hash and settings.split_hash != split.sha256(dataset.fingerprint):
         raise DataError(
             "The split is not the one that this recipe was made with, though the data is the same.",
             "Remove split_hash from the recipe to train on the new split all the same.",

@@ -21,6 +21,7 @@ from ..data.feed.order import epoch_order
 from ..data.pictures.preprocess import read_picture
 from ..data.splits.split import PARTS
 from ..errors import MissingExtraError, UsageError, unknown
+from ..evaluation.calibration import log_probabilities_of, scaled
 from ..inspection.attribution import METHODS, attribute
 from ..inspection.microscope import Plan, copied, trace_batch
 from ..inspection.trace import About
@@ -36,7 +37,8 @@ from ..training.schedule import chosen_epochs, learning_rate
 from ..training.settings import ResolvedTraining, TrainingSettings
 from ..training.state import Checkpoint
 from . import looks, starting
-from .fitting import compose_recipe
+from .composing import compose_recipe
+from .kept_calibration import calibration_at_hand
 from .looking import dataset_for
 from .notes import warn
 from .opened import OpenedRun, load_checkpoint, open_run, with_weights
@@ -60,6 +62,8 @@ class _Subject:
     description: str
     notes: tuple[str, ...]
     untrained: bool | None
+    temperature: float = 1.0
+    """What predictions divide the logits by."""
 
 
 def trace(
@@ -140,7 +144,24 @@ def trace(
         labelled=picture is None or label is not None,
         training_mode=training_mode,
     )
-    return replace(values, evidence=_evidence(subject, values))
+    about = replace(about, notes=(*about.notes, *_about_temperature(subject, values)))
+    return replace(values, about=about, evidence=_evidence(subject, values))
+
+
+def _about_temperature(subject: _Subject, trace: Trace) -> tuple[str, ...]:
+    """That predictions of the first image have another probability than stands here."""
+    temperature = subject.temperature
+    if temperature == 1 or trace.probabilities is None or trace.training_mode:
+        return ()
+    objective = trace.loss.name if trace.loss else subject.recipe.training.loss
+    logits = trace.output[:1].float().cpu().numpy()
+    scaled_ = np.exp(scaled(log_probabilities_of(logits, objective), temperature))[0]
+    best = int(scaled_.argmax())
+    return (
+        "Probabilities and loss here are the network's own, as in training. sartor predict "
+        f"divides the logits by the temperature {temperature:.3f}, which was fitted on validation "
+        f"images: {trace.classes[best]} then has {scaled_[best]:.2%}.",
+    )
 
 
 def _count_look(run: OpenedRun, subject: _Subject, images: int, checkpoint: str) -> None:
@@ -229,6 +250,9 @@ def _trained(
         optimizer, note = _optimizer_state(run, kept, job)
         notes += note
     epoch = kept.progress.epoch
+    temperature = 1.0
+    if not untrained:
+        temperature = calibration_at_hand(run, kept.weights_sha256, checkpoint).temperature
     which = "untrained" if untrained else f"{checkpoint} checkpoint (after epoch {epoch})"
     return _Subject(
         network=job.model,
@@ -238,6 +262,7 @@ def _trained(
         description=f"{run.path}, {which}",
         notes=notes,
         untrained=untrained or step == 0,
+        temperature=temperature,
     )
 
 
@@ -291,6 +316,11 @@ def _learning_rate(job: Job, step: int, given: dict[str, Any]) -> tuple[float, t
     settings, steps = job.settings, len(job.batches)
     if "lr" in given:
         return settings.lr, ()
+    if settings.transfer == "features":
+        note = (
+            f"Only a head was fitted, without an optimizer; the step here has lr {settings.lr:g}."
+        )
+        return settings.lr, (note,)
     if step >= settings.epochs * steps:
         note = f"Training is over, and its schedule with it: the step takes lr {settings.lr:g}."
         return settings.lr, (note,)
@@ -308,6 +338,8 @@ def _optimizer_state(
         state = last.optimizer if last.progress.step == kept.progress.step else {}
     if state.keys() == own.keys():
         return state, ()
+    if job.settings.transfer == "features":
+        return {}, ()
     if kept.progress.step == 0 or all(name.startswith("steps.") for name in own):
         return {}, ()
     return {}, (f"{job.settings.opt} begins afresh: its averages at this point are not kept.",)

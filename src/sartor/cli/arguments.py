@@ -15,8 +15,11 @@ SplitName = Literal["test", "val", "train"]
 JudgedSplitName = Literal["test", "val"]
 CheckpointName = Literal["best", "last"]
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+AbstainName = Literal["off", "novelty", "set"]
 InkName = Literal["mass", "box", "off"]
 MapName = Literal["pca", "tsne", "umap"]
+LogName = Literal["requests", "errors", "off"]
+RuntimeName = Literal["onnx", "int8", "torch"]
 MethodName = Literal["occlusion", "integrated-gradients", "grad-cam"]
 
 
@@ -52,6 +55,7 @@ class ModelFlags(ModelSettings):
     """Model"""
 
     weights_sha256: Suppress[str | None] = None
+    weights_licence: Suppress[str | None] = None
 
 
 @dataclass(frozen=True, kw_only=True)

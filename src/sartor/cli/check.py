@@ -32,12 +32,16 @@ class Check:
     files, .zip or .tar."""
     only: tuple[str, ...] = ()
     """Run only these checks. Fast ones, which fit runs too: files, formats, geometry, classes,
-    groups, duplicates. Others: near-duplicates, appearance, shortcuts, labels,
+    groups, duplicates. Others: near-duplicates, appearance, outliers, shortcuts, labels,
     baselines."""
     skip: tuple[str, ...] = ()
     """Run all but these checks."""
     fast: bool = False
     """Run only the fast checks."""
+    features: str = "auto"
+    """What labels and outliers are judged by: the features of a pretrained backbone,
+    by its name; off, small pixels; auto, the backbone that fit would take, for pictures from files
+    where it is installed."""
     html: Path | None = None
     """Write the report with pictures to this file."""
     quarantine: Path | None = None
@@ -74,6 +78,7 @@ def check(given: Check) -> int:
             only=given.only,
             skip=given.skip,
             fast=given.fast,
+            features=given.features,
             on_event=progress,
             seed=given.seed,
             **changed_settings((given.data, given.preprocess), Recipe()),

@@ -27,7 +27,7 @@ class Compare:
     flips: Annotated[Path | None, arg(metavar="FILE")] = None
     """Draw the images that only one of two runs gets right into this file (.png, .svg or .pdf)."""
     trust: bool = False
-    """Let the runs' own Python files run, whoever wrote them."""
+    """Run the runs' own Python files, whoever wrote them."""
     json: bool = False
     """Print the result as one line of JSON."""
 

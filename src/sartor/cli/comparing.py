@@ -15,11 +15,11 @@ from ..runs.store import seed_folders
 from .tables import (
     _console,
     _percent,
-    _shortened,
     _table,
     groups_sentence,
     name_cell,
     not_finite_line,
+    shortened,
 )
 from .tables import print_wrapped as _print_wrapped
 
@@ -134,7 +134,7 @@ def _runs_table(comparison: Comparison) -> Table:
         low, high = run.interval
         table.add_row(
             str(number),
-            _shortened(run.name, 28),
+            shortened(run.name, 28),
             f"{run.correct:,}",
             _percent(run.accuracy),
             f"{low:.2%} to {high:.2%}",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from ..reports.text import fitted
+from ..wording import one_line
 from .tables import _console
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def print_report(report: CheckReport) -> None:
     for line in textwrap.wrap(f"Checked: {', '.join(report.checked)}.", _WIDTH):
         out.print(line)
     for reason, names in _by_reason(report).items():
-        for line in textwrap.wrap(f"Skipped: {', '.join(names)}: {reason}", _WIDTH):
+        for line in textwrap.wrap(f"Skipped: {', '.join(names)}: {one_line(reason)}", _WIDTH):
             out.print(line)
     out.print(f"{report.verdict()} in {report.seconds:.1f} s")
 
@@ -69,5 +70,9 @@ def _cells(item: Item) -> tuple[str, str, str]:
 
 def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(
-        text, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT, break_on_hyphens=False
+        one_line(text),
+        _WIDTH,
+        initial_indent=_INDENT,
+        subsequent_indent=_INDENT,
+        break_on_hyphens=False,
     )

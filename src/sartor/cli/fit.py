@@ -50,6 +50,8 @@ class Fit:
     """Let a Python file run that only the recipe's file names, whoever wrote it."""
     quiet: bool = False
     """Show no progress."""
+    verbose: bool = False
+    """Say also why the engine native is not used, where it is not."""
     json: bool = False
     """Print the result as one line of JSON."""
     data: OmitArgPrefixes[DataFlags] = field(default_factory=DataFlags)
@@ -102,7 +104,7 @@ def fit(given: Fit) -> int:
         return _find_learning_rate(given, recipe, model, changes)
     if given.seeds is not None:
         return _fit_seeds(given, given.seeds, recipe, model, changes)
-    with progress_shown(given.quiet) as progress:
+    with progress_shown(given.quiet, verbose=given.verbose) as progress:
         run = api.fit(
             given.target,
             progress=False,

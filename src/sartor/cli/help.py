@@ -36,19 +36,25 @@ GROUPS: Mapping[str, tuple[str, str]] = {
     ),
     "preprocess": (
         "Preparing images",
-        "image_size channels resize background value_range ink mean std",
+        "image_size channels resize resampling background value_range ink mean std",
     ),
-    "model": ("Network", "model model_kwargs weights"),
+    "model": ("Network", "model model_kwargs weights accept_licence"),
     "training": (
         "Training",
-        "epochs batch_size shuffle sampler drop_last grad_accum_steps clip_grad transfer seed",
+        "epochs batch_size shuffle sampler drop_last grad_accum_steps clip_grad transfer "
+        "layer_decay freeze_epochs freeze_norms seed",
     ),
     "augment": ("Augmentation", "augment tta"),
     "opt": ("Optimizer", "opt lr momentum nesterov betas weight_decay weight_decay_on"),
     "sched": ("Learning-rate schedule", "sched warmup_epochs min_lr decay_epochs decay_rate"),
     "loss": ("Loss", "loss smoothing class_weights effective_beta"),
+    "calibration": ("Calibration", "coverage false_alarms"),
     "best": ("Best epoch and early stopping", "monitor patience"),
-    "speed": ("Hardware and speed", "device amp_dtype memory_format threads engine workers"),
+    "speed": (
+        "Hardware and speed",
+        "device amp_dtype memory_format threads engine instructions workers gradient_sum "
+        "checkpoint_seconds",
+    ),
 }
 """Groups of settings: the word for `--help GROUP`, the heading, the settings."""
 
@@ -59,10 +65,17 @@ _FIRST: Mapping[str, Mapping[str, str]] = {
         "Data": "val_fraction image_size",
         "Run": "out seeds device json",
     },
+    "work": {
+        "Plan": "plan model reading shard_size lease",
+        "Work": "processes threads engine wait root retry other_versions status json",
+        "What predictions are like": "topk invert ink abstain checkpoint calibrated runtime",
+        "What to check": "only skip fast seed",
+        "Preparing for check, features and decode": "image_size channels resize background",
+    },
     "trace": {
         "What to trace": "image batch split picture label checkpoint untrained",
         "An untrained network": "data recipe model_kwargs",
-        "Output": "out json",
+        "Output": "out depth json",
     },
 }
 """What the first screen shows; for other verbs, all that is the verb's own."""
@@ -84,18 +97,34 @@ _METAVARS = {
     "exclude": "FILE",
     "fixes": "FILE",
     "weights": "FILE",
+    "accept_licence": "LICENCE",
     "fit.out": "DIR",
+    "export.out": "NAME",
+    "web": "DIR",
+    "quantize": "int8",
+    "licence_model": "NAME",
+    "licence_data": "NAME",
     "pictures": "PICTURE...",
+    "models": "MODEL...",
+    "words": "NAME...",
+    "token": "TOKEN",
+    "other": "DATA",
     "runs": "RUN...",
     "label": "CLASS",
     "batch_size": "N",
     "epochs": "N",
     "workers": "N",
+    "checkpoint_seconds": "S",
     "data": "SET",
+    "url": "URL",
+    "root": "DIR",
+    "lease": "SECONDS",
 }
 _INVERTED = {
     "shuffle": "Keep the images in file order instead of a new order each epoch.",
     "nesterov": "Use plain momentum instead of Nesterov momentum.",
+    "calibrated": "Show the network's own probabilities instead of calibrated ones, and no sets.",
+    "wait": "Leave when no shard is free any more, instead of staying in case another worker dies.",
     "drop_last": "Keep the last step of an epoch even if its batch is incomplete.",
 }
 """What --no-NAME does, where a switch is on by default."""
@@ -251,7 +280,7 @@ def _flag(
 def _registered(verb: str, name: str) -> tuple[str, ...]:
     if name == "recipe" and verb != "show":
         return shipped_recipes()
-    if name == "model":
+    if name == "model" and verb != "work":
         return tuple(sorted(MODELS))
     if name in ("target", "source") and verb != "trace":
         return NAMES

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from ..console.streams import forget, has_vanished, plain_stdout, say
+from ..console.streams import forget, has_vanished, plain_stdout, print_text, say
+from ..distributed import dismiss, follows
 from ..errors import FileError, SartorError, UsageError, unknown
 
 
@@ -33,14 +34,29 @@ VERBS = {
     "compare": Verb("Compare", "is one run better than another?"),
     "report": Verb("Report", "a run as one page: figures, mistakes, calibration"),
     "predict": Verb("Predict", "classify pictures"),
+    "work": Verb("Work", "predict, check or decode millions of pictures, in shards"),
+    "export": Verb("Export", "write a bundle to ship: weights, ONNX, model card"),
+    "verify": Verb("Verify", "check that a bundle still gives the same answers"),
+    "serve": Verb("Serve", "serve predictions over HTTP"),
     "summary": Verb("Summary", "a network's layers, shapes and costs"),
     "models": Verb("Models", "list the networks, fetch pretrained weights"),
     "trace": Verb("Trace", "one image or batch through a network, forward and back"),
 }
 
 
+TOGETHER = ("fit", "resume")
+"""Verbs that several processes carry out together; any other is that of the first one alone."""
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run the command; its exit code. Results go to stdout, everything else to stderr."""
+    exit_code = _run(arguments)
+    if arguments and arguments[0] in TOGETHER:
+        dismiss(exit_code)
+    return exit_code
+
+
+def _run(arguments: Sequence[str]) -> int:
     _prepare_streams()
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
@@ -65,13 +81,19 @@ def run(arguments: Sequence[str]) -> int:
                 return 0
         if os.environ.get("SARTOR_DEBUG"):
             raise
-        say(f"sartor: {_unexpected(error)}")
+        for line in _unexpected(error):
+            say(line)
         return 1
 
 
 def _answer(arguments: Sequence[str]) -> int:
+    if arguments and arguments[0] in TOGETHER:
+        if follows():
+            return _follow()
+    elif os.environ.get("RANK", "0") != "0" and os.environ.get("WORLD_SIZE"):
+        return 0
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_help())
+        print_text(_help())
         return 0
     if arguments[0] in ("-V", "--version", "version"):
         print(f"sartor {_version()}")
@@ -91,6 +113,14 @@ def _run_verb(name: str, arguments: list[str]) -> int:
     # A recipe that is named among the words gives the other flags their defaults.
     default = module.defaults(arguments) if name == "fit" else None
     return verb(parse(name, getattr(module, VERBS[name].arguments), arguments, default))
+
+
+def _follow() -> int:
+    """Take part in what the first of several processes does, and say nothing."""
+    warnings.showwarning = lambda *_rest: None
+    from ..api.following import follow
+
+    return follow()
 
 
 def _refuse_deleted_folder() -> None:
@@ -146,18 +176,19 @@ def _say_error(error: SartorError) -> None:
         say(error.hint)
 
 
-def _unexpected(error: Exception) -> str:
+def _unexpected(error: Exception) -> tuple[str, str]:
+    """What to say of an error that no part of sartor raised, in two lines."""
     first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         advice = "Lower --batch-size, or use smaller images or a smaller model."
-        return f"Out of memory: {first_line}\n{advice}"
+        return f"sartor: Out of memory: {first_line}", advice
     if isinstance(error, OSError):
         place = f" {error.filename}" if error.filename else ""
         reason = (error.strerror or first_line).lower()
-        return f"Cannot read or write{place}: {reason}.\nCheck the path and the disk."
+        return f"sartor: Cannot read or write{place}: {reason}.", "Check the path and the disk."
     return (
-        f"{type(error).__name__}: {first_line}\n"
-        "This should not have happened. SARTOR_DEBUG=1 shows where it did."
+        f"sartor: {type(error).__name__}: {first_line}",
+        "This should not have happened. SARTOR_DEBUG=1 shows where it did.",
     )
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import math
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..console.progress import PlainProgress, progress_for_stderr
 from ..console.streams import say
 from ..errors import UsageError
+from ..files import json_line
 from . import tables
 
 if TYPE_CHECKING:
@@ -19,9 +18,9 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def progress_shown(quiet: bool) -> Iterator[PlainProgress | None]:
+def progress_shown(quiet: bool, *, verbose: bool = False) -> Iterator[PlainProgress | None]:
     """Progress on stderr, unless quiet; as bars in a terminal, else as lines."""
-    progress = None if quiet else progress_for_stderr()
+    progress = None if quiet else progress_for_stderr(verbose=verbose)
     try:
         yield progress
     finally:
@@ -35,13 +34,16 @@ def print_run(run: Run, as_json: bool) -> int:
         print_json(run.result())
     else:
         page = run.folder.report_path
-        tables.print_result(run.result(), page if page.is_file() else None, _following(run))
+        written = page if page.is_file() else None
+        tables.print_result(run.result(), written, _following(run, reported=bool(written)))
     return 0
 
 
-def _following(run: Run) -> str | None:
+def _following(run: Run, *, reported: bool) -> str | None:
     """What to type next: choices are made on validation, so the test split comes only without."""
     parts, path = run.split(), shlex.quote(str(run.path))
+    if reported:
+        return f"sartor predict {path} PICTURE"
     if len(parts.val):
         return f"sartor report {path} --split val"
     return f"sartor evaluate {path}" if len(parts.test) else None
@@ -57,6 +59,22 @@ def check_count(flag: str, count: int | None) -> None:
         raise UsageError(f"{flag} must be at least 1, not {count}.", "Give a larger number.")
 
 
+def refuse_for_bundle(bundle: str, given: Mapping[str, bool]) -> None:
+    """Refuse flags that mean something for runs only.
+
+    Args:
+        given: whether each flag was given.
+
+    Raises:
+        UsageError: one was.
+    """
+    for flag, is_given in given.items():
+        if is_given:
+            raise UsageError(
+                f"{flag} means nothing for the bundle {bundle}.", "Leave it out, or name a run."
+            )
+
+
 def note(text: str) -> None:
     """One line on stderr, where results do not go."""
     say(text)
@@ -64,13 +82,4 @@ def note(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """One JSON document on one line, on stdout."""
-    print(json.dumps(_strict(value), allow_nan=False), flush=True)
-
-
-def _strict(value: Any) -> Any:
-    """The same with null for infinities and NaN, which JSON cannot express."""
-    if isinstance(value, dict):
-        return {key: _strict(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    print(json_line(value), flush=True)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import sys
 from collections import abc
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from itertools import pairwise
 from typing import Any, get_args, get_origin
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from ..console.streams import print_text
 from ..data.augment.vocabulary import ELSEWHERE, STEPS
 from ..errors import UsageError
 from ..models.settings import parse_model_kwargs
 from ..recipe import Recipe, load_recipe, setting_places
+from ..wording import one_line, plain
 
 _REGISTRY = ConstructorRegistry()
 
@@ -62,16 +67,32 @@ def parse(verb: str, kind: type, words: list[str], default: Any = None) -> Any:
     if wanted is not None:
         from .help import help_text
 
-        print(help_text(verb, kind, default, wanted))
+        print_text(help_text(verb, kind, default, wanted))
         raise SystemExit(0)
-    return tyro.cli(
-        kind,
-        prog=f"sartor {verb}",
-        args=words,
-        default=tyro.MISSING_NONPROP if default is None else default,
-        registry=_REGISTRY,
-        config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
-    )
+    with _mistakes_escaped(words):
+        return tyro.cli(
+            kind,
+            prog=f"sartor {verb}",
+            args=words,
+            default=tyro.MISSING_NONPROP if default is None else default,
+            registry=_REGISTRY,
+            config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff),
+        )
+
+
+@contextmanager
+def _mistakes_escaped(words: list[str]) -> Iterator[None]:
+    """Words that a terminal would obey, such as a file's name that a pattern stands for, are shown
+    escaped where tyro says what is wrong with them; all other words as it shows them."""
+    if all(one_line(word) == word for word in words):
+        yield
+        return
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            yield
+    finally:
+        sys.stderr.write(plain(said.getvalue()))
 
 
 def _help_wanted(words: list[str]) -> str | None:
@@ -127,3 +148,15 @@ def settings_named(words: list[str]) -> Iterator[str]:
 
 def _word(value: object) -> str:
     return ",".join(str(item) for item in value) if isinstance(value, tuple) else str(value)
+
+
+def check_depth(depth: int | None) -> None:
+    """Before the work.
+
+    Raises:
+        UsageError: it is below 0.
+    """
+    if depth is not None and depth < 0:
+        raise UsageError(
+            f"--depth {depth} is no level of names.", "Choose 0 for every layer, or 1, 2, ..."
+        )

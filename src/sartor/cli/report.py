@@ -28,11 +28,11 @@ class Report:
     """File of the page (.html), if not in the run's folder. The other files are written next to
     it."""
     data: Path | None = None
-    """The run's data, where it moved."""
+    """Where the run's data is now, if it moved."""
     device: DeviceName | None = None
-    """Device to compute on; by default that of the training if it is here, else what is here."""
+    """Device to compute on; by default the one used in training if available, else the best one."""
     trust: bool = False
-    """Use the run's own Python file, whoever wrote it, and a recipe that was changed by hand."""
+    """Run the run's own Python file, whoever wrote it, and accept a recipe edited by hand."""
     map: MapName = "pca"
     """How to lay out the images by what the network sees: pca, tsne or umap. umap needs the extra
     maps."""

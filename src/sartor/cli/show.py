@@ -50,6 +50,7 @@ def show(given: Show) -> int:
         "weights_sha256": weights,
         "split_sha256": _hash_or_none(lambda: run.split_sha256),
         "engine": run.folder.engine(),
+        "transfer": run.folder.transfer(),
     }
     if given.json:
         print_json(description)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import shlex
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -15,18 +17,19 @@ from rich.table import Table
 from rich.text import Text
 
 from ..console.progress import duration, epoch_line
-from ..console.streams import Plain
+from ..console.streams import Plain, print_text
 from ..reports.text import fitted, text_histogram
-from ..wording import plain
+from ..wording import message, one_line
 
 if TYPE_CHECKING:
-    from ..api import Prediction, Report
+    from ..api import Exported, Report, Site
     from ..evaluation.as_given import AsGiven
     from ..evaluation.metrics import Evaluation
     from ..inspection.probes.range_test import RangeTest
     from ..runs.store import RunSummary
 
 _REASONS_SHOWN = 5
+_BLANK_ENDS = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$", re.MULTILINE)
 
 
 def print_result(result: dict[str, Any], report: Path | None, following: str | None) -> None:
@@ -62,6 +65,53 @@ def weights_line(weights: dict[str, Any]) -> str:
     return f"weights of epoch {weights['epoch']}, the last"
 
 
+def print_exported(made: Exported) -> None:
+    """What was written, how large it is, how it was checked, and what to type next."""
+    table = _table("file")
+    table.add_column("size", justify="right")
+    folders: dict[str, list[int]] = {}
+    for name, size in made.files.items():
+        folder, slash, _ = name.rpartition("/")
+        folders.setdefault(f"{folder}/" if slash else name, []).append(size)
+    for name, sizes in folders.items():
+        files = f" ({len(sizes)} files)" if name.endswith("/") else ""
+        table.add_row(name + files, _bytes(sum(sizes)))
+    _console().print(table)
+    if made.agreement:
+        found = made.agreement
+        ties = f", {found.ties:,} tied" if found.ties else ""
+        print(
+            f"model.onnx answers as PyTorch does on {found.images:,} {made.split} images, "
+            f"{_listed(found.batches)} at once:"
+        )
+        print(
+            f"the same class for all{ties}; probabilities differ by at most "
+            f"{found.largest_difference:.1e}"
+        )
+    if made.quantized:
+        print_wrapped(made.quantized.sentence)
+    path = shlex.quote(str(made.path))
+    print(f"bundle: {made.path}")
+    print(f"sha256: {made.sha256}")
+    print(f"next: sartor verify {path}, sartor predict {path} PICTURE")
+
+
+def print_site(site: Site) -> None:
+    """What was written, and how to look at it."""
+    print(f"site: {site.path}, {len(site.files)} files, {sum(site.files.values()) / 1e6:.0f} MB")
+    path = shlex.quote(str(site.path))
+    print(f"next: python -m http.server --bind 127.0.0.1 --directory {path}")
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    *others, last = map(str, numbers)
+    return f"{', '.join(others)} or {last}"
+
+
+def _bytes(size: int) -> str:
+    return f"{size:,} B" if size < 10_000 else f"{size / 1e3:,.0f} kB"
+
+
 def print_range_test(test: RangeTest) -> None:
     """The running mean of the loss, a bar for every few rates, and what it suggests."""
     top = 1.5 * max(test.smoothed[:1], default=1.0)
@@ -90,7 +140,7 @@ def print_dataset(description: dict[str, Any]) -> None:
     names = [row["class"] for row in description["classes"]]
     for part in description["parts"]:
         print(f"{part}: {len(names)} classes")
-        print(text_histogram([row[part] for row in description["classes"]], names))
+        print_text(text_histogram([row[part] for row in description["classes"]], names))
 
 
 def print_image(image: dict[str, Any], name: str) -> None:
@@ -113,7 +163,7 @@ def print_runs(summaries: Sequence[RunSummary]) -> None:
         table.add_column(heading, justify="right")
     for run in summaries:
         table.add_row(
-            _shortened(run.name, 36),
+            shortened(run.name, 36),
             run.state if run.seeds is None else f"{run.seeds} seeds: {run.state}",
             f"{run.epochs_done}/{run.epochs}",
             _percent(run.train_accuracy),
@@ -143,6 +193,8 @@ def print_run(description: dict[str, Any], summary: RunSummary, recipe: str | No
         print(f"weight decay {training['weight_decay']:g}{spared}")
     if description["engine"]:
         print(f"{description['engine'].get('line', '')}")
+    if description["transfer"]:
+        print_wrapped(str(description["transfer"].get("sentence", "")))
     history, training = description["history"], description["recipe"]["training"]
     for extension in training.get("extensions", ()):
         print(f"planned: {extension}, then extended")
@@ -154,15 +206,20 @@ def print_run(description: dict[str, Any], summary: RunSummary, recipe: str | No
     if recipe is None:
         print(f"\nrecipe: {description['run']}/recipe.toml")
     else:
-        print(f"\n{recipe}", end="")
+        print_text(f"\n{recipe}".removesuffix("\n"))
 
 
-def print_evaluation(evaluation: Evaluation, run: str, weights: dict[str, Any]) -> None:
-    """The headline, a line per class, and the confusion matrix where it fits."""
+def print_evaluation(evaluation: Evaluation, judged: str, weights: str) -> None:
+    """The headline, a line per class, and the confusion matrix where it fits.
+
+    Args:
+        judged: which run or bundle, and on what where it is not its own data.
+        weights: which weights the figures are about, in words.
+    """
     low, high = evaluation.accuracy_interval
     correct = sum(row.correct for row in evaluation.per_class)
-    print(run)
-    print(weights_line(weights))
+    print(judged)
+    print(weights)
     part = "all images" if evaluation.split == "all" else f"{evaluation.split} split"
     print(f"{part}: {correct:,} of {evaluation.count:,} correct")
     loss = f"{evaluation.loss:.4f}" if math.isfinite(evaluation.loss) else "not finite"
@@ -174,6 +231,9 @@ def print_evaluation(evaluation: Evaluation, run: str, weights: dict[str, Any]) 
             f"These images chose the best of {evaluation.choices} epochs; the interval allows "
             "for that."
         )
+    if evaluation.unmatched:
+        for sentence in evaluation.unmatched.sentences():
+            print_wrapped(sentence)
     if evaluation.groups is not None:
         print_wrapped(groups_sentence(evaluation.groups))
     if evaluation.not_finite:
@@ -206,7 +266,50 @@ def print_evaluation(evaluation: Evaluation, run: str, weights: dict[str, Any]) 
         f"{evaluation.weakest.class_name}, {_percent(evaluation.weakest.accuracy)} ({low:.1%} to "
         f"{high:.1%}, which allows for its being picked from all classes)."
     )
+    if evaluation.sets or evaluation.novelty:
+        print()
+    _print_promises(evaluation)
     _print_confusion(evaluation)
+
+
+def percent(share: float) -> str:
+    """As short as it can be: 95 %, 99.5 %."""
+    return f"{100 * share:.4g} %"
+
+
+def _print_promises(evaluation: Evaluation) -> None:
+    """How large sets are and how often they hold the class; how many images are unknown."""
+    sets = None if evaluation.sets is None else evaluation.sets.to_json()
+    novelty = None if evaluation.novelty is None else evaluation.novelty.to_json()
+    for sentence in promise_sentences(sets, novelty):
+        print_wrapped(sentence)
+
+
+def promise_sentences(sets: dict[str, Any] | None, novelty: dict[str, Any] | None) -> Iterator[str]:
+    """What was promised and what was found, as `evaluate --json` gives both."""
+    if sets:
+        low, high = sets["interval"]
+        expected = ""
+        if sets["expected"]:
+            least, most = sets["expected"]
+            expected = f"; {least:.1%} to {most:.1%} are within chance"
+        judged = [row for row in sets["per_class"] if row["count"]]
+        weakest = min(judged, key=lambda row: row["coverage"])
+        yield (
+            f"Sets are to contain the true class for {percent(sets['promised'])} of all images. "
+            f"Here they do for {sets['coverage']:.2%} (95 % interval {low:.2%} to {high:.2%}"
+            f"{expected}), with {sets['mean_size']:.2f} classes on average. Lowest for a class: "
+            f"{weakest['class']}, {weakest['coverage']:.1%}."
+            + ("" if sets["kept"] else " That is fewer than chance explains.")
+        )
+    if novelty:
+        low, high = novelty["interval"]
+        yield (
+            f"Unknown: {novelty['unknown']:,} of {novelty['count']:,} images, "
+            f"{novelty['share']:.2%} (95 % interval {low:.2%} to {high:.2%}). At most "
+            f"{percent(round(novelty['promised'], 3))} is expected for images like the validation "
+            "images."
+        )
 
 
 def not_finite_line(not_finite: int, count: int) -> str:
@@ -250,10 +353,10 @@ def print_report(report: Report) -> None:
         if evaluation["not_finite"]:
             print(not_finite_line(evaluation["not_finite"], evaluation["count"]))
     if calibration:
-        print(_calibration_lines(calibration["before"]))
+        print_text(_calibration_lines(calibration["before"]))
         if calibration["after"]:
             print(f"at temperature {calibration['temperature']['value']:.3f}:")
-            print(_calibration_lines(calibration["after"], "  "))
+            print_text(_calibration_lines(calibration["after"], "  "))
     for line in _baseline_lines(report.document):
         print(line)
     if report.path:
@@ -268,7 +371,7 @@ def _baseline_lines(document: dict[str, Any]) -> Iterator[str]:
         verdict = ", better than the network" if better else ", not beaten beyond chance"
         verdict = "" if one["beaten"] else verdict
         line = f"baseline {one['name']}: {one['accuracy']:.2%} ({low:.1%} to {high:.1%}){verdict}"
-        yield from textwrap.wrap(line, 80, subsequent_indent="  ", break_on_hyphens=False)
+        yield from textwrap.wrap(one_line(line), 80, subsequent_indent="  ", break_on_hyphens=False)
     if document["overfitting"]:
         yield from textwrap.wrap(document["overfitting"], 80, break_on_hyphens=False)
 
@@ -283,32 +386,6 @@ def _calibration_lines(reliability: dict[str, Any], indent: str = "") -> str:
         f"{indent}calibration error {reliability['ece']:.2%}, by chance up to "
         f"{reliability['ece_by_chance']:.2%}"
     )
-
-
-def print_predictions(predictions: Sequence[Prediction], topk: int, shown: str) -> None:
-    """One line per picture, with what else it might be where that fits; else a line for each.
-
-    `shown` says what the numbers are: a probability, or a score.
-    """
-    names = [_shortened(one.file) for one in predictions]
-    others = [
-        ", ".join(f"{label} {p:.1%}" for label, p in one.top(topk)[1:]) for one in predictions
-    ]
-    labels = max(len("label"), *(len(one.label) for one in predictions))
-    used = max(len("picture"), *map(len, names)) + labels + len(shown) + 9
-    beside = topk > 1 and used + max(map(len, others)) <= 80
-    table = _table()
-    table.add_column("picture", no_wrap=True, min_width=max(map(len, names)))
-    table.add_column("label")
-    table.add_column(shown, justify="right", no_wrap=True)
-    if beside:
-        table.add_column("next", no_wrap=True)
-    for name, one, text in zip(names, predictions, others, strict=True):
-        cells: list[Any] = [name_cell(one.label), f"{one.probability:.1%}"]
-        table.add_row(name, *cells, *([text] if beside else []))
-        for label, probability in () if beside else one.top(topk)[1:]:
-            table.add_row("", name_cell(label), f"{probability:.1%}")
-    _console().print(table)
 
 
 def _print_confusion(evaluation: Evaluation) -> None:
@@ -327,13 +404,20 @@ def _print_confusion(evaluation: Evaluation) -> None:
 
 
 class _Console(Console):
+    def print(self, *objects: Any, **choices: Any) -> None:
+        """Without blanks at the ends of lines: rich leaves them where it breaks and fills lines."""
+        with self.capture() as captured:
+            super().print(*objects, **choices)
+        self.file.write(_BLANK_ENDS.sub(r"\1", captured.get()))
+        self.file.flush()
+
     def on_broken_pipe(self) -> None:
         """Leave it to `main.run`, which knows that it is not an error."""
         raise
 
     def render_str(self, text: str, **choices: Any) -> Text:
         """Names may hold anything."""
-        return super().render_str(plain(text), **choices)
+        return super().render_str(message(text), **choices)
 
 
 def _console() -> Console:
@@ -362,18 +446,24 @@ def _table(*headings: str) -> Table:
 
 def name_cell(name: str) -> Text:
     """A name in a table: cut at its end where its column is too narrow, never on two lines."""
-    return Text(plain(name), no_wrap=True, overflow="ellipsis")
+    return Text(one_line(name), no_wrap=True, overflow="ellipsis")
 
 
 def _hides_small_classes(row: dict[str, Any]) -> bool:
     """Whether the accuracy of all images is better than that of the mean class by a point."""
     balanced = row.get("val_balanced_accuracy")
-    return balanced is not None and row["val_accuracy"] - balanced >= 0.01
+    return None not in (balanced, row["val_accuracy"]) and row["val_accuracy"] - balanced >= 0.01
 
 
-def _shortened(path: str, columns: int = 26) -> str:
+def shortened(path: str, columns: int = 26) -> str:
     """The end of a long path, which tells files apart."""
+    path = one_line(path)
     return path if len(path) <= columns else "…" + path[1 - columns :]
+
+
+def print_line(text: str, *, bold: bool = False) -> None:
+    """One line as it is, never broken."""
+    _console().print(Text(one_line(text), style="bold" if bold else ""), soft_wrap=True)
 
 
 def _percent(share: float | None) -> str:

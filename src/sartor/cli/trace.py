@@ -12,6 +12,7 @@ from ..errors import UsageError
 from ..models.settings import Setting
 from .arguments import CheckpointName, DeviceName, SplitName
 from .output import note, print_json
+from .parsing import check_depth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,8 @@ class Trace:
     training_mode: bool = False
     """Trace with dropout and batch statistics, as in training."""
     data: str | None = None
-    """For a network: a set or a path, by default digits. For a run: its data, where it moved."""
+    """For a network: a set or a path, by default digits. For a run: where its data is now, if it
+    moved."""
     recipe: str | None = None
     """For a network: a .toml file or a shipped recipe."""
     model_kwargs: Mapping[str, Setting] = field(default_factory=dict)
@@ -54,9 +56,12 @@ class Trace:
     seed: int | None = None
     """Decides the first weights and the training order."""
     device: DeviceName | None = None
-    """Device to compute on; by default that of the training if it is here, else what is here."""
+    """Device to compute on; by default the one used in training if available, else the best one."""
     trust: bool = False
-    """Use the run's own Python file, whoever wrote it, and a recipe that was changed by hand."""
+    """Run the run's own Python file, whoever wrote it, and accept a recipe edited by hand."""
+    depth: int | None = None
+    """Show all layers below this level of names as one: at 2, stages.stage3 stands for all in it.
+    0 shows every layer. By default, networks of more than 40 layers are shown by stage."""
     out: Path | None = None
     """Write a page (.html) to step through, forward and back, with pictures."""
     json: bool = False
@@ -73,6 +78,7 @@ def trace(given: Trace) -> int:
             "There is nothing to trace.", "Name a run or a model: sartor trace latest --image 0"
         )
     _check_suffix(given.out)
+    check_depth(given.depth)
     names = ("opt", "lr", "loss", "seed", "device")
     settings = {name: value for name in names if (value := getattr(given, name)) is not None}
     if given.model_kwargs:
@@ -98,7 +104,7 @@ def trace(given: Trace) -> int:
     if given.json:
         print_json(traced.to_json())
     else:
-        print_trace(traced, page_hint=given.out is None)
+        print_trace(traced, page_hint=given.out is None, depth=given.depth)
     return 0
 
 

@@ -12,12 +12,15 @@ from ..events import (
     EpochDone,
     Event,
     Note,
+    Predicting,
     PreparationDone,
     Preparing,
+    RungChosen,
     Started,
     StepDone,
+    Working,
 )
-from ..wording import plain
+from ..wording import message
 from .streams import Unfailing, say
 
 _SECONDS_BETWEEN_LINES = 10.0
@@ -27,7 +30,12 @@ _ACTIVITIES = {"sizes": "reading sizes", "decoding": "decoding", "features": "fe
 class PlainProgress:
     """One line per epoch on stderr, for logs and pipes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, verbose: bool = False) -> None:
+        """
+        Args:
+            verbose: say also what only few want to know.
+        """
+        self._verbose = verbose
         self._epochs = 0
         self._told_at = time.monotonic()
         self._balanced = False
@@ -40,14 +48,22 @@ class PlainProgress:
             self._prepare(event)
         elif isinstance(event, PreparationDone):
             self.line(preparation_line(event))
+        elif isinstance(event, Predicting):
+            self._predict(event)
+        elif isinstance(event, Working):
+            self._work(event)
         elif isinstance(event, Started):
             self._epochs = event.epochs
             self._balanced = event.imbalanced
             for text in opening_lines(event):
                 self.line(text)
+            if self._verbose and event.without_native:
+                self.line(f"without the engine native: {event.without_native}")
         elif isinstance(event, EpochDone):
             line = epoch_line(event.row, self._epochs, balanced=self._balanced)
             self.line(line + (" *" if event.best else ""))
+        elif isinstance(event, RungChosen):
+            self.line(event.sentence)
         elif isinstance(event, Ended) and event.reason == "stopped early":
             self.line("Stopped early: no improvement within --patience epochs.")
 
@@ -62,6 +78,20 @@ class PlainProgress:
             self._told_at = now
             self.line(f"{_ACTIVITIES[event.activity]}: {preparing_figures(event)}")
 
+    def _predict(self, event: Predicting) -> None:
+        """A line now and then, and one at the end."""
+        now = time.monotonic()
+        if event.ended or now - self._told_at >= _SECONDS_BETWEEN_LINES:
+            self._told_at = now
+            self.line(f"predicted {predicting_figures(event)}")
+
+    def _work(self, event: Working) -> None:
+        """A line now and then, and one at the end."""
+        now = time.monotonic()
+        if event.ended or now - self._told_at >= _SECONDS_BETWEEN_LINES:
+            self._told_at = now
+            self.line(f"{event.task}: {working_figures(event)}")
+
     def close(self) -> None:
         """Leave the terminal as it was."""
 
@@ -69,8 +99,8 @@ class PlainProgress:
 class BarProgress(PlainProgress):
     """A bar for the present epoch under the lines of those that are over."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, verbose: bool = False) -> None:
+        super().__init__(verbose=verbose)
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
@@ -114,18 +144,47 @@ class BarProgress(PlainProgress):
             figures=preparing_figures(event),
         )
 
+    def _predict(self, event: Predicting) -> None:
+        if event.ended:
+            self._bar.stop()
+            self.line(f"predicted {predicting_figures(event)}")
+            return
+        self._bar.start()
+        self._bar.update(
+            self._task,
+            description="predicting",
+            completed=event.done,
+            total=event.total,
+            figures=predicting_figures(event),
+        )
+
+    def _work(self, event: Working) -> None:
+        if event.ended:
+            self._bar.stop()
+            self.line(f"{event.task}: {working_figures(event)}")
+            return
+        self._bar.start()
+        self._bar.update(
+            self._task,
+            description=event.task,
+            completed=event.done,
+            total=event.total,
+            figures=working_figures(event),
+        )
+
     def line(self, text: str) -> None:
         """Print one line above the bar."""
-        self._console.print(plain(text), markup=False, emoji=False, soft_wrap=True)
+        self._console.print(message(text), markup=False, emoji=False, soft_wrap=True)
 
     def close(self) -> None:
         """Take the bar away."""
         self._bar.stop()
 
 
-def progress_for_stderr() -> PlainProgress:
+def progress_for_stderr(*, verbose: bool = False) -> PlainProgress:
     """A bar in a terminal, plain lines elsewhere."""
-    return BarProgress() if sys.stderr.isatty() else PlainProgress()
+    kind = BarProgress if sys.stderr.isatty() else PlainProgress
+    return kind(verbose=verbose)
 
 
 def opening_lines(started: Started) -> list[str]:
@@ -173,6 +232,23 @@ def preparing_figures(event: Preparing) -> str:
     return (
         f"{event.done:,}/{event.total:,}  {event.pictures_per_second:,.0f}/s  "
         f"{duration(event.seconds_left)} left"
+    )
+
+
+def predicting_figures(event: Predicting) -> str:
+    """How far it is, how fast, how long where that is known, and what could not be read."""
+    total = "" if event.total is None or event.ended else f"/{event.total:,}"
+    left = "" if event.seconds_left is None else f"  {duration(event.seconds_left)} left"
+    unreadable = f"  {event.unreadable:,} without prediction" if event.unreadable else ""
+    return f"{event.done:,}{total}  {event.pictures_per_second:,.0f}/s{left}{unreadable}"
+
+
+def working_figures(event: Working) -> str:
+    """How far all workers are, how fast, how long where that is known."""
+    left = "" if event.seconds_left is None else f"  {duration(event.seconds_left)} left"
+    return (
+        f"{event.done:,}/{event.total:,} pictures, {event.shards_done:,}/{event.shards:,} shards  "
+        f"{event.pictures_per_second:,.0f}/s{left}"
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, Any, TextIO, cast
 
-from ..wording import plain
+from ..wording import message
 
 _NOBODY_READS = (errno.EIO, errno.EPIPE, errno.EBADF, errno.ENXIO)
 
@@ -40,14 +40,15 @@ class Unfailing:
 
 
 class Plain:
-    """A text stream for what is printed: text from outside is shown as `wording.plain` shows it."""
+    """A text stream for what is printed, a line at a time: text from outside is shown as
+    `wording.message` shows it."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
     def write(self, text: str) -> int:
         """As `TextIO.write`."""
-        self.stream.write(plain(text))
+        self.stream.write(message(text))
         return len(text)
 
     def __getattr__(self, name: str) -> Any:
@@ -65,10 +66,17 @@ def plain_stdout() -> Iterator[None]:
         sys.stdout = before
 
 
+def print_text(text: str) -> None:
+    """Print text of several lines, in which names are escaped already."""
+    for line in text.split("\n"):
+        sys.stdout.write(line)
+        sys.stdout.write("\n")
+
+
 def say(text: str) -> None:
     """One line on stderr, where results do not go; nothing where nobody reads it any more."""
     stream = Unfailing(sys.stderr)
-    stream.write(f"{plain(text)}\n")
+    stream.write(f"{message(text)}\n")
     stream.flush()
 
 

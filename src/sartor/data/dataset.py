@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from .. import native_module
 from ..arrays import AnyArray, Int64Array, UInt8Array
 from ..errors import DataError
 from ..wording import plain
@@ -101,6 +104,10 @@ class Dataset:
             if values is not None:
                 object.__setattr__(self, column, _checked_names(column, values, len(images)))
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What a thread computes is not for another process.
+        return {k: value for k, value in self.__dict__.items() if k != "_coming_fingerprint"}
+
     def __len__(self) -> int:
         return len(self.images)
 
@@ -129,11 +136,29 @@ class Dataset:
     def not_for_testing(self) -> Int64Array:
         """Indices of the images not set aside for testing by the source, int64, ascending."""
         everything = np.arange(len(self), dtype=np.int64)
-        return everything if self.test is None else np.setdiff1d(everything, self.test)
+        if self.test is None:
+            return everything
+        return np.setdiff1d(everything, self.test, assume_unique=True)
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over shape, pixels, labels, class names, indices set aside, and groups."""
+        coming: Future[str] | None = self.__dict__.pop("_coming_fingerprint", None)
+        return self._computed_fingerprint() if coming is None else coming.result()
+
+    def compute_fingerprint_ahead(self) -> None:
+        """Have a thread of its own compute the fingerprint, as it is now, while other things are
+        done; whoever asks for it then waits for the rest of that."""
+        if self.pixels_sha256 is not None or self._fingerprint_holds():
+            return
+        self.__dict__.pop("fingerprint", None)
+        pool = ThreadPoolExecutor(1, "sartor-fingerprint")
+        self.__dict__["_coming_fingerprint"] = pool.submit(self._computed_fingerprint)
+        pool.shutdown(wait=False)
+
+    def _computed_fingerprint(self) -> str:
+        if self._can_change():
+            self.__dict__["_kept_checksum"] = self._checksum()
         digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
         if self.pixels_sha256 is None:
             digest.update(np.ascontiguousarray(self.images).data)
@@ -150,7 +175,7 @@ class Dataset:
 
     def names(self) -> tuple[str, ...]:
         """What each image is called towards the user: its file, or its number."""
-        return self.files or tuple(map(str, range(len(self))))
+        return self.files or _numbered(len(self))
 
     def everything(self) -> Roster:
         """What the source holds, whether it is part of this dataset or left out."""
@@ -170,16 +195,49 @@ class Dataset:
         )
 
     def fingerprint_now(self) -> str:
-        """The fingerprint, computed again where the program could have changed the arrays."""
-        if _may_have_changed(self.images) or _may_have_changed(self.labels):
+        """The fingerprint, computed again where the program has changed the arrays."""
+        if not self._fingerprint_holds():
             self.__dict__.pop("fingerprint", None)
+            self.__dict__.pop("_coming_fingerprint", None)
         return self.fingerprint
+
+    def _fingerprint_holds(self) -> bool:
+        """Whether there is a fingerprint, and it is that of the arrays as they are now."""
+        if "_coming_fingerprint" in self.__dict__:
+            wait([self.__dict__["_coming_fingerprint"]])
+        elif "fingerprint" not in self.__dict__:
+            return False
+        if not self._can_change():
+            return True
+        kept, now = self.__dict__.get("_kept_checksum"), self._checksum()
+        return kept is not None and kept == now
+
+    def _can_change(self) -> bool:
+        return _may_have_changed(self.images) or _may_have_changed(self.labels)
+
+    def _checksum(self) -> tuple[int, int] | None:
+        """Of what the program may write to; None where none is computed faster than the
+        fingerprint."""
+        module = native_module.module()
+        if module is None:
+            return None
+        images, labels = (
+            np.ascontiguousarray(one).reshape(-1).view(np.uint8)
+            for one in (self.images, self.labels)
+        )
+        return module.checksum(images), module.checksum(labels)
 
     def torch(self) -> TorchDataset[tuple[Tensor, int]]:
         """The same samples for a `DataLoader`: float image (C, H, W) in 0..1, and label."""
         from .torch_dataset import TorchImages
 
         return TorchImages(self)
+
+
+@functools.lru_cache(maxsize=4)
+def _numbered(count: int) -> tuple[str, ...]:
+    """Numbers as names; a set is asked for them many times."""
+    return tuple(map(str, range(count)))
 
 
 def _may_have_changed(array: AnyArray) -> bool:
@@ -317,16 +375,16 @@ def _checked_indices(part: str, indices: Any, count: int) -> Int64Array:
     whole = indices.ndim == 1 and np.issubdtype(indices.dtype, np.integer)
     if not whole or (len(indices) and (indices.min() < 0 or indices.max() >= count)):
         raise DataError(f"`{part}` must hold indices from 0 to {count - 1}.", "Check its values.")
-    if len(np.unique(indices)) != len(indices):
-        raise DataError(f"`{part}` names an image twice.", "Name each index once.")
     checked: Int64Array = indices.astype(np.int64, copy=False)
+    if len(checked) and np.bincount(checked).max() > 1:
+        raise DataError(f"`{part}` names an image twice.", "Name each index once.")
     return checked
 
 
 def _check_apart(test: Int64Array | None, val: Int64Array | None) -> None:
     if test is None or val is None:
         return
-    both = np.intersect1d(test, val)
+    both = np.intersect1d(test, val, assume_unique=True)
     if len(both):
         raise DataError(
             f"Image {both[0]} is set aside for testing and for validation.",

@@ -65,6 +65,12 @@ def bytes_of(images: Any) -> UInt8Array:
             f"Images of {array.dtype} are no pixels.", "Give bytes 0 to 255, or floats 0 to 1."
         )
     low, high = float(array.min()), float(array.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        broken = int((~np.isfinite(array)).sum())
+        raise DataError(
+            f"Not finite (NaN or infinite): {broken:,} of {array.size:,} numbers in the images.",
+            "Leave such images out, or replace the pixels: numpy.nan_to_num(images)",
+        )
     if array.dtype.kind == "f" and low >= 0 and high <= 1:
         return np.asarray((array * 255).round().astype(np.uint8))
     if low >= 0 and high <= 255 and (array == array.astype(np.uint8)).all() and high > 16:
@@ -130,3 +136,38 @@ def as_array(value: Any) -> AnyArray:
     if hasattr(value, "detach"):
         value = value.detach().cpu()
     return plain_array(value, "values")
+
+
+def images_in_order(images: UInt8Array, input_shape: tuple[int, int, int]) -> UInt8Array:
+    """uint8 (N, C, H, W), from the orders that `Dataset` takes; `input_shape` is the network's.
+
+    Raises:
+        DataError: another shape or type, or a single image in colour, (H, W, 3).
+    """
+    channels, *size = input_shape
+    images = plain_array(images, "images")
+    if images.dtype != np.uint8:
+        raise DataError(f"Images are of {images.dtype}, not uint8.", "Give bytes, 0 to 255.")
+    if images.ndim == 3:
+        gray_of_this_size = channels == 1 and list(images.shape[1:]) == size
+        if not gray_of_this_size and 3 in (images.shape[0] * (channels == 3), images.shape[2]):
+            raise DataError(
+                f"Images of the shape {images.shape} may be one image in colour, or "
+                f"{images.shape[0]} gray ones.",
+                "Give one image as images[np.newaxis], and gray ones as images[:, np.newaxis].",
+            )
+        return images[:, np.newaxis]
+    if images.ndim == 4:
+        first, last = images.shape[1] in (1, 3), images.shape[3] in (1, 3)
+        # Where both may be the channels, as with 3 pixels per side, the network's number decides.
+        if first and last and images.shape[1] != channels == images.shape[3]:
+            first = False
+        if first:
+            return images
+        if last:
+            return images.transpose(0, 3, 1, 2)
+    raise DataError(
+        f"Images have the shape {images.shape}, which is not (N, H, W), (N, H, W, C) or "
+        "(N, C, H, W).",
+        "Give one image as images[np.newaxis], with 1 or 3 channels.",
+    )

@@ -58,6 +58,8 @@ class Roster:
     identities: npt.NDArray[np.uint64] | None = None
     """What an image is, wherever it lies and at any size: the first 64 bits of the SHA-256 of its
     file, uint64 (M,). None where pixels say so."""
+    pixel_hashes: UInt8Array | None = None
+    """SHA-256 of the bytes of each image, uint8 (M, 32), where they are known."""
     by_list: Mapping[int, str] = field(default_factory=dict)
     """Why an image is left out that a list of exclusions names."""
     by_fixes: Changes = field(default_factory=Changes)
@@ -68,7 +70,7 @@ class Roster:
 
     def left_out(self) -> Int64Array:
         """The images that can be read and are not in the dataset, ascending."""
-        return np.setdiff1d(self.usable, self.kept)
+        return np.setdiff1d(self.usable, self.kept, assume_unique=True)
 
     def rows(self, images: Int64Array) -> Int64Array:
         """The rows of the dataset that these images are; what is left out falls away."""

@@ -12,6 +12,7 @@ from ..settings import OneOf, Range
 DUPLICATES = ("auto", "together", "ignored")
 SPLIT_METHODS = ("auto", "stable", "drawn")
 RESIZE_WAYS = ("letterbox", "crop", "stretch")
+RESAMPLINGS = ("bicubic", "bilinear", "box")
 INK_WAYS = ("auto", "off", "mass", "box")
 BACKGROUNDS = ("auto", "white", "black")
 FORMATS = (
@@ -133,6 +134,8 @@ class PreprocessSettings:
     resize: Annotated[str, OneOf("way to resize", RESIZE_WAYS)] = "letterbox"
     """How to fit pictures of other sizes. letterbox: keep everything and pad; crop: fill and cut
     the rest; stretch."""
+    resampling: Annotated[str, OneOf("filter", RESAMPLINGS)] = "bicubic"
+    """Filter of resizing, with antialiasing. By default bicubic, or that of pretrained weights."""
     background: Annotated[str, OneOf("background", BACKGROUNDS)] = "auto"
     """What lies behind transparent areas, and pads pictures that have some. auto: black where it
     hides less of the outlines than white does, or where opaque images lie on black; else white."""

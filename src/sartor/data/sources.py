@@ -15,7 +15,7 @@ from .listing import Listing
 from .named.catalogue import NAMES, load_named
 from .pictures.decoding import Sink
 from .pictures.exclude import changed, read_exclusions, without
-from .pictures.prepare import prepare, prepared_as
+from .pictures.prepare import Better, prepare, prepared_as
 from .readers.archive import ZipTree, inflated_head, is_tar, open_tar
 from .readers.beside import head_of
 from .readers.class_names import are_numbers, may_name_classes, read_class_names, renamed
@@ -27,6 +27,7 @@ from .readers.keyed_arrays import Arrays
 from .readers.manifest import list_manifests
 from .readers.npy import find_npy, load_npy
 from .readers.npz import holds_arrays, load_npz
+from .readers.pixel_columns import load_pixel_columns
 from .readers.pixel_tables import load_pixels, pixel_layout
 from .readers.recognition import (
     HEAD_BYTES,
@@ -74,9 +75,13 @@ def open_source(
     preprocess: PreprocessSettings | None = None,
     *,
     note: Note | None = None,
+    better: Better | None = None,
     on_event: Sink | None = None,
 ) -> Dataset:
     """The dataset that `data` describes; pictures are brought to the size that `preprocess` says.
+
+    Args:
+        better: asked for other settings when size and channels are known, before decoding.
 
     Raises:
         UsageError: no named set and nothing at that path; with the nearest name.
@@ -93,6 +98,7 @@ def open_source(
             fixes=_fixes(data, opened.pictures.names, opened.labels, opened.classes),
             root=data.source,
             max_unreadable=data.max_unreadable,
+            better=better,
             on_event=on_event,
         )
     if note:
@@ -258,9 +264,9 @@ def _file_read_as(kind: str, path: Path, data: SourceSettings) -> Opened:
         assert layout is not None
         return load_pixels(tree, {path.name: layout}, data, name=name)
     if kind == "parquet":
-        return list_parquet(tree, [path.name], data, name=name)
+        return _in_parquet(tree, [path.name], data, name)
     if kind == "json":
-        return _json_of(path, tree)
+        return _json_of(path, tree, data)
     if kind == "manifest":
         return list_manifests(tree, {path.name: None}, data, name=name)
     return _idx_beside(path, tree)
@@ -298,6 +304,12 @@ def _kind_of_file(path: Path, head: bytes) -> str:
     return "pixels" if pixel_layout(head_of(tree, path.name, HEAD_BYTES)) else "manifest"
 
 
+def _in_parquet(tree: FileTree, files: list[str], data: SourceSettings, name: str) -> Opened:
+    """Pixels, pictures or the paths of pictures in parquet files."""
+    pixels = load_pixel_columns(tree, files, data, name=name)
+    return list_parquet(tree, files, data, name=name) if pixels is None else pixels
+
+
 def _idx_beside(path: Path, tree: FolderTree) -> Opened:
     """The set to which an IDX file belongs; its other files lie beside it."""
     with explain_os_errors(f"read {shown(str(path.parent))}"):
@@ -324,7 +336,7 @@ def _npy_beside(path: Path, tree: FolderTree, data: SourceSettings) -> Opened:
     return load_npy(tree, "", found[""], data, name=path.absolute().parent.name)
 
 
-def _json_of(path: Path, tree: FolderTree) -> Opened:
+def _json_of(path: Path, tree: FolderTree, data: SourceSettings) -> Opened:
     listed = read_json(tree, path.name)
     if listed is None:
         raise DataError(
@@ -332,7 +344,9 @@ def _json_of(path: Path, tree: FolderTree) -> Opened:
             "Known are FiftyOne's labels.json, COCO's annotations, and {path: label}. Or write a "
             "CSV: path,label.",
         )
-    return list_json(tree, {path.name: (listed, None)}, name=path.absolute().parent.name)
+    lists = {path.name: (listed, None)}
+    name, most = path.absolute().parent.name, data.max_unreadable
+    return list_json(tree, lists, name=name, most=most)
 
 
 def _in_tree(tree: FileTree, data: SourceSettings, name: str, note: Note | None) -> Opened:
@@ -361,13 +375,13 @@ def _read_as(kind: str, tree: FileTree, data: SourceSettings, name: str) -> Open
     if kind == "pixels":
         return load_pixels(tree, find_pixels(tree), data, name=name)
     if kind == "parquet":
-        return list_parquet(tree, parquet_files(tree), data, name=name)
+        return _in_parquet(tree, parquet_files(tree), data, name)
     if kind == "manifest":
         return list_manifests(tree, lists_of(tree), data, name=name)
     if kind == "webdataset":
         return list_samples(tree, name=name)
     if kind == "json":
-        return list_json(tree, json_lists(tree), name=name)
+        return list_json(tree, json_lists(tree), name=name, most=data.max_unreadable)
     layout = find_layout(tree, data.format)
     if layout is None:
         raise nothing_in(tree)

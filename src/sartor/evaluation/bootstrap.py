@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,8 @@ import numpy.typing as npt
 
 from ..arrays import Float64Array, Int64Array
 from ..errors import UsageError
-from ..randomness import keys
+from ..machine import available_cores
+from ..randomness import following_keys
 from .intervals import score_interval
 from .predictions import NO_PREDICTION, Predictions
 
@@ -23,8 +25,10 @@ Statistic = Callable[[Float64Array], Float64Array]
 
 RESAMPLES = 1000
 _STREAM = 11
-# So many drawn numbers at a time stay within the processor's cache and in little memory.
-_DRAWS_AT_ONCE = 1_000_000
+_DRAWS_OF_A_STREAM = 1_000_000
+_DRAWS_AT_ONCE = 50_000
+"""So many drawn numbers stay in the cache of a core, and their memory is used again."""
+_MOST_THREADS = 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,10 +82,20 @@ def bootstrap(
     if clusters is not None:
         names, member = np.unique(clusters, return_inverse=True)
         units = len(names)
-    for drawn_units in _resampled_counts(units, resamples, seed):
-        counts = drawn_units if member is None else drawn_units[:, member]
-        for name, statistic in statistics.items():
-            drawn[name].append(statistic(counts))
+
+    def part(start: int) -> list[list[Float64Array]]:
+        found: list[list[Float64Array]] = [[] for _ in statistics]
+        for drawn_units in _resampled_counts(units, start, min(start + of_stream, resamples), seed):
+            counts = drawn_units if member is None else drawn_units[:, member]
+            for values, statistic in zip(found, statistics.values(), strict=True):
+                values.append(statistic(counts))
+        return found
+
+    of_stream = max(1, _DRAWS_OF_A_STREAM // units)
+    with ThreadPoolExecutor(min(_MOST_THREADS, available_cores()), "sartor-bootstrap") as threads:
+        for found in threads.map(part, range(0, resamples, of_stream)):
+            for name, values in zip(statistics, found, strict=True):
+                drawn[name].extend(values)
     once = np.ones((1, count))
     tails = ((1 - confidence) / 2, (1 + confidence) / 2)
     return {
@@ -113,7 +127,7 @@ def interval_of_mean_over_classes(estimate: Estimate, counts: Sequence[int]) -> 
     such a mean worse, and because draws from few mistakes show too little doubt. So the bias is
     taken off, and Wilson's interval is taken at the effective number of images (E. L. Korn and
     B. I. Graubard, 1998, Survey Methodology 24, 193-201): what the standard error says, but at
-    most what the sizes of the classes allow. benchmarks/coverage.py measures both.
+    most what the sizes of the classes allow. benchmarks/interval_coverage.py measures both.
 
     Args:
         counts: images of each class that counts.
@@ -138,13 +152,16 @@ def _defined_quantiles(
     return low, high
 
 
-def _resampled_counts(count: int, resamples: int, seed: int) -> Iterator[Float64Array]:
-    """How often each image was drawn, float64 (R, count), for a part of the resamples at a time."""
+def _resampled_counts(count: int, start: int, stop: int, seed: int) -> Iterator[Float64Array]:
+    """How often each image was drawn in resamples `start` to `stop`, float64 (R, count), a few
+    resamples at a time."""
+    following = following_keys(seed, _STREAM, start)
     at_once = max(1, _DRAWS_AT_ONCE // count)
-    for start in range(0, resamples, at_once):
-        number = min(at_once, resamples - start)
-        drawn = keys(number * count, seed, _STREAM, start) % np.uint64(count)
-        cells = drawn.astype(np.int64).reshape(number, count)
+    for first in range(start, stop, at_once):
+        number = min(at_once, stop - first)
+        drawn = following(number * count)
+        drawn %= np.uint64(count)
+        cells = drawn.view(np.int64).reshape(number, count)
         cells += count * np.arange(number)[:, None]
         counts = np.bincount(cells.ravel(), minlength=number * count)
         yield counts.reshape(number, count).astype(np.float64)
@@ -160,11 +177,12 @@ def mean_of(values: Float64Array) -> Statistic:
 
 def f1_of_each_class(predictions: Predictions) -> Statistic:
     """F1, (R, classes): 2 right / (images of the class + predictions of it)."""
-    right, of_class, as_class = _class_columns(predictions)
-    both = of_class + as_class
+    cells = _Cells.of(predictions)
+    both = cells.of_class + cells.as_class
 
     def statistic(counts: Float64Array) -> Float64Array:
-        return _ratio(2 * (counts @ right), counts @ both)
+        drawn = cells.drawn(counts)
+        return _ratio(2 * (drawn @ cells.right), drawn @ both)
 
     return statistic
 
@@ -177,23 +195,60 @@ def macro_f1(predictions: Predictions) -> Statistic:
 
 def balanced_accuracy(predictions: Predictions) -> Statistic:
     """Mean recall of the classes that have images."""
-    right, of_class, _ = _class_columns(predictions)
-    return lambda counts: np.nanmean(_ratio(counts @ right, counts @ of_class), axis=1)
+    cells = _Cells.of(predictions)
+
+    def statistic(counts: Float64Array) -> Float64Array:
+        drawn = cells.drawn(counts)
+        return np.asarray(np.nanmean(_ratio(drawn @ cells.right, drawn @ cells.of_class), axis=1))
+
+    return statistic
 
 
-def _class_columns(predictions: Predictions) -> tuple[Any, Any, Any]:
-    """Sparse (N, classes), 1 where an image is of a class: recognised, truly, as predicted."""
-    from scipy import sparse
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Cells:
+    """The cells of a confusion matrix that hold an image, of which there are few; M of them."""
 
-    labels, predicted = predictions.labels, predictions.predicted()
-    shape = (len(predictions), len(predictions.classes))
+    order: Int64Array
+    """(N,): the images, cell after cell."""
+    starts: Int64Array
+    """(M,): where each cell begins."""
+    right: Any
+    """Sparse (M, classes), 1 where a cell holds the recognised images of a class."""
+    of_class: Any
+    """1 where it holds images of a class."""
+    as_class: Any
+    """1 where it holds predictions of a class."""
 
-    def ones(rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> Any:
-        return sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=shape)
+    @classmethod
+    def of(cls, predictions: Predictions) -> _Cells:
+        from scipy import sparse
 
-    rows = np.arange(len(predictions))
-    right, known = np.flatnonzero(labels == predicted), np.flatnonzero(predicted != NO_PREDICTION)
-    return ones(right, labels[right]), ones(rows, labels), ones(known, predicted[known])
+        labels, predicted = predictions.labels, predictions.predicted()
+        order = np.lexsort((predicted, labels))
+        pairs = np.stack([labels[order], predicted[order]])
+        starts = np.flatnonzero(np.r_[True, (pairs[:, 1:] != pairs[:, :-1]).any(axis=0)])
+        label, prediction = pairs[:, starts]
+        shape = (len(starts), len(predictions.classes))
+
+        def ones(rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> Any:
+            return sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=shape)
+
+        right, known = (
+            np.flatnonzero(label == prediction),
+            np.flatnonzero(prediction != NO_PREDICTION),
+        )
+        return cls(
+            order=order,
+            starts=starts,
+            right=ones(right, label[right]),
+            of_class=ones(np.arange(len(starts)), label),
+            as_class=ones(known, prediction[known]),
+        )
+
+    def drawn(self, counts: Float64Array) -> Float64Array:
+        """How often an image of each cell was drawn, (R, M), of how often each image was."""
+        ordered = np.take(counts, self.order, axis=1)
+        return np.asarray(np.add.reduceat(ordered, self.starts, axis=1))
 
 
 def _ratio(part: Float64Array, whole: Float64Array) -> Float64Array:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Float32Array, Float64Array
+from ..arrays import Float32Array, Float64Array, Int64Array
 from ..errors import DataError
+from ..machine import available_cores
 from ..randomness import keys
 from .bootstrap import Estimate, Statistic, bootstrap, mean_of
+from .clusters import effective_share, share_interval
 from .intervals import wilson
 from .predictions import Predictions, gives_probabilities, probabilities_of
 
@@ -22,6 +26,9 @@ LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.2, 20.0
 _FOLDS = 5
 # 4.6 is the width of the interval's logarithm: 24 halvings leave less than one millionth of it.
 _HALVINGS = 24
+_MOST_NEWTON = 12
+_NEARBY = 1e-6
+"""Within so much of its value, as a share, the place of a zero is not taken for exact."""
 _FOLD_STREAM, _CHANCE_STREAM = 12, 13
 _TRIALS = 5000
 # log 0 has no number; so small a probability is 0 for a float32.
@@ -52,7 +59,7 @@ class ReliabilityBin:
     accuracy: float | None
     """Share that is correct; None without images."""
     interval: tuple[float, float]
-    """95 % interval of `accuracy` (Wilson)."""
+    """95 % interval of `accuracy` (Wilson; of images in groups, at their effective number)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +80,7 @@ class Reliability:
     and no resampling corrects that. It is to be read beside what chance gives."""
     ece_by_chance: float
     """What a perfectly calibrated classifier with these confidences would show on as many images;
-    95 % of the time it would show less."""
+    95 % of the time it would show less. Where images come in groups, on as many groups as alike."""
     ece_by_chance_mean: float
     """The same on average."""
     log_loss: float
@@ -152,17 +159,26 @@ def fit_temperature(predictions: Predictions) -> Temperature:
     return _fitted(log_probabilities(predictions), predictions.labels)
 
 
-def cross_fitted(log_p: Float64Array, labels: npt.NDArray[np.int64]) -> Float64Array:
+def cross_fitted(
+    log_p: Float64Array, labels: npt.NDArray[np.int64], groups: Int64Array | None = None
+) -> Float64Array:
     """Each image at the temperature that was fitted on the others, in five parts.
 
-    So temperature can be judged on the very split that it is fitted on.
+    So temperature can be judged on the very split that it is fitted on. Images of a group are in
+    one part.
     """
-    part_of = np.argsort(np.argsort(keys(len(labels), 0, _FOLD_STREAM))) % _FOLDS
+    unit = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    units = int(unit.max()) + 1
+    part_of = (np.argsort(np.argsort(keys(units, 0, _FOLD_STREAM))) % _FOLDS)[unit]
     result = log_p.copy()
-    for part in range(_FOLDS):
+
+    def fit(part: int) -> None:
         inside, others = part_of == part, part_of != part
         if inside.any() and others.any():
             result[inside] = scaled(log_p[inside], _fitted(log_p[others], labels[others]).value)
+
+    with ThreadPoolExecutor(min(_FOLDS, available_cores()), "sartor-folds") as threads:
+        list(threads.map(fit, range(_FOLDS)))
     return result
 
 
@@ -176,20 +192,29 @@ def reliability(
     labels: npt.NDArray[np.int64],
     predicted: npt.NDArray[np.int64],
     log_loss: Estimate | None = None,
+    groups: Int64Array | None = None,
 ) -> Reliability:
     """Judge probabilities, given as their logarithms (N, classes), of predicted classes (N,).
 
-    `log_loss` is the estimate of `log_loss_statistic`, where it is known already.
+    Args:
+        log_loss: the estimate of `log_loss_statistic`, where it is known already.
+        groups: of each image, (N,); None where each stands alone.
     """
-    log_loss = log_loss or bootstrap({"": log_loss_statistic(log_p, labels)}, len(labels))[""]
+    if log_loss is None:
+        statistic = {"": log_loss_statistic(log_p, labels)}
+        log_loss = bootstrap(statistic, len(labels), clusters=groups)[""]
     confidences, right = confidence_of(log_p, predicted), predicted == labels
     places = bin_of(confidences)
     by_chance = errors_by_chance(confidences)
+    if groups is not None:
+        by_chance = _of_groups(by_chance, confidences, right, groups)
     return Reliability(
-        bins=tuple(_bin(place, confidences, right, places) for place in range(BINS)),
+        bins=tuple(_bin(place, confidences, right, places, groups) for place in range(BINS)),
         confidence=float(confidences.mean()),
         gap=float(confidences.mean() - right.mean()),
-        gap_interval=gap_interval(confidences, right),
+        gap_interval=gap_interval(confidences, right)
+        if groups is None
+        else gap_interval_of_groups(confidences, right, groups),
         ece=calibration_error(confidences, right),
         ece_by_chance=float(np.quantile(by_chance, 0.95)),
         ece_by_chance_mean=float(by_chance.mean()),
@@ -243,6 +268,46 @@ def gap_interval(
     )
 
 
+def gap_interval_of_groups(
+    confidences: Float64Array, right: npt.NDArray[np.bool_], groups: Int64Array
+) -> tuple[float, float]:
+    """As `gap_interval`, where images of a group are alike: both at their effective number of
+    images, and with the correlation of the sums of groups."""
+    _, member = np.unique(groups, return_inverse=True)
+    accuracy, mean = float(right.mean()), float(confidences.mean())
+    gap, number = mean - accuracy, len(right) * effective_share(confidences, groups)
+    if not number:
+        return -1.0, 1.0
+    low, high = share_interval(right, groups)
+    half = -NormalDist().inv_cdf(0.025) * float(confidences.std()) / math.sqrt(number)
+    sums = [
+        np.bincount(member, weights=values)
+        for values in (confidences - mean, right.astype(float) - accuracy)
+    ]
+    varies = all(one.any() for one in sums) and 0 < accuracy < 1
+    correlation = (
+        float(sums[0] @ sums[1] / math.sqrt((sums[0] @ sums[0]) * (sums[1] @ sums[1])))
+        if varies
+        else 0.0
+    )
+    return (
+        max(-1.0, gap - _joined(half, high - accuracy, correlation)),
+        min(1.0, gap + _joined(half, accuracy - low, correlation)),
+    )
+
+
+def _of_groups(
+    errors: Float64Array,
+    confidences: Float64Array,
+    right: npt.NDArray[np.bool_],
+    groups: Int64Array,
+) -> Float64Array:
+    """Errors by chance of independent images, as those of fewer of them: deviations are larger by
+    the root of how many images count as one."""
+    share = effective_share(right - confidences, groups)
+    return np.minimum(errors / math.sqrt(share), 1.0) if share else np.ones_like(errors)
+
+
 def _joined(one: float, other: float, correlation: float) -> float:
     """How far a difference may be off, where its parts may be so far off and are correlated."""
     return math.sqrt(max(one**2 + other**2 - 2 * correlation * one * other, 0.0))
@@ -285,6 +350,7 @@ def _bin(
     confidences: Float64Array,
     right: npt.NDArray[np.bool_],
     places: npt.NDArray[np.int64],
+    groups: Int64Array | None,
 ) -> ReliabilityBin:
     inside = places == place
     count, correct = int(inside.sum()), int(right[inside].sum())
@@ -294,8 +360,32 @@ def _bin(
         count=count,
         confidence=float(confidences[inside].mean()) if count else None,
         accuracy=correct / count if count else None,
-        interval=wilson(correct, count),
+        interval=wilson(correct, count)
+        if groups is None
+        else share_interval(right[inside], groups[inside]),
     )
+
+
+def _zero_nearby(log_p: Float64Array, of_truth: float) -> float:
+    """Where the gradient of `_fitted` is zero, by Newton's method, far more exactly than `_NEARBY`;
+    NaN where it does not get there."""
+    inverse = 1.0
+    highest = log_p.max(axis=1, keepdims=True)
+    for _ in range(_MOST_NEWTON):
+        odds = np.exp(inverse * (log_p - highest))
+        total = odds.sum(axis=1)
+        odds *= log_p
+        mean = odds.sum(axis=1) / total
+        odds *= log_p
+        slope = (odds.sum(axis=1) / total - mean * mean).mean()
+        step = (float(mean.mean()) - of_truth) / slope if slope > 0 else math.nan
+        if not 1 / HIGHEST_TEMPERATURE < inverse - step < 1 / LOWEST_TEMPERATURE:
+            return math.nan
+        inverse -= step
+        # The next step would be of the order of its square.
+        if abs(step) < 1e-5 * inverse:
+            return inverse
+    return math.nan
 
 
 def _fitted(log_p: Float64Array, labels: npt.NDArray[np.int64]) -> Temperature:
@@ -313,7 +403,11 @@ def _fitted(log_p: Float64Array, labels: npt.NDArray[np.int64]) -> Temperature:
     if gradient(low) >= 0 or gradient(high) <= 0:
         value = 1 / (low if gradient(low) >= 0 else high)
         return Temperature(value=value, at_bound=True, count=len(labels))
+    near = _zero_nearby(log_p, of_truth)
     for _ in range(_HALVINGS):
         middle = math.sqrt(low * high)
-        low, high = (middle, high) if gradient(middle) < 0 else (low, middle)
+        # Far from the zero, its sign is known without looking at all images again.
+        known = abs(middle - near) > _NEARBY * near
+        below = middle < near if known else gradient(middle) < 0
+        low, high = (middle, high) if below else (low, middle)
     return Temperature(value=1 / math.sqrt(low * high), at_bound=False, count=len(labels))

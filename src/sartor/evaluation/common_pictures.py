@@ -37,6 +37,7 @@ def _only(predictions: Predictions, pictures: set[str]) -> Predictions:
     return replace(
         predictions,
         logits=predictions.logits[rows],
+        novelty=None,
         labels=predictions.labels[rows],
         indices=predictions.indices[rows],
         groups=None if groups is None else groups[rows],

@@ -481,6 +481,7 @@ def _with_sorted_rows(predictions: Predictions) -> Predictions:
     return replace(
         predictions,
         logits=predictions.logits[order],
+        novelty=None,
         labels=predictions.labels[order],
         indices=predictions.indices[order],
         groups=None if predictions.groups is None else predictions.groups[order],

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Float64Array
+from ..arrays import Float64Array, Int64Array
 from .bootstrap import Estimate, Statistic, bootstrap
+from .clusters import share_interval
 from .intervals import wilson
 
 _SHOWN = (1.0, 0.99, 0.95, 0.9, 0.8, 0.7, 0.5)
@@ -27,7 +28,7 @@ class CoveragePoint:
     count: int
     accuracy: float
     interval: tuple[float, float]
-    """95 % interval of `accuracy` (Wilson)."""
+    """95 % interval of `accuracy` (Wilson; of images in groups, at their effective number)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,26 +55,35 @@ class Coverage:
 
 
 def coverage(
-    confidences: Float64Array, right: npt.NDArray[np.bool_], area: Estimate | None = None
+    confidences: Float64Array,
+    right: npt.NDArray[np.bool_],
+    area: Estimate | None = None,
+    groups: Int64Array | None = None,
 ) -> Coverage:
     """Judge the order that confidences bring into the images; equal ones are kept together.
 
-    `area` is the estimate of `risk_coverage_area`, where it is known already.
+    Args:
+        area: the estimate of `risk_coverage_area`, where it is known already.
+        groups: of each image, (N,); None where each stands alone.
     """
     if area is None:
-        area = bootstrap({"area": risk_coverage_area(confidences, right)}, len(right))["area"]
+        statistic = {"area": risk_coverage_area(confidences, right)}
+        area = bootstrap(statistic, len(right), clusters=groups)["area"]
     order, last = _ranking(confidences)
     correct = np.cumsum(right[order])[last]
     ends = np.unique(last)
 
     def point(end: int) -> CoveragePoint:
         count, hits = int(end) + 1, int(correct[end])
+        members = order[:count]
         return CoveragePoint(
             threshold=float(confidences[order[end]]),
             coverage=count / len(right),
             count=count,
             accuracy=hits / count,
-            interval=wilson(hits, count),
+            interval=wilson(hits, count)
+            if groups is None
+            else share_interval(right[members], groups[members]),
         )
 
     wanted = [ends[np.abs((ends + 1) / len(right) - share).argmin()] for share in _SHOWN]
@@ -91,14 +101,21 @@ def coverage(
 def risk_coverage_area(confidences: Float64Array, right: npt.NDArray[np.bool_]) -> Statistic:
     """The area under the risk-coverage curve, as a statistic."""
     order, last = _ranking(confidences)
-    wrong = ~right[order]
+    wrong = np.asarray(~right[order], np.float64)
+    # Where no two are equal, each is the last of its confidence.
+    ends = None if np.array_equal(last, np.arange(len(last))) else last
 
     def statistic(counts: Float64Array) -> Float64Array:
-        drawn = counts[:, order]
-        taken = np.cumsum(drawn, axis=1)[:, last]
-        mistakes = np.cumsum(drawn * wrong, axis=1)[:, last]
-        risks = np.divide(mistakes, taken, out=np.zeros_like(taken), where=taken > 0)
-        return np.asarray((drawn * risks).sum(axis=1) / counts.sum(axis=1))
+        drawn = np.take(counts, order, axis=1)
+        taken = np.cumsum(drawn, axis=1)
+        mistakes = drawn * wrong
+        np.cumsum(mistakes, axis=1, out=mistakes)
+        if ends is not None:
+            taken, mistakes = np.take(taken, ends, axis=1), np.take(mistakes, ends, axis=1)
+        # Before the first that was drawn there is no mistake either.
+        risks = np.divide(mistakes, np.maximum(taken, 1, out=taken), out=mistakes)
+        risks *= drawn
+        return np.asarray(risks.sum(axis=1) / counts.sum(axis=1))
 
     return statistic
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,7 @@ from .calibration import (
     fit_temperature,
     log_loss_statistic,
     log_probabilities,
+    log_probabilities_of,
     reliability,
     scaled,
 )
@@ -152,7 +154,11 @@ def _listed(interval: tuple[float, float] | None) -> list[float] | None:
 
 
 def judge(
-    predictions: Predictions, validation: Predictions | None, *, choices: int = 1
+    predictions: Predictions,
+    validation: Predictions | None,
+    *,
+    choices: int = 1,
+    temperature: float = 1.0,
 ) -> Judgement:
     """Judge predictions; `validation` are those of the validation split of the same weights.
 
@@ -160,6 +166,7 @@ def judge(
 
     Args:
         choices: as for `evaluate`.
+        temperature: what predictions are made at, by which images are put in order.
 
     Raises:
         DataError: there are no predictions.
@@ -176,7 +183,9 @@ def judge(
     reason = _no_calibration(predictions)
     scaling = None if reason else _scaling(predictions, validation)
     found = bootstrap(
-        _statistics(predictions, scaling), len(predictions), clusters=predictions.groups
+        _statistics(predictions, scaling, temperature),
+        len(predictions),
+        clusters=predictions.groups,
     )
     rows = evaluation.per_class
     return Judgement(
@@ -188,10 +197,15 @@ def judge(
         balanced_accuracy_interval=interval_of_mean_over_classes(
             found["balanced_accuracy"], [row.count for row in rows if row.count]
         ),
-        calibration=_calibration(scaling, found) if scaling else None,
+        calibration=_calibration(scaling, found, predictions.groups) if scaling else None,
         no_calibration=reason,
         probabilities=gives_probabilities(predictions.loss),
-        coverage=coverage(_rank(predictions), _right(predictions), found["area"])
+        coverage=coverage(
+            _rank(predictions, temperature),
+            _right(predictions),
+            found["area"],
+            predictions.groups,
+        )
         if "area" in found
         else None,
         grouped=None if predictions.groups is None else predictions,
@@ -205,11 +219,11 @@ def _no_calibration(predictions: Predictions) -> str:
     return "" if gives_probabilities(predictions.loss) else _SCORES.format(predictions.loss)
 
 
-def _rank(predictions: Predictions) -> Float64Array:
+def _rank(predictions: Predictions, temperature: float) -> Float64Array:
     """By what images are put in order: the probability of the predicted class, else its score."""
     rows, predicted = np.arange(len(predictions)), predictions.predicted()
     if gives_probabilities(predictions.loss):
-        return confidence_of(log_probabilities(predictions), predicted)
+        return confidence_of(scaled(log_probabilities(predictions), temperature), predicted)
     return predictions.logits[rows, predicted].astype(np.float64)
 
 
@@ -240,7 +254,8 @@ def _scaling(predictions: Predictions, validation: Predictions | None) -> _Scali
     temperature, after, same = None, None, predictions.split == "val"
     if validation is not None and not reason:
         temperature = fit_temperature(validation)
-        after = cross_fitted(before, labels) if same else scaled(before, temperature.value)
+        groups = predictions.groups
+        after = cross_fitted(before, labels, groups) if same else scaled(before, temperature.value)
     return _Scaling(
         labels=labels,
         predicted=predictions.predicted(),
@@ -252,7 +267,9 @@ def _scaling(predictions: Predictions, validation: Predictions | None) -> _Scali
     )
 
 
-def _statistics(predictions: Predictions, scaling: _Scaling | None) -> dict[str, Statistic]:
+def _statistics(
+    predictions: Predictions, scaling: _Scaling | None, temperature: float
+) -> dict[str, Statistic]:
     """All that needs an interval, so that the images are drawn once for everything."""
     losses = predictions.example_losses()
     statistics = {
@@ -262,7 +279,9 @@ def _statistics(predictions: Predictions, scaling: _Scaling | None) -> dict[str,
     if np.isfinite(losses).all():
         statistics["loss"] = mean_of(losses)
     if np.isfinite(predictions.logits).all():
-        statistics["area"] = risk_coverage_area(_rank(predictions), _right(predictions))
+        statistics["area"] = risk_coverage_area(
+            _rank(predictions, temperature), _right(predictions)
+        )
     if scaling is not None:
         for name, log_p in (("before", scaling.before), ("after", scaling.after)):
             if log_p is not None:
@@ -270,14 +289,22 @@ def _statistics(predictions: Predictions, scaling: _Scaling | None) -> dict[str,
     return statistics
 
 
-def _calibration(scaling: _Scaling, found: Mapping[str, Estimate]) -> Calibration:
-    def judged(name: str, log_p: Float64Array) -> Reliability:
-        return reliability(log_p, scaling.labels, scaling.predicted, found[name])
+def _calibration(
+    scaling: _Scaling, found: Mapping[str, Estimate], groups: Int64Array | None
+) -> Calibration:
+    def judged(name: str, log_p: Float64Array | None) -> Reliability | None:
+        if log_p is None:
+            return None
+        return reliability(log_p, scaling.labels, scaling.predicted, found[name], groups)
 
+    with ThreadPoolExecutor(1, "sartor-reliability") as thread:
+        after = thread.submit(judged, "after", scaling.after)
+        before = judged("before", scaling.before)
+    assert before is not None
     return Calibration(
-        before=judged("before", scaling.before),
+        before=before,
         temperature=scaling.temperature,
-        after=None if scaling.after is None else judged("after", scaling.after),
+        after=after.result(),
         cross_fitted=scaling.cross_fitted,
         reason=scaling.reason,
     )
@@ -300,9 +327,12 @@ class ScoredPredictions:
     losses: Float64Array
 
     @classmethod
-    def of(cls, predictions: Predictions) -> ScoredPredictions:
-        """Those of predictions."""
+    def of(cls, predictions: Predictions, temperature: float = 1.0) -> ScoredPredictions:
+        """Those of predictions, with probabilities at a temperature."""
         probabilities, rows = predictions.probabilities(), np.arange(len(predictions))
+        if temperature != 1:
+            log_p = log_probabilities_of(predictions.logits, predictions.loss)
+            probabilities = np.exp(scaled(log_p, temperature))
         predicted = predictions.predicted()
         return cls(
             indices=predictions.indices,

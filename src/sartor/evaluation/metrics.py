@@ -19,6 +19,8 @@ from .as_given import AsGiven
 from .clusters import effective_share
 from .intervals import of_the_best, simultaneous, wilson
 from .predictions import NO_PREDICTION, Predictions
+from .promises import NoveltyEvaluation, SetsEvaluation
+from .unmatched import Unmatched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +86,13 @@ class Evaluation:
     """Groups that the images come from (patients, sessions); None where each is independent."""
     as_given: AsGiven | None = None
     """The figures with what was left out and without fixes, where these touch the split."""
+    sets: SetsEvaluation | None = None
+    """How well sets of classes keep their promise; None where none was fitted, and on the
+    validation split, which they were fitted on."""
+    novelty: NoveltyEvaluation | None = None
+    """How many images are called unknown; None as for `sets`."""
+    unmatched: Unmatched | None = None
+    """Classes that only other data or only the network has; None for the network's own data."""
 
     @property
     def weakest(self) -> ClassEvaluation:
@@ -148,6 +157,9 @@ class Evaluation:
                 "interval": list(self.weakest_interval),
             },
             "as_given": self.as_given and self.as_given.to_json(),
+            "sets": self.sets and self.sets.to_json(),
+            "novelty": self.novelty and self.novelty.to_json(),
+            **({"unmatched": self.unmatched.to_json()} if self.unmatched else {}),
         }
 
     def __repr__(self) -> str:

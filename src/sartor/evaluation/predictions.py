@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -11,7 +10,7 @@ import numpy as np
 
 from ..arrays import Float32Array, Float64Array, Int64Array
 from ..errors import DataError, RunError, SartorError, unknown
-from ..files import atomic_write
+from ..files import atomic_write, whole_arrays
 
 LossKind = Literal["cross-entropy", "mse", "bce"]
 """What the model was trained to lower, and so what its outputs mean."""
@@ -50,6 +49,8 @@ class Predictions:
     """int64 (N,): which images belong together (patient, session); None where each is alone."""
     pictures: tuple[str, ...] | None = None
     """Name and content of the file of each image, hashed: the same at every size. None without."""
+    novelty: Float32Array | None = None
+    """float32 (N,): how unlike the training images each is; None where no score was fitted."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
@@ -58,15 +59,25 @@ class Predictions:
         for name in given:
             checked = _checked_integers(name, getattr(self, name), len(self.logits))
             object.__setattr__(self, name, checked)
+        if self.novelty is not None and self.novelty.shape != (len(self),):
+            raise DataError(
+                f"{len(self):,} rows of logits need novelty of shape ({len(self)},), not "
+                f"{self.novelty.shape}.",
+                "Give one score per row.",
+            )
         if len(self) and self.labels.max() >= len(self.classes):
             raise DataError(
                 f"Label {self.labels.max()} has no name: there are {len(self.classes)} classes.",
                 "Predict with the classes that the labels were made for.",
             )
-        if len(np.unique(self.indices)) != len(self):
+        ordered = np.sort(self.indices)
+        if (ordered[1:] == ordered[:-1]).any():
             raise DataError("An image is predicted twice.", "Predict each image of a split once.")
         if self.loss not in get_args(LossKind):
-            raise DataError(f"There is an {unknown('loss', self.loss, get_args(LossKind))}.")
+            raise DataError(
+                f"There is an {unknown('loss', self.loss, get_args(LossKind))}.",
+                "Name the loss that the network was trained with.",
+            )
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -141,7 +152,7 @@ class Predictions:
 
 
 _TEXTS = ("split", "loss", "weights_sha256", "dataset_fingerprint")
-_OPTIONAL = ("groups", "pictures")
+_OPTIONAL = ("groups", "pictures", "novelty")
 _AGAIN = "Make them again with `sartor evaluate`."
 
 
@@ -179,14 +190,10 @@ def probabilities_of(logits: Float32Array, loss: str) -> Float64Array:
 def _read(path: Path) -> dict[str, Any]:
     """The arguments of `Predictions`, each verified against the checksum in the archive."""
     names = [field.name for field in fields(Predictions)]
-    with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()
-        there = {name.removesuffix(".npy") for name in archive.namelist()}
-        missing = sorted(set(names) - there - set(_OPTIONAL))
-    if damaged:
-        raise DataError(f"the checksum of {damaged} does not match.")
+    there = whole_arrays(path)
+    missing = sorted(set(names) - there - set(_OPTIONAL))
     if missing:
-        raise DataError(f"it lacks {', '.join(missing)}.")
+        raise ValueError(f"it lacks {', '.join(missing)}")
     with np.load(path, allow_pickle=False) as arrays:
         found = {name: arrays[name] for name in names if name in there}
     if "pictures" in found:

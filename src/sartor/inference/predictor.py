@@ -9,14 +9,18 @@ import torch
 from torch import Tensor
 
 from ..arrays import Float32Array, Float64Array, UInt8Array
-from ..data.given import plain_array
+from ..data.given import images_in_order
 from ..data.pictures.preprocess import Preprocess
 from ..errors import DataError
 from ..evaluation.calibration import log_probabilities_of, scaled
 from ..evaluation.predictions import NO_PREDICTION, predicted_of, probabilities_of
+from .calibration import Calibration
 from .forward import Forward
+from .novelty import Novelty
 
 _IMAGES_AT_ONCE = 1000
+UNCALIBRATED = Calibration()
+"""Nothing was fitted."""
 
 
 class Predictor:
@@ -34,13 +38,13 @@ class Predictor:
         preprocess: Preprocess,
         memory_format: torch.memory_format,
         loss: str,
-        temperature: float = 1.0,
+        calibration: Calibration = UNCALIBRATED,
     ) -> None:
         """A network in evaluation mode, with what it was trained with.
 
         Args:
             loss: decides how logits become probabilities, as `probabilities_of` says.
-            temperature: what the logits are divided by before they do.
+            calibration: its temperature divides the logits before they do.
         """
         self.classes = classes
         """What each column of the probabilities means."""
@@ -48,7 +52,10 @@ class Predictor:
         self.forward = forward
         self._memory_format = memory_format
         self._loss = loss
-        self.temperature = temperature
+        self.calibration = calibration
+        """Temperature and thresholds, as far as they were fitted."""
+        score = calibration.novelty
+        self._novelty = None if score is None else Novelty(score, loss).to(forward.device)
         self._normalize: Callable[[Tensor], Tensor] = preprocess.normalizer(forward.device)
 
     def logits(self, images: UInt8Array) -> Float32Array:
@@ -59,17 +66,41 @@ class Predictor:
         Raises:
             DataError: another shape or type, or a single image in colour, (H, W, 3).
         """
-        prepared = self.preprocess.pictures(_checked(images, self.preprocess.input_shape))
+        prepared = self.preprocess.pictures(images_in_order(images, self.preprocess.input_shape))
         parts = [
             self.forward.logits(self.batch(prepared[start : start + _IMAGES_AT_ONCE])).cpu().numpy()
             for start in range(0, len(prepared), _IMAGES_AT_ONCE)
         ]
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
 
+    def scored(self, images: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
+        """Logits, and the novelty (N,) of images as for `logits`; None where there is no score."""
+        prepared = self.preprocess.pictures(images_in_order(images, self.preprocess.input_shape))
+        score = self.calibration.novelty
+        parts = [
+            self.forward.scored(
+                self.batch(prepared[start : start + _IMAGES_AT_ONCE]),
+                self._novelty,
+                score.layer if score else "",
+            )
+            for start in range(0, len(prepared), _IMAGES_AT_ONCE)
+        ]
+        nothing = torch.empty((0, len(self.classes)))
+        logits = torch.cat([nothing, *(part.logits.cpu() for part in parts)])
+        scores = [part.novelty.cpu() for part in parts if part.novelty is not None]
+        if score is None:
+            return logits.numpy(), None
+        return logits.numpy(), torch.cat([torch.empty(0), *scores]).numpy()
+
+    @property
+    def temperature(self) -> float:
+        """What the logits are divided by."""
+        return self.calibration.temperature
+
     def probabilities(self, images: UInt8Array) -> Float64Array:
         """float64 (N, classes), each row summing to 1; NaN where outputs are not finite.
 
-        Images as for `logits`. They are probabilities as the network gives them; of one trained
+        Images as for `logits`. They are at the temperature of the calibration; of a network trained
         with mse they are shares of its scores.
         """
         return self.probabilities_of(self.logits(images))
@@ -101,34 +132,3 @@ class Predictor:
         # A copy, since the array may not be contiguous, or not be writable.
         batch = self._normalize(torch.from_numpy(images.copy()).to(self.forward.device))
         return batch.contiguous(memory_format=self._memory_format)
-
-
-def _checked(images: UInt8Array, input_shape: tuple[int, int, int]) -> UInt8Array:
-    """(N, C, H, W), from the orders that `Dataset` takes; `input_shape` is the network's."""
-    channels, *size = input_shape
-    images = plain_array(images, "images")
-    if images.dtype != np.uint8:
-        raise DataError(f"Images are of {images.dtype}, not uint8.", "Give bytes, 0 to 255.")
-    if images.ndim == 3:
-        gray_of_this_size = channels == 1 and list(images.shape[1:]) == size
-        if not gray_of_this_size and 3 in (images.shape[0] * (channels == 3), images.shape[2]):
-            raise DataError(
-                f"Images of the shape {images.shape} may be one image in colour, or "
-                f"{images.shape[0]} gray ones.",
-                "Give one image as images[np.newaxis], and gray ones as images[:, np.newaxis].",
-            )
-        return images[:, np.newaxis]
-    if images.ndim == 4:
-        first, last = images.shape[1] in (1, 3), images.shape[3] in (1, 3)
-        # Where both may be the channels, as with 3 pixels per side, the network's number decides.
-        if first and last and images.shape[1] != channels == images.shape[3]:
-            first = False
-        if first:
-            return images
-        if last:
-            return images.transpose(0, 3, 1, 2)
-    raise DataError(
-        f"Images have the shape {images.shape}, which is not (N, H, W), (N, H, W, C) or "
-        "(N, C, H, W).",
-        "Give one image as images[np.newaxis], with 1 or 3 channels.",
-    )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 
-def mean_logits(model: nn.Module, images: Tensor, tta: str) -> Tensor:
+def mean_logits(model: Callable[[Tensor], Tensor], images: Tensor, tta: str) -> Tensor:
     """Logits float32 (B, K) of images float (B, C, H, W): the mean over their views.
 
     `tta` is none; flip: also mirrored, left and right; shift: also moved by a pixel along each of

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..arrays import Float32Array, Int64Array
 from ..data.feed.batches import Feed
@@ -50,7 +49,13 @@ class Embedding:
 
     def outliers(self, count: int = 20) -> Int64Array:
         """Indices of the strongest outliers of their class, strongest first."""
-        return self.indices[np.argsort(-self.outlier_scores, kind="stable")[:count]]
+        return self.indices[self.outlier_rows(count)]
+
+    def outlier_rows(self, count: int) -> Int64Array:
+        """As `outliers`, as places among the points: only images that are less like their class
+        than half of it is, so that none is named of a class with one or two."""
+        strongest = np.argsort(-self.outlier_scores, kind="stable")[:count]
+        return strongest[self.outlier_scores[strongest] > 1.0]
 
     def plot(self) -> Figure:
         """Every image as a dot in the colour of its class; the strongest outliers are circled."""
@@ -66,21 +71,12 @@ def features_of(
 
     A network without a linear layer that sees each image once is described by its logits.
     """
-    last = _last_linear(model, feed, settings)
-    seen: list[Tensor] = []
-
-    def keep(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        seen.append(inputs[0].detach().flatten(1).float().cpu())
-
-    handle = last.register_forward_pre_hook(keep) if last else None
-    try:
-        logits = Forward.of(model, settings).all_logits(feed).cpu()
-    finally:
-        if handle:
-            handle.remove()
-    # A layer that is called several times an image, or on parts of it, does not describe an image.
-    fits = sum(map(len, seen)) == len(logits) and len({one.shape[1] for one in seen}) == 1
-    return (torch.cat(seen) if fits else logits).numpy(), logits.numpy()
+    forward = Forward.of(model, settings)
+    layer = ""
+    for images, _ in replace(feed, indices=feed.indices[:2]).in_order(2):
+        layer = forward.last_linear(images)
+    features, logits = forward.all_seen(feed, layer)
+    return features.cpu().numpy(), logits.cpu().numpy()
 
 
 def lay_out(features: Float32Array, method: str = "pca", seed: int = 0) -> Float32Array:
@@ -169,20 +165,3 @@ _REDUCERS: dict[str, Callable[[Float32Array, int], npt.NDArray[Any]]] = {
 def _padded(features: Float32Array) -> Float32Array:
     """At least two features, so that there are two dimensions to fill."""
     return features if features.shape[1] > 1 else np.pad(features, ((0, 0), (0, 1)))
-
-
-def _last_linear(model: nn.Module, feed: Feed, settings: TrainingSettings) -> nn.Module | None:
-    """The linear layer that is called last, found by watching one image pass."""
-    called: list[nn.Module] = []
-    handles = [
-        module.register_forward_pre_hook(lambda layer, _inputs: called.append(layer))
-        for module in model.modules()
-        if isinstance(module, nn.Linear)
-    ]
-    try:
-        for _ in Forward.of(model, settings).over(replace(feed, indices=feed.indices[:1])):
-            pass
-    finally:
-        for handle in handles:
-            handle.remove()
-    return called[-1] if called else None

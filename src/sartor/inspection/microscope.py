@@ -19,13 +19,13 @@ from ..evaluation.predictions import probabilities_of
 from ..inference.forward import precision
 from ..models.copying import copied_network
 from ..models.custom import reason_of
+from ..torch_internals import Normalization
 from ..training.engines import hardware
 from ..training.loop import Job, update
 from ..training.objective import Objective, untrained_loss
 from ..training.optim import Optimizer
 from ..training.seeding import seed_random_numbers
 from ..training.settings import ResolvedTraining
-from ..training.torch_internals import Normalization
 from .recording import Call, Recording
 from .symptoms import symptoms
 from .trace import About, Layer, Loss, ParameterTrace, Shape, Statistics, Step, Trace

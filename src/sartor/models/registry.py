@@ -14,7 +14,7 @@ from inspect import Parameter
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ModelError, RecipeError, SartorError, UsageError, unknown
-from . import custom
+from . import custom, libraries
 from .settings import Setting, fitted, is_setting, with_tuples
 
 if TYPE_CHECKING:
@@ -81,6 +81,26 @@ def resolve_kwargs(model: str, given: Mapping[str, object]) -> tuple[dict[str, S
     return _resolve(model, factory, given)
 
 
+def refuse_unknown(model: str) -> None:
+    """Raise where a name can only be that of a registered network, and none has it.
+
+    Raises:
+        UsageError: it suggests the nearest name.
+    """
+    if model in MODELS or custom.is_custom(model) or libraries.is_library_model(model):
+        return
+    library, colon, name = model.partition(":")
+    if colon and libraries.is_library_model(f"{library.lower()}:"):
+        sentence = f'unknown model "{model}"; did you mean "{library.lower()}:{name}"?'
+    else:
+        sentence = unknown("model", model, MODELS)
+    raise UsageError(
+        sentence,
+        "For your own network, give path/file.py:ClassName; for one of timm or torchvision, "
+        "timm:NAME or torchvision:NAME.",
+    )
+
+
 def build_model(
     model: str,
     *,
@@ -114,13 +134,53 @@ def build_model(
     return materialise(network, (channels, height, width))
 
 
+def refuse_larger(
+    model: str,
+    *,
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    kwargs: Mapping[str, object],
+    most: int,
+    where: str,
+) -> None:
+    """Raise where a network of the registry has more numbers than the file of its weights has
+    bytes: whoever wrote the settings, it is not built to see that they do not fit.
+
+    Args:
+        most: bytes of the file.
+        where: the run or the bundle, for the message.
+
+    Raises:
+        ModelError: it has.
+    """
+    import torch
+
+    if model not in MODELS:
+        return
+    try:
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            network = build_model(
+                model, input_shape=input_shape, num_classes=num_classes, kwargs=kwargs
+            )
+        numbers = sum(one.numel() for one in (*network.parameters(), *network.buffers()))
+    except (RuntimeError, NotImplementedError, ModelError):  # then building it says what is wrong
+        return
+    if numbers > most:
+        raise ModelError(
+            f"The network {model} of {where} would have {numbers:,} numbers, and the file of its "
+            f"weights has {most:,} bytes.",
+            "Its settings are not those that it was trained with: ask for another copy.",
+        )
+
+
 def _factory_of(model: str) -> Callable[..., object]:
     if custom.is_custom(model):
         return custom.load(model)
-    if model not in MODELS:
-        raise UsageError(
-            unknown("model", model, MODELS), "For your own network, give path/file.py:ClassName."
-        )
+    if libraries.is_library_model(model):
+        from .library_networks import factory_of
+
+        return factory_of(model)
+    refuse_unknown(model)
     module, _, function = MODELS[model].factory.partition(":")
     factory: Callable[..., object] = getattr(importlib.import_module(module), function)
     return factory

@@ -21,15 +21,22 @@ class ModelSettings:
     """The network of a recipe."""
 
     model: str = "lenet"
-    """path/file.py:Name, a run to start from, or a network."""
+    """path/file.py:Name, a run to start from, or a network. timm:NAME and torchvision:NAME are the
+    networks of these libraries."""
     model_kwargs: Mapping[str, Setting] = field(default_factory=dict)
     """Network settings, such as hidden=512,512 dropout=0.2."""
     weights: str | None = None
-    """What the network starts from: a file (.safetensors, .pth) or a run. Layers are matched by
-    name, classes too. By default pretrained weights where the network has some, else random
-    ones."""
+    """What the network starts from: a file (.safetensors, .pth) or a run, whose network is taken
+    too where none is named. Layers are matched by name, classes too. By default pretrained weights
+    where the network has some, else random ones."""
     weights_sha256: str | None = None
     """SHA-256 of the weights that the network started from; filled in when a run is made."""
+    weights_licence: str | None = None
+    """Licence of the weights that the network started from, where it is known; filled in when a run
+    is made."""
+    accept_licence: str | None = None
+    """Licence of pretrained weights that you have read and may follow, by its name. Needed where it
+    forbids commercial use or has terms of its own."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model_kwargs", with_tuples(self.model_kwargs))

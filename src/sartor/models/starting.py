@@ -14,15 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ModelError
+from .matching import COUNTERS, adapted, named_as
 
-_PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "network.")
-"""What wrappers put before the names of a network's tensors."""
 _ENOUGH = 0.5
 """Share of a network's parameters, without its head, that must be found; with fewer, the weights
 are those of another network."""
 _SHOWN = 4
 """Names in a sentence."""
-_COUNTERS = "num_batches_tracked"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,6 +34,12 @@ class StartingWeights:
     """Where they come from, in words."""
     classes: tuple[str, ...] | None = None
     """What the rows of the head mean; None where nothing says so."""
+    licence: str | None = None
+    """Of the weights, where it is known."""
+    whole: bool = False
+    """Whether they must fit entirely, the head left out: they were made for this very network."""
+    in_order: bool = False
+    """Whether the tensors stand in the order of the layers, as in a state dict that was pickled."""
 
 
 def take_weights(network: nn.Module, weights: StartingWeights, classes: Sequence[str]) -> list[str]:
@@ -46,23 +50,35 @@ def take_weights(network: nn.Module, weights: StartingWeights, classes: Sequence
     """
     own = network.state_dict()
     head = _head_of(network, len(classes))
-    given = _named_as(own, weights.tensors)
-    body = [name for name in own if name not in head and not name.endswith(_COUNTERS)]
-    fitting = {name: _adapted(given[name], own[name]) for name in body if name in given}
+    body = [name for name in own if name not in head and not name.endswith(COUNTERS)]
+    given, mapped = named_as(network, body, weights.tensors, in_order=weights.in_order)
+    fitting = {name: adapted(given[name], own[name]) for name in body if name in given}
     taken = {name: tensor for name, tensor in fitting.items() if tensor is not None}
-    _refuse_others(own, body, given, taken, weights.origin)
+    enough = 1.0 if weights.whole else _ENOUGH
+    _refuse_others(own, body, given, taken, weights, enough)
     counters = {
         name: given[name]
         for name in own
-        if name.endswith(_COUNTERS) and name in given and given[name].shape == own[name].shape
+        if name.endswith(COUNTERS) and name in given and given[name].shape == own[name].shape
     }
     rows, of_head = _head_rows(own, given, head, weights.classes, classes)
+    _refuse_not_finite({**taken, **rows}, weights.origin)
     network.load_state_dict({**own, **taken, **counters, **rows})
     return [
-        f"starts from {weights.origin}: {_of_all(len(taken), body)} tensors taken",
-        *_left_out(own, body, given, taken),
+        f"starts from {weights.origin}: {_of_all(len(taken), body)} tensors taken{mapped}",
+        *_of_channels(own, given, taken),
+        *_left_out(own, body, given, taken, weights),
         *of_head,
     ]
+
+
+def knows_none(network: nn.Module, weights: StartingWeights, num_classes: int) -> bool:
+    """Whether no tensor of a network has a namesake among the weights, whatever its shape."""
+    head = _head_of(network, num_classes)
+    body = [name for name in network.state_dict() if name not in head]
+    body = [name for name in body if not name.endswith(COUNTERS)]
+    given, _ = named_as(network, body, weights.tensors, in_order=weights.in_order)
+    return not any(name in given for name in body)
 
 
 def _head_of(network: nn.Module, num_classes: int) -> list[str]:
@@ -81,32 +97,18 @@ def _own(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     return module.named_parameters(recurse=False)
 
 
-def _named_as(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """`given` under the names of `own` as far as only a wrapper's prefix tells them apart."""
-    candidates = [given]
-    for prefix in _PREFIXES:
-        if any(name.startswith(prefix) for name in given):
-            candidates.append({name.removeprefix(prefix): one for name, one in given.items()})
-    return max(candidates, key=lambda one: len(own.keys() & one.keys()))
-
-
-def _adapted(given: Tensor, own: Tensor) -> Tensor | None:
-    """A tensor in the shape and type of the network's; None where it does not fit.
-
-    Filters of a first layer for colour are added up for gray, and those for gray are spread over
-    three equal channels: both give for gray pictures what the layer gave before.
-    """
-    if not given.is_floating_point() and own.is_floating_point():
-        return None
-    if given.shape == own.shape:
-        return given.to(own.dtype)
-    channels = (given.shape[1], own.shape[1]) if given.ndim == own.ndim == 4 else (0, 0)
-    others = given.shape[:1] + given.shape[2:] == own.shape[:1] + own.shape[2:]
-    if channels == (3, 1) and others:
-        return given.sum(dim=1, keepdim=True).to(own.dtype)
-    if channels == (1, 3) and others:
-        return (given / 3).expand_as(own).to(own.dtype)
-    return None
+def _of_channels(
+    own: Mapping[str, Tensor], given: Mapping[str, Tensor], taken: Mapping[str, Tensor]
+) -> list[str]:
+    """What was done where the weights are for colour and the network for gray, or the other way."""
+    changed = [name for name in taken if given[name].shape != own[name].shape]
+    if not changed:
+        return []
+    if given[changed[0]].shape[1] == 3:
+        return [f"its first layer was for colour: its filters are added up for gray ({changed[0]})"]
+    return [
+        f"its first layer was for gray: its filters are shared by three channels ({changed[0]})"
+    ]
 
 
 def _head_rows(
@@ -142,18 +144,31 @@ def _refuse_others(
     body: Sequence[str],
     given: Mapping[str, Tensor],
     taken: Mapping[str, Tensor],
-    origin: str,
+    weights: StartingWeights,
+    enough: float,
 ) -> None:
     found = sum(own[name].numel() for name in taken)
-    if not body or found >= _ENOUGH * sum(own[name].numel() for name in body):
+    if not body or found >= enough * sum(own[name].numel() for name in body):
         return
     named = [name for name in body if name in given]
+    unused = [name for name in weights.tensors if name not in own]
     raise ModelError(
-        f"The weights of {origin} are those of another network: of {len(body)} tensors "
+        f"The weights of {weights.origin} are those of another network: of {len(body)} tensors "
         f"{len(named)} have a namesake there and {len(taken)} the same shape"
-        f"{_examples(own, body, given, taken)}.",
+        f"{_examples(own, body, given, taken)}"
+        f"{f'; there instead {_listed(unused)}' if unused else ''}.",
         "Name the network that they were trained with by --model, or leave --weights out.",
     )
+
+
+def _refuse_not_finite(taken: Mapping[str, Tensor], origin: str) -> None:
+    broken = [name for name, tensor in taken.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise ModelError(
+            f"The weights of {origin} are not finite in {_of_all(len(broken), list(taken))} "
+            f"tensors: {_listed(broken)}.",
+            "Their training may have diverged; take them from an earlier checkpoint, or others.",
+        )
 
 
 def _examples(
@@ -178,13 +193,20 @@ def _left_out(
     body: Sequence[str],
     given: Mapping[str, Tensor],
     taken: Mapping[str, Tensor],
+    weights: StartingWeights,
 ) -> list[str]:
     """What of the network and of the weights found no counterpart."""
     without = [name for name in body if name not in taken]
-    unused = [name for name in given if name not in own and not name.endswith(_COUNTERS)]
+    # Of weights made for this very network, that is the head that they were trained with.
+    others = [] if weights.whole else [name for name in given if name not in own]
+    unused = [
+        name if name in weights.tensors else name.removeprefix("body.")
+        for name in others
+        if not name.endswith(COUNTERS)
+    ]
     sentences = []
     if without:
-        sentences.append(f"drawn at random, for nothing fits: {_listed(without)}")
+        sentences.append(f"drawn at random, since nothing fits: {_listed(without)}")
     if unused:
         sentences.append(f"not used: {_listed(unused)}")
     return sentences

@@ -6,7 +6,7 @@ import html
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..errors import ModelError
 from .custom import reason_of
 from .decayed import decayed_parameters
+from .stages import EVERY_LAYER, level_for, stages
 
 Shape = tuple[int, ...]
 
@@ -104,6 +105,23 @@ class Summary:
         return (
             f"weight decay{amount} on {self.decayed_parameters:,} of them, not on {spared:,} of "
             "biases and norms"
+        )
+
+    def at_depth(self, depth: int | None = None) -> Summary:
+        """The same with all layers below a level of names as one row: at 2, "stages.stage3" stands
+        for all that begins so.
+
+        Args:
+            depth: the level; 0 for every layer. By default every layer of a network of up to 40,
+                and of a larger one the deepest level that gives at most 20 rows.
+        """
+        names = [row.name for row in self.rows]
+        level = level_for(names, depth)
+        if level == EVERY_LAYER:
+            return self
+        found = stages(names, level)
+        return replace(
+            self, rows=tuple(_together(name, self.rows[p.start : p.stop]) for name, p in found)
         )
 
     def __repr__(self) -> str:
@@ -304,6 +322,24 @@ def _new_bytes(inputs: object, outputs: object) -> int:
 def _multiply_adds(operations: int, batch_size: int) -> int:
     """Of one image; torch counts a product and its sum as two operations."""
     return operations // (2 * batch_size)
+
+
+def _together(name: str, rows: Sequence[Row]) -> Row:
+    """Several layers as one row; parameters that were counted before stay out."""
+    if len(rows) == 1:
+        return rows[0]
+    new = [row for row in rows if not row.repeated]
+    return Row(
+        name=name,
+        kind=f"{len(rows)} layers",
+        output_shape=rows[-1].output_shape,
+        parameter_shapes={},
+        parameters=sum(row.parameters for row in new or rows),
+        parameter_bytes=sum(row.parameter_bytes for row in new or rows),
+        multiply_adds=sum(row.multiply_adds for row in rows),
+        memory_bytes=sum(row.memory_bytes for row in rows),
+        repeated=not new,
+    )
 
 
 def _cells(row: Row) -> tuple[str, ...]:

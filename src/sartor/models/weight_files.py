@@ -66,11 +66,13 @@ def _pickled(path: Path) -> object:
     except pickle.UnpicklingError as error:
         raise CorruptDataError(
             f"{path} holds more than weights, or is damaged; reading it could run code.",
-            "Save its state dict alone, best as .safetensors.",
+            "Save only its state dict, preferably as .safetensors.",
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:  # its reader trusts the order of what it reads
         raise CorruptDataError(
-            f"{path} is not a whole file of weights: {reason_of(error)[:100]}.",
+            f"{path} is not a whole file of weights: {reason_of(error).partition('. ')[0][:100]}.",
             "Copy or fetch it again.",
         ) from error
 

@@ -18,18 +18,25 @@ Version 1. Keys are only added within a version; null stands for what is not kno
                     findings [{check, severity, summary, count, files, remedy}] or null
     network         model, input_shape, output_shape, parameters, trainable_parameters,
                     parameter_bytes, rows [{name, kind, output_shape, parameter_shapes, parameters}]
+    transfer        the head on features against the fine-tuned network: {taken (features or
+                    finetune), epoch, sentence, count (validation images), groups (of them, or
+                    null), correct {features, finetune}, only_features, only_finetune, difference,
+                    interval}; null where the two were not compared
     training        epochs, seconds, history (rows as in history.jsonl), extensions [{step,
                     epochs}]: when it was given more epochs, and how many were planned until then
     evaluation      as `sartor evaluate --json`, and loss_interval, macro_f1, balanced_accuracy with
                     theirs, in per_class f1_interval and precision_interval, and probabilities
                     (false for a loss that gives scores); as_given is null where neither
-                    exclusions nor fixes touch the split
+                    exclusions nor fixes touch the split; sets and novelty where they were fitted
+                    and the split is not the one that they come from
     confusions      [{true, predicted, count, share, images}], the most frequent first
     pairs           [{classes, there, back, count, share, interval}]: both directions together
     mistakes        {count, images}, the largest loss first; all of them are in mistakes.csv
     most_confident, least_confident                   images
     calibration     definition, temperature, fitted_on, cross_fitted, reason, before, after
     no_calibration  why there is no calibration, or null
+    calibrated      {temperature, remarks}: what predictions of the run are made at, the confidences
+                    here too, and sentences about what could not be calibrated
     coverage        points, curve, area, area_interval
     map             {method, points [{index, class, x, y}], outliers [{index, file, class,
                     strangeness}]}: the split in feature space; null where not drawn
@@ -107,6 +114,10 @@ class Evidence:
     predictions: Predictions | None
     """Of the split to judge; None where there is none to be judged."""
     judgement: Judgement | None
+    temperature: float = 1.0
+    """What the run's predictions are made at."""
+    remarks: Sequence[str] = ()
+    """What could not be calibrated and why."""
     embedding: Embedding | None = None
     """A map of the judged split."""
     explained: Sequence[Explained] = ()
@@ -116,6 +127,8 @@ class Evidence:
     baselines: Sequence[Mapping[str, Any]] = ()
     """As under `baselines` in the document."""
     overfitting: str | None = None
+    transfer: Mapping[str, Any] | None = None
+    """As under `transfer` in the document."""
     as_given: AsGiven | None = None
     """The figures of the judged split without exclusions and fixes, where these touch it."""
 
@@ -147,6 +160,7 @@ def describe(evidence: Evidence) -> Document:
         and {**evidence.looks.to_json(), "sentence": evidence.looks.sentence},
         "data": _data(evidence),
         "network": _network(evidence.network),
+        "transfer": evidence.transfer and dict(evidence.transfer),
         "training": _training(evidence),
         **judged,
         "map": _map(evidence.embedding, evidence.dataset) if evidence.embedding else None,
@@ -165,7 +179,11 @@ def _judged(evidence: Evidence) -> Document:
     predictions, judgement = evidence.predictions, evidence.judgement
     assert predictions is not None
     assert judgement is not None
-    images = _Images(ScoredPredictions.of(predictions), predictions.classes, evidence.dataset.files)
+    images = _Images(
+        ScoredPredictions.of(predictions, evidence.temperature),
+        predictions.classes,
+        evidence.dataset.files,
+    )
     mistakes = images.scored.mistakes()
     confusion = judgement.evaluation.confusion
     return {
@@ -188,13 +206,17 @@ def _judged(evidence: Evidence) -> Document:
         "least_confident": images.entries(images.scored.least_confident()[:_CONFIDENT_SHOWN]),
         "calibration": judgement.calibration and judgement.calibration.to_json(),
         "no_calibration": judgement.no_calibration or None,
+        "calibrated": {
+            "temperature": evidence.temperature,
+            "remarks": list(evidence.remarks),
+        },
         "coverage": judgement.coverage and judgement.coverage.to_json(),
     }
 
 
 def _nothing_judged() -> Document:
     names = ("evaluation", "confusions", "pairs", "mistakes", "most_confident", "least_confident")
-    return dict.fromkeys((*names, "calibration", "no_calibration", "coverage"))
+    return dict.fromkeys((*names, "calibration", "no_calibration", "calibrated", "coverage"))
 
 
 def _map(embedding: Embedding, dataset: Dataset) -> Document:
@@ -204,7 +226,6 @@ def _map(embedding: Embedding, dataset: Dataset) -> Document:
         embedding.points.tolist(),
         strict=True,
     )
-    strongest = np.argsort(-embedding.outlier_scores, kind="stable")[:_OUTLIERS_SHOWN]
     return {
         "method": embedding.method,
         "points": [
@@ -218,7 +239,7 @@ def _map(embedding: Embedding, dataset: Dataset) -> Document:
                 "class": embedding.classes[embedding.labels[row]],
                 "strangeness": round(float(embedding.outlier_scores[row]), 4),
             }
-            for row in strongest
+            for row in embedding.outlier_rows(_OUTLIERS_SHOWN)
         ],
     }
 
@@ -310,12 +331,13 @@ def _samples(dataset: Dataset, train: Int64Array, label: int) -> Document:
 
 
 def _finding(found: Mapping[str, Any]) -> Document:
+    files, count = found.get("files"), found.get("count")
     return {
         "check": str(found.get("check", "")),
         "severity": str(found.get("severity", "note")),
         "summary": str(found.get("summary", "")),
-        "count": found.get("count"),
-        "files": [str(name) for name in found.get("files") or ()],
+        "count": count if isinstance(count, int) else None,
+        "files": [str(name) for name in files] if isinstance(files, list) else [],
         "remedy": str(found.get("remedy", "")),
     }
 
@@ -334,7 +356,8 @@ def _training(evidence: Evidence) -> Document:
     history = [{key: _finite(value) for key, value in row.items()} for row in evidence.history]
     extensions = evidence.recipe.get("training", {}).get("extensions", ())
     return {
-        "epochs": len(history),
+        # The head that fine-tuning begins with is epoch 0.
+        "epochs": history[-1]["epoch"] if history else 0,
         "seconds": history[-1]["seconds"] if history else None,
         "history": history,
         "extensions": [one._asdict() for one in parsed_extensions(tuple(extensions))],
@@ -370,9 +393,11 @@ class _Images:
         }
 
 
-def mistakes_table(predictions: Predictions, files: Sequence[str] | None) -> list[Document]:
+def mistakes_table(
+    predictions: Predictions, files: Sequence[str] | None, temperature: float = 1.0
+) -> list[Document]:
     """Every wrong prediction, largest loss first, as rows of mistakes.csv."""
-    images = _Images(ScoredPredictions.of(predictions), predictions.classes, files)
+    images = _Images(ScoredPredictions.of(predictions, temperature), predictions.classes, files)
     return images.entries(images.scored.mistakes())
 
 

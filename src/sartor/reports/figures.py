@@ -290,7 +290,7 @@ def embedding_figure(embedding: Embedding) -> Figure:
                 bbox={"boxstyle": "round", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
                 **lettering(9),
             )
-    outliers = np.argsort(-embedding.outlier_scores, kind="stable")[:10]
+    outliers = embedding.outlier_rows(10)
     x, y = embedding.points[outliers].T
     axes.scatter(x, y, s=45, facecolors="none", edgecolors=INK, linewidths=0.9)
     for row in outliers:

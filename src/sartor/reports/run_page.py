@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from ..data.dataset import Dataset
+from ..models.stages import EVERY_LAYER, level_for, stages
 from . import charts
 from .contents import Document, Explained
 from .heat import heat_over
@@ -24,6 +25,7 @@ _SECTIONS = (
     ("mistakes", "Mistakes"),
     ("confidence", "Confidence"),
     ("calibration", "Calibration"),
+    ("sets", "Sets and unknown"),
     ("coverage", "Coverage"),
 )
 _OTHER_SECTIONS = (
@@ -75,7 +77,29 @@ def render_report(
         matrix=_matrix(document, choice) if judged else None,
         pairs=_pairs_view(document, choice) if judged else [],
         classes_shown=_CLASSES_SHOWN,
+        stages=_stages(document["network"]["rows"]),
     )
+
+
+def _stages(rows: Sequence[Document]) -> list[Document]:
+    """The layers of a large network by stage: name, number of layers, output, parameters; none of
+    a small one."""
+    names = [row["name"] for row in rows]
+    level = level_for(names)
+    if level == EVERY_LAYER:
+        return []
+    return [
+        {
+            "name": name,
+            "layers": len(places),
+            "kind": rows[places[0]]["kind"],
+            "output_shape": rows[places[-1]]["output_shape"],
+            "parameters": sum(
+                rows[place]["parameters"] for place in places if not rows[place]["repeated"]
+            ),
+        }
+        for name, places in stages(names, level)
+    ]
 
 
 def render_notebook(document: Document, path: str) -> str:

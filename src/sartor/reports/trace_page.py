@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from ..models.stages import EVERY_LAYER, level_for, stages
 from .heat import heat_over
 from .page import Sheet, make_sheet, picture_uri, render
 from .trace_pictures import MOST_PIXELS, Drawing, draw_output, draw_weight
@@ -45,18 +46,30 @@ class Stop:
     """Of the map: 1 forward, 2 back."""
     column: int
     layer: Layer | None = None
+    """The layer; of a stage its last one."""
+    held: tuple[Layer, ...] = ()
+    """The layers of a stage, in call order; none of a single layer."""
+    inside: str = ""
+    """The stage that a layer is in; the map shows it only where the way leads through that."""
+    previous: str = ""
+    """Id of the stop before it, those inside other stages left out; as `following`."""
+    following: str = ""
 
 
 def trace_page(trace: Trace) -> str:
     """HTML, complete in itself, without a script."""
-    painter = _Painter(trace)
+    stops = _stops(trace)
+    painter = _Painter(trace, sum(bool(stop.held) for stop in stops))
     sheet = _batch_sheet(trace)
     return render(
         "trace.html",
         sheets=[sheet] if sheet else [],
         sheet=sheet,
         trace=trace,
-        stops=list(_stops(trace)),
+        stops=stops,
+        named={stop.id: stop.name for stop in stops},
+        inside=_inside(stops),
+        together=_together(trace.parameters),
         paint=painter,
         answers=_answers(trace),
         terms=_terms(trace),
@@ -76,7 +89,7 @@ def trace_table(trace: Trace) -> str:
     return render(
         "trace_table.html",
         trace=trace,
-        paint=_Painter(trace),
+        paint=_Painter(trace, 0),
         g=short_number,
         shape=shape_in_words,
     )
@@ -101,24 +114,142 @@ def shape_in_words(shape: Sequence[int]) -> str:
 # ------------------------------------------------------------------------------------ the way
 
 
-def _stops(trace: Trace) -> Iterator[Stop]:
+def _stops(trace: Trace) -> list[Stop]:
     """In the order in which they are stepped through."""
+    return _joined(list(_unjoined(trace)))
+
+
+def _unjoined(trace: Trace) -> Iterator[Stop]:
+    forward = list(_layer_stops(trace))
     yield Stop(id="overview", kind="overview", name="Overview", row=1, column=1)
     yield Stop(id="input", kind="input", name="Input", row=1, column=3)
-    columns = range(4, 4 + len(trace.layers))
-    for column, layer in zip(columns, trace.layers, strict=True):
-        name = f"forward-{column - 3}"
-        yield Stop(id=name, kind="forward", name=layer.name, row=1, column=column, layer=layer)
-    last = len(trace.layers) + 4
+    yield from forward
+    last = 4 + len(forward)
     if trace.probabilities is not None:
         yield Stop(id="answer", kind="answer", name="Prediction", row=1, column=last)
     if trace.step is None:
         return
     yield Stop(id="loss", kind="loss", name="Loss", row=1, column=last + 1)
-    for column, layer in reversed(list(zip(columns, trace.layers, strict=True))):
-        name = f"backward-{column - 3}"
-        yield Stop(id=name, kind="backward", name=layer.name, row=2, column=column, layer=layer)
+    for held in _stage_first(forward):
+        yield replace(held, id=held.id.replace("forward", "backward"), kind="backward", row=2)
     yield Stop(id="step", kind="step", name="Step", row=2, column=3)
+
+
+def _layer_stops(trace: Trace) -> Iterator[Stop]:
+    """Forward: layers by themselves, and before those of a stage the stage."""
+    names = [layer.name for layer in trace.layers]
+    column = 4
+    for number, (name, places) in enumerate(stages(names, level_for(names)), 1):
+        held = tuple(trace.layers[places.start : places.stop])
+        inside = f"stage-{number}" if len(held) > 1 else ""
+        if inside:
+            yield Stop(
+                id=f"forward-{inside}",
+                kind="forward",
+                name=name,
+                row=1,
+                column=column,
+                layer=held[-1],
+                held=held,
+            )
+            column += 1
+        for place, layer in zip(places, held, strict=True):
+            yield Stop(
+                id=f"forward-{place + 1}",
+                kind="forward",
+                name=layer.name.removeprefix(f"{name}.") if inside else layer.name,
+                row=1,
+                column=column,
+                layer=layer,
+                inside=inside,
+            )
+            column += 1
+
+
+def _stage_first(forward: Sequence[Stop]) -> Iterator[Stop]:
+    """Backward: from the last to the first, a stage before its layers again."""
+    layers: list[Stop] = []
+    for stop in reversed(forward):
+        if stop.inside:
+            layers.append(stop)
+            continue
+        yield stop
+        yield from layers
+        layers.clear()
+
+
+def _joined(stops: list[Stop]) -> list[Stop]:
+    """Each stop with the one before and the one after it: past stages that are not entered."""
+    outside = [place for place, stop in enumerate(stops) if not stop.inside]
+    joined = []
+    for place, stop in enumerate(stops):
+        before: Stop | None
+        if stop.inside:
+            before = stops[place - 1]
+            after = next((one for one in stops[place + 1 :] if not one.inside), None)
+            if place + 1 < len(stops) and stops[place + 1].inside == stop.inside:
+                after = stops[place + 1]
+        else:
+            at = outside.index(place)
+            before = stops[outside[at - 1]] if at else None
+            after = stops[outside[at + 1]] if at + 1 < len(outside) else None
+        joined.append(
+            replace(stop, previous=before.id if before else "", following=after.id if after else "")
+        )
+    return joined
+
+
+def _inside(stops: Sequence[Stop]) -> dict[str, list[Stop]]:
+    """The stops inside each stage, by the stage's id, in the order of the way."""
+    found: dict[str, list[Stop]] = {}
+    for stop in stops:
+        if stop.inside:
+            found.setdefault(f"{stop.kind}-{stop.inside}", []).append(stop)
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Together:
+    """The parameters of a stage as one."""
+
+    name: str
+    count: int
+    weight_norm: float
+    gradient_norm: float | None
+    update_norm: float
+    trainable: bool
+
+    @property
+    def update_ratio(self) -> float | None:
+        return self.update_norm / self.weight_norm if self.weight_norm else None
+
+
+def _together(parameters: Sequence[Parameter]) -> list[Together]:
+    """The parameters by stage; none where they are few."""
+    names = [one.name for one in parameters]
+    level = level_for(names)
+    if level == EVERY_LAYER:
+        return []
+    found = []
+    for name, places in stages(names, level):
+        held = parameters[places.start : places.stop]
+        gradients = [one.gradient_norm for one in held if one.gradient_norm is not None]
+        found.append(
+            Together(
+                name=name,
+                count=len(held),
+                weight_norm=_norm([one.weight_norm for one in held]),
+                gradient_norm=_norm(gradients) if gradients else None,
+                update_norm=_norm([one.update_norm for one in held]),
+                trainable=any(one.trainable for one in held),
+            )
+        )
+    return found
+
+
+def _norm(norms: Sequence[float]) -> float:
+    """Of the whole, from those of its parts."""
+    return math.sqrt(sum(norm**2 for norm in norms))
 
 
 # ------------------------------------------------------------------------------------ pictures
@@ -138,9 +269,12 @@ class Painted:
 class _Painter:
     """Draws the tensors of a trace within the size limit of a page."""
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, stages: int) -> None:
+        """`stages` are pictures of stages, which get half of the pixels."""
         pictures = 2 * len(trace.layers) + 2 * len(trace.parameters) + 1
-        self._most = max(_FEWEST_PIXELS, min(MOST_PIXELS, _ALL_PIXELS // pictures))
+        rest = _ALL_PIXELS // 2 if stages else _ALL_PIXELS
+        self._most = max(_FEWEST_PIXELS, min(MOST_PIXELS, rest // pictures))
+        self._most_of_stage = min(MOST_PIXELS, _ALL_PIXELS // 2 // max(stages, 1))
         self._image_shape = tuple(trace.images.shape[1:])
         self._pixels = trace.about.pixels
         self._image = trace.images[0]
@@ -148,6 +282,11 @@ class _Painter:
     def output(self, values: Tensor) -> Painted:
         """Of the first image: what a layer gives, or the gradient there."""
         return _painted(draw_output(_array(values[0] if values.ndim else values), self._most))
+
+    def stage(self, values: Tensor) -> Painted:
+        """As `output`, larger: there are few of them."""
+        array = _array(values[0] if values.ndim else values)
+        return _painted(draw_output(array, self._most_of_stage))
 
     def weight(self, values: Tensor) -> Painted:
         """A parameter, or its gradient."""
@@ -337,7 +476,7 @@ def _on_curve(probability: float) -> tuple[float, float]:
     return 100 * min(max(probability, 0.0), 1.0), 60 * (1 - min(loss, _CURVE_TOP) / _CURVE_TOP)
 
 
-def _ratio_place(parameter: Parameter) -> float | None:
+def _ratio_place(parameter: Parameter | Together) -> float | None:
     """Where the update's ratio stands on the way from 1e-7 to 1, by its logarithm; per cent."""
     ratio = parameter.update_ratio
     if not ratio or not math.isfinite(ratio):

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import datetime
 import itertools
 import json
+import os
+import platform
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import files
-from ..errors import RunError
+from ..errors import FileError, RunError
+from ..events import is_history_row
 from ..home import is_locked, locked
 
 FORMAT = 1
 _LAST, _PREVIOUS, _BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 _NEW, _LOCK = "new.safetensors", ".lock"
+_HOLDER = ".lock.json"
+_DAMAGED = ".damaged"
 _BEGUN = "beginning"
 _BEGINNINGS = (
     "findings.json",
+    "source.txt",
     "excluded.txt",
     "fixes.csv",
     "model.py",
@@ -34,20 +41,9 @@ _BEGINNINGS = (
 _LOCK_PATIENCE_SECONDS = 1.0
 REPORT_STATES = ("due", "made", "none")
 STATUS_KEYS = frozenset({"format", "state", "report", "reason"})
-_LARGEST = 1e15
+_LARGEST_RECIPE = 16 << 20
 _SPECIAL = frozenset('/\\:*?[]"<>|')
 _LONGEST_NAME = 60
-_HISTORY_COLUMNS = {
-    "epoch",
-    "step",
-    "seconds",
-    "learning_rate",
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "images_per_second",
-}
 
 
 @dataclass(frozen=True)
@@ -100,10 +96,14 @@ class RunFolder:
     def predictions_path(self, split: str) -> Path:
         return self.path / "predictions" / f"{split}.npz"
 
+    def calibration_path(self, which: str) -> Path:
+        """What was fitted on the validation images for the "best" or "last" weights."""
+        return self.path / "calibration" / f"{which}.safetensors"
+
     def history(self) -> list[dict[str, Any]]:
         """One row per epoch, as far as the file can be read."""
         rows = files.read_json_lines(self.history_path)
-        return list(itertools.takewhile(_is_row, rows))
+        return list(itertools.takewhile(is_history_row, rows))
 
     @property
     def findings_path(self) -> Path:
@@ -113,11 +113,17 @@ class RunFolder:
     def findings(self) -> list[dict[str, Any]] | None:
         """What a check of the data found; None where there was none that can be read."""
         found = _read_json(self.findings_path)
-        return found if isinstance(found, list) else None
+        rows = isinstance(found, list) and all(isinstance(one, dict) for one in found)
+        return found if rows else None
+
+    @property
+    def environment_path(self) -> Path:
+        """What the run was made with."""
+        return self.path / "environment.json"
 
     def environment(self) -> dict[str, Any]:
         """Versions and machine, as far as they can be read."""
-        found = _read_json(self.path / "environment.json")
+        found = _read_json(self.environment_path)
         return found if isinstance(found, dict) else {}
 
     @property
@@ -128,6 +134,17 @@ class RunFolder:
     def input_ranges(self) -> Any:
         """What `input_ranges_path` holds; None where it cannot be read."""
         return _read_json(self.input_ranges_path)
+
+    @property
+    def transfer_path(self) -> Path:
+        """How a fine-tuned network compared with the head on features that it began with."""
+        return self.path / "transfer.json"
+
+    def transfer(self) -> dict[str, Any] | None:
+        """What `transfer_path` holds; None where nothing was compared or it cannot be read."""
+        found = _read_json(self.transfer_path)
+        told = isinstance(found, dict) and isinstance(found.get("sentence"), str)
+        return found if told else None
 
     @property
     def engine_path(self) -> Path:
@@ -146,13 +163,14 @@ class RunFolder:
             RunError: there is none: this is not a run, or it was killed while being created.
         """
         try:
-            return files.read_regular(self.recipe_path).decode()
+            return files.read_document(self.recipe_path, _LARGEST_RECIPE).decode()
         except (OSError, UnicodeDecodeError) as error:
-            raise RunError(
+            sentence, hint = files.unreadable(self.recipe_path, error) or (
                 f"{self.path} is not a complete run: its recipe.toml cannot be read.",
                 "Name another run (`sartor runs` lists them), or delete the folder and train "
                 "again.",
-            ) from error
+            )
+            raise RunError(sentence, hint) from error
 
     def read_bytes(self, path: Path, what: str) -> bytes:
         """The contents of a file of the run.
@@ -163,9 +181,11 @@ class RunFolder:
         try:
             return files.read_regular(path)
         except OSError as error:
-            raise RunError(
-                f"{what} is missing from the run {self.path}.", "Train again from its recipe.toml."
-            ) from error
+            sentence, hint = files.unreadable(path, error) or (
+                f"{what} is missing from the run {self.path}.",
+                "Train again from its recipe.toml.",
+            )
+            raise RunError(sentence, hint) from error
 
     def write_status(self, state: str, **more: Any) -> None:
         """Say how the run stands: running, finished, stopped early, interrupted or failed."""
@@ -216,14 +236,31 @@ class RunFolder:
 
         def refuse() -> None:
             raise RunError(
-                f"Another process is training {self.path}.", "Wait for it, or stop it first."
+                f"Another process is training {self.path}.",
+                f"Wait for {self._holder()}, or stop it first.",
             )
 
         # Whoever asks whether the run is locked holds it for a moment.
         patience = _LOCK_PATIENCE_SECONDS
         what = f"the run {self.path}"
+        holder = self.path / _HOLDER
         with locked(self.path / _LOCK, what=what, patience=patience, when_busy=refuse):
-            yield
+            # The lock is the file's and ends with the process; this only says whose it is.
+            with suppress(FileError):
+                files.write_json(holder, _this_process())
+            try:
+                yield
+            finally:
+                with suppress(FileError):
+                    files.remove(holder)
+
+    def _holder(self) -> str:
+        """The process that trains this run, as far as it said so."""
+        found = _read_json(self.path / _HOLDER)
+        if not isinstance(found, dict) or not isinstance(found.get("process"), int):
+            return "it"
+        machine = "" if found.get("machine") == platform.node() else f" on {found.get('machine')}"
+        return f"process {found['process']}{machine} (since {found.get('since')})"
 
     def is_locked(self) -> bool:
         """Whether a process trains this run at the moment."""
@@ -245,13 +282,28 @@ class RunFolder:
 
     def save_checkpoint(self, content: bytes) -> None:
         """Keep the newest state; the one before it stays as `previous`."""
-        folder = files.make_folder(self.own_folder("checkpoints"))
+        folder = self.made_folder("checkpoints")
         files.write_bytes(folder / _NEW, content)
         files.replace_keeping_previous(folder / _NEW, folder / _LAST, folder / _PREVIOUS)
 
     def save_best(self, content: bytes) -> None:
         """Keep the best epoch's weights."""
-        files.write_bytes(files.make_folder(self.own_folder("checkpoints")) / _BEST, content)
+        files.write_bytes(self.made_folder("checkpoints") / _BEST, content)
+
+    def made_folder(self, name: str) -> Path:
+        """As `own_folder`, made where there is none.
+
+        Only within the run: where that was moved or deleted, nothing is to stand in its place.
+
+        Raises:
+            RunError: it is a link, or the run is gone.
+        """
+        folder = self.own_folder(name)
+        if not folder.is_dir():
+            if not self.path.is_dir():
+                raise RunError(f"There is no run at {self.path} any more.", "Look where it went.")
+            files.make_folder(folder)
+        return folder
 
     def refuse_unless_empty(self) -> None:
         """Raise a RunError where something stands in the folder that a new run would overwrite.
@@ -283,6 +335,27 @@ class RunFolder:
         files.remove_temporary(self.path)
         if (folder / _NEW).is_file() and not (folder / _LAST).is_file():
             files.replace_keeping_previous(folder / _NEW, folder / _LAST, folder / _PREVIOUS)
+
+    def go_on_from(self, path: Path) -> None:
+        """Let a whole checkpoint be the newest, and the next one not replace it by a damaged one;
+        only for who holds the run.
+
+        Those that are preferred to it, which are damaged, are set aside.
+        """
+        for one in itertools.takewhile(lambda one: one != path, self.checkpoints("last")):
+            files.move(one, one.with_name(one.name + _DAMAGED))
+        if path.name != _LAST:
+            files.move(path, path.with_name(_LAST))
+
+    @property
+    def best_path(self) -> Path:
+        """The best epoch's weights."""
+        return self.path / "checkpoints" / _BEST
+
+    def checkpoint_bytes(self) -> int:
+        """What the checkpoints take on the disk."""
+        paths = {*self.checkpoints("best"), *self.checkpoints("last")}
+        return sum(path.stat().st_size for path in paths)
 
     def checkpoints(self, which: str) -> list[Path]:
         """Files that may hold the "last" or "best" checkpoint, the most wanted first."""
@@ -319,6 +392,7 @@ def create_run(out: Path | None, stem: str, runs: Path) -> RunFolder:
             continue
         except OSError:
             files.make_folder(path)
+        files.sync(path)
         return RunFolder(path)
     raise AssertionError("numbers do not end")
 
@@ -329,33 +403,27 @@ def _as_folder_name(stem: str) -> str:
     return plain.lstrip(".- ")[:_LONGEST_NAME].rstrip() or "run"
 
 
-def _is_row(row: dict[str, Any]) -> bool:
-    """Whether a row of the history has its columns, and numbers in them; validation may lack.
-
-    JSON as Python reads it has NaN, which means that a figure could not be computed.
-    """
-    return row.keys() >= _HISTORY_COLUMNS and all(
-        isinstance(row[name], float)
-        or (type(row[name]) is int and abs(row[name]) < _LARGEST)
-        or (row[name] is None and name.startswith("val_"))
-        for name in _HISTORY_COLUMNS
-    )
-
-
 def _is_abandoned(entries: list[Path]) -> bool:
     """Whether a folder is empty, or holds only what a fit writes before its recipe."""
-    names = {entry.name for entry in entries if not files.is_temporary(entry)} - {_LOCK}
+    names = {entry.name for entry in entries if not files.is_temporary(entry)}
+    names -= {_LOCK, _HOLDER}
     if not names:
-        return all(entry.name.startswith((_LOCK, ".status.json.")) for entry in entries)
+        ours = (_LOCK, f".{_HOLDER}.", ".status.json.")
+        return all(entry.name.startswith(ours) for entry in entries)
     status = next((_read_json(entry) for entry in entries if entry.name == "status.json"), None)
     begun = isinstance(status, dict) and status.get("state") in (_BEGUN, "running")
     return begun and names <= set(_BEGINNINGS)
 
 
+def _this_process() -> dict[str, Any]:
+    since = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
+    return {"process": os.getpid(), "machine": platform.node(), "since": since}
+
+
 def _read_json(path: Path) -> Any:
     """The document in a file; None where it cannot be read."""
     try:
-        return json.loads(files.read_regular(path))
+        return files.strict(json.loads(files.read_document(path)))
     # Thousands of brackets within each other are more than the parser can count.
     except (OSError, ValueError, RecursionError):
         return None

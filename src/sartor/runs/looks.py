@@ -73,37 +73,50 @@ def key_of_images(dataset: str, indices: Int64Array, pictures: Sequence[str] | N
 
 def log_look(folder: RunFolder, key: str, verb: str, *, weights: str, images: int) -> bool:
     """Keep that a run looked at test images; whether it could be kept anywhere."""
-    row = {
-        "id": uuid.uuid4().hex,
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "test": key,
-        "verb": verb,
-        "run": str(folder.path.resolve()),
-        "weights_sha256": weights,
-        "images": images,
-    }
+    row = _row(folder.path, key, verb, weights, images)
     kept = [_kept(path, row) for path in _paths(folder, key)]
     return any(kept)
 
 
+def log_look_of_bundle(path: Path, key: str, *, weights: str, images: int) -> bool:
+    """Keep that a bundle, which itself is never written to, was judged on test images."""
+    return _kept(_in_cache(key), _row(path, key, "evaluate", weights, images))
+
+
+def _row(path: Path, key: str, verb: str, weights: str, images: int) -> dict[str, Any]:
+    return {
+        "id": uuid.uuid4().hex,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "test": key,
+        "verb": verb,
+        "run": str(path.resolve()),
+        "weights_sha256": weights,
+        "images": images,
+    }
+
+
 def looks_at(folder: RunFolder, key: str) -> Looks:
     """What was kept, in this run and in the cache."""
-    rows: dict[Any, Mapping[str, Any]] = {}
+    rows: dict[str, Mapping[str, Any]] = {}
     for path in _paths(folder, key):
-        rows |= {row.get("id"): row for row in read_json_lines(path) if row.get("test") == key}
+        rows |= {str(row.get("id")): row for row in read_json_lines(path) if row.get("test") == key}
     judged = [row for row in rows.values() if row.get("verb") not in _SINGLE]
-    mine = {row.get("id") for row in read_json_lines(_of_run(folder))}
+    mine = {str(row.get("id")) for row in read_json_lines(_of_run(folder))}
     here = str(folder.path.resolve())
     return Looks(
         times=len(judged),
-        by_this_run=sum(row.get("id") in mine or row.get("run") == here for row in judged),
-        weights=len({row.get("weights_sha256") for row in judged}),
+        by_this_run=sum(str(row.get("id")) in mine or row.get("run") == here for row in judged),
+        weights=len({str(row.get("weights_sha256")) for row in judged}),
         single=len(rows) - len(judged),
     )
 
 
 def _paths(folder: RunFolder, key: str) -> tuple[Path, Path]:
-    return cache_home() / "looks" / f"{key[:32]}.jsonl", _of_run(folder)
+    return _in_cache(key), _of_run(folder)
+
+
+def _in_cache(key: str) -> Path:
+    return cache_home() / "looks" / f"{key[:32]}.jsonl"
 
 
 def _of_run(folder: RunFolder) -> Path:

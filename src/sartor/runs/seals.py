@@ -21,9 +21,9 @@ _RECIPE = "recipe.toml"
 _BY_HASH = ("model.py", "excluded.txt", "fixes.csv")
 _CHANGED_BY_RESUME = {
     *("source", "image_root", "epochs", "extensions", "device", "amp_dtype"),
-    *("engine", "threads", "memory_format", "engine_changes"),
+    *("engine", "instructions", "threads", "memory_format", "engine_changes"),
 }
-_PLACES = {"source", "exclude", "workers", "device"}
+_PLACES = {"source", "exclude", "workers", "device", "checkpoint_seconds"}
 """Where things lie and are computed: at most the last digits of a result depend on it."""
 _LARGEST_HEADER = 1 << 28
 
@@ -56,7 +56,7 @@ def seals_of(folder: RunFolder) -> dict[str, str]:
 
 def differences(folder: RunFolder) -> Differences:
     """What was changed since; nothing for runs whose checkpoints do not say, or cannot be read."""
-    state = _newest_state(folder)
+    state = newest_state(folder)
     if state is None:
         return Differences()
     sealed, progress = _table(state.get("sealed")), _table(state.get("progress"))
@@ -106,7 +106,7 @@ def _changed_history(folder: RunFolder, progress: Mapping[str, Any]) -> Iterator
     if not isinstance(kept, list):
         return
     for was, now in zip(kept, folder.history(), strict=False):
-        names = [name for name in was if was[name] != now.get(name)]
+        names = [name for name in _table(was) if was[name] != now.get(name)]
         if names:
             name = names[0]
             yield (
@@ -141,7 +141,7 @@ def _unknown_status(folder: RunFolder) -> Iterator[str]:
         )
 
 
-def _newest_state(folder: RunFolder) -> dict[str, Any] | None:
+def newest_state(folder: RunFolder) -> dict[str, Any] | None:
     """Everything but the tensors of the newest checkpoint whose header can be read."""
     for path in folder.checkpoints("last"):
         try:

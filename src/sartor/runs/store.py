@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import zipfile
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,22 +13,26 @@ from typing import Any
 
 from ..errors import RunError, unknown
 from ..files import can_only_be_a_path, explain_os_errors
+from .containment import leads_out, refuse_ways_out
 from .folder import RunFolder, read_tables
 from .history import best_row
 
 RUNS = Path("runs")
 _LARGEST = 1e15
 _SEED = "seed-"
+_DIGITS = 20
 
 
 def seed_folders(path: Path) -> list[RunFolder]:
     """The runs in a folder that `fit --seeds N --out` made, by their seeds; of another, none."""
     if (path / RunFolder(path).recipe_path.name).exists() or not path.is_dir():
         return []
+    # Not links: a folder that is linked into itself would be listed without end.
+    entries = [entry for entry in path.iterdir() if entry.is_dir() and not entry.is_symlink()]
     numbers = {
         int(number): entry
-        for entry in path.iterdir()
-        if entry.is_dir() and (number := entry.name.removeprefix(_SEED)).isdecimal()
+        for entry in entries
+        if (number := entry.name.removeprefix(_SEED)).isdecimal() and len(number) < _DIGITS
         if entry.name.startswith(_SEED)
     }
     return [RunFolder(numbers[seed]) for seed in sorted(numbers)]
@@ -64,16 +69,23 @@ def find_run(name_or_path: str | Path, runs: Path = RUNS) -> RunFolder:
     """A run by path, by its name in `runs`, or "latest" for the newest one there.
 
     Raises:
-        RunError: there is none; with the nearest name.
+        RunError: there is none, with the nearest name; or something in it leads out of it.
     """
+    _refuse_bundle(Path(name_or_path))
     for path in (Path(name_or_path), runs / name_or_path):
         if path.is_dir():
             _refuse_seeds(path)
+            refuse_ways_out(path)
             return RunFolder(path)
+    _refuse_missing_bundle(Path(name_or_path))
     _refuse_path(str(name_or_path))
     folders = run_folders(runs)
     if str(name_or_path) == LATEST and folders:
-        return max(seed_folders(folders[0].path) or folders[:1], key=lambda one: _newest(one.path))
+        newest = max(
+            seed_folders(folders[0].path) or folders[:1], key=lambda one: _newest(one.path)
+        )
+        refuse_ways_out(newest.path)
+        return newest
     names = [folder.name for folder in folders]
     if not names:
         raise RunError(
@@ -96,6 +108,38 @@ def _refuse_seeds(path: Path) -> None:
             f"{path} holds {len(seeds)} run{'' if len(seeds) == 1 else 's'}, one per seed.",
             f"Name one of them, such as {one}; sartor compare {shlex.quote(str(path))} shows all.",
         )
+
+
+def _refuse_bundle(path: Path) -> None:
+    """Say of a bundle that it is not a run.
+
+    Raises:
+        RunError: it is one, as far as a look tells.
+    """
+    folder = (path / "bundle.json").is_file() and not RunFolder(path).recipe_path.exists()
+    if folder or (path.suffix.lower() == ".zip" and zipfile.is_zipfile(path)):
+        raise RunError(
+            f"{path} is {'a bundle' if folder else 'a .zip file'}, not a run.",
+            "Name the run that the bundle was exported from; predict, evaluate, verify and serve "
+            "take bundles, too.",
+        )
+
+
+def _refuse_missing_bundle(path: Path) -> None:
+    """Say of what has the name of a bundle that there is none.
+
+    Raises:
+        RunError: `path` ends in .zip.
+    """
+    if path.suffix.lower() != ".zip":
+        return
+    again = f"sartor export RUN --out {shlex.quote(str(path))}"
+    if path.exists():
+        raise RunError(
+            f"{path} is not a bundle: it cannot be read as a .zip archive.",
+            f"Copy it again, or export it again: {again}",
+        )
+    raise RunError(f"There is no bundle at {path}.", f"Check the path, or make one: {again}")
 
 
 def _refuse_path(given: str) -> None:
@@ -172,24 +216,48 @@ def _mean(values: list[float | None]) -> float | None:
 
 
 def _summary_of_run(folder: RunFolder) -> RunSummary:
+    if leads_out(folder.path):
+        return _nothing_of(folder)
     recipe = _tables(folder)
     history = folder.history()
     last: dict[str, Any] = history[-1] if history else {}
     training = recipe.get("training", {})
     epochs = training.get("epochs")
     best = best_row(history, str(training.get("monitor", "val_accuracy"))) or {}
+    if training.get("transfer") == "ladder":
+        # The better rung is taken, not the best epoch; before there are two, it is the head.
+        taken = (folder.transfer() or {}).get("epoch", 0)
+        best = next((row for row in history if row.get("epoch") == taken), best)
     return RunSummary(
         name=folder.name,
         path=str(folder.path),
         state=_state(folder, recipe),
         source=str(recipe.get("data", {}).get("source", "?")),
         model=str(recipe.get("model", {}).get("model", "?")),
-        epochs_done=len(history),
+        # A head on features is there before the first of them.
+        epochs_done=sum(row.get("epoch") != 0 for row in history),
         epochs=epochs if isinstance(epochs, int) and epochs > 0 else 0,
         best_epoch=best["epoch"] if isinstance(best.get("epoch"), int) else None,
         val_accuracy=_number(best.get("val_accuracy")),
         train_accuracy=_number(last.get("train_accuracy")),
         seconds=_number(last.get("seconds")),
+    )
+
+
+def _nothing_of(folder: RunFolder) -> RunSummary:
+    """Of a run of which nothing is read; the other verbs say why."""
+    return RunSummary(
+        name=folder.name,
+        path=str(folder.path),
+        state="broken",
+        source="?",
+        model="?",
+        epochs_done=0,
+        epochs=0,
+        best_epoch=None,
+        val_accuracy=None,
+        train_accuracy=None,
+        seconds=None,
     )
 
 

@@ -2,7 +2,8 @@
 
 Under `SARTOR_HOME` lies a random key that only this user can read. A fit keeps a mark there: a
 keyed hash of the run's place, its model.py and the settings that the file is called with. A run
-that was copied, moved, edited or made by somebody else has no such mark.
+that was copied, moved, edited or made by somebody else has no such mark. What is known by a hash of
+all its content, such as a bundle, is marked by that hash, wherever it lies.
 """
 
 from __future__ import annotations
@@ -36,12 +37,7 @@ def mark_as_ours(folder: RunFolder, model: Mapping[str, Any]) -> None:
         FileError: `SARTOR_HOME` cannot be written to.
     """
     with explain_cache_errors():
-        home = files.make_folder(_home())
-        with locked(home / ".lock", what=f"the folder {home}"):
-            key = _key()
-            if key is None:
-                key = secrets.token_bytes(_KEY_BYTES)
-                files.write_bytes(_key_path(), key, private=True)
+        home, key = _home_with_key()
         files.write_text(home / _mark(folder, model, key), f"{folder.path.resolve()}\n")
 
 
@@ -54,6 +50,37 @@ def is_ours(folder: RunFolder, model: Mapping[str, Any]) -> bool:
         return (_home() / _mark(folder, model, key)).is_file()
     except FileError:
         return False
+
+
+def mark_content_as_ours(sha256: str) -> None:
+    """Remember that this user made what has this hash, wherever it lies.
+
+    Raises:
+        FileError: `SARTOR_HOME` cannot be written to.
+    """
+    with explain_cache_errors():
+        home, key = _home_with_key()
+        files.write_text(home / _content_mark(sha256, key), f"{sha256}\n")
+
+
+def is_our_content(sha256: str) -> bool:
+    """Whether this user made what has this hash."""
+    key = _key()
+    return key is not None and (_home() / _content_mark(sha256, key)).is_file()
+
+
+def _content_mark(sha256: str, key: bytes) -> str:
+    return hmac.new(key, f"content {sha256}".encode(), hashlib.sha256).hexdigest()
+
+
+def _home_with_key() -> tuple[Path, bytes]:
+    home = files.make_folder(_home())
+    with locked(home / ".lock", what=f"the folder {home}"):
+        key = _key()
+        if key is None:
+            key = secrets.token_bytes(_KEY_BYTES)
+            files.write_bytes(_key_path(), key, private=True)
+    return home, key
 
 
 def _home() -> Path:

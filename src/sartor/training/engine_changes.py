@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .settings import (
     ENGINES,
     MEMORY_FORMATS,
     PRECISIONS,
+    RETIRED_ENGINES,
     ResolvedTraining,
 )
 
@@ -18,14 +19,15 @@ _CHANGE = re.compile(
     r"(?P<engine>[a-z]+), (?P<amp_dtype>[a-z0-9]+), (?P<memory_format>[a-z-]+), "
     r"(?P<threads>[1-9]\d{0,4}) threads? until step (?P<step>[1-9]\d{0,11})"
 )
-_SHAPE = '"direct, float32, channels-last, 2 threads until step 90"'
+_SHAPE = '"native, float32, contiguous, 2 threads until step 90"'
 
 
 class EngineChange(NamedTuple):
     """A run went on with another engine."""
 
     step: int
-    """Updates done by then: always whole epochs."""
+    """Updates done by then: whole epochs, unless the run went on in the middle of one on a machine
+    without its engine."""
     plan: dict[str, str | int]
     """What it trained with until then: memory_format, amp_dtype, threads, engine."""
 
@@ -74,6 +76,21 @@ def with_engine_change(settings: ResolvedTraining, step: int) -> tuple[str, ...]
     return (*before, f"{', '.join(map(str, shown))} until step {step}")
 
 
+def cut_at(settings: ResolvedTraining, step: int) -> dict[str, Any]:
+    """Settings of a run that goes on after `step` with the engine of then, without the changes that
+    were still to come."""
+    past = [
+        text for text in settings.engine_changes if parsed_engine_changes((text,))[0].step <= step
+    ]
+    return {"engine_changes": tuple(past), **plan_at(settings, step)}
+
+
+def engines_from(settings: ResolvedTraining, step: int) -> list[str]:
+    """The engines of all updates after `step`, in their order."""
+    changes = parsed_engine_changes(settings.engine_changes)
+    return [*(str(one.plan["engine"]) for one in changes if step < one.step), settings.engine]
+
+
 def _present(settings: ResolvedTraining) -> dict[str, str | int]:
     return {
         "memory_format": settings.memory_format,
@@ -85,7 +102,7 @@ def _present(settings: ResolvedTraining) -> dict[str, str | int]:
 
 def _known(match: re.Match[str]) -> bool:
     return (
-        match["engine"] in ENGINES
+        match["engine"] in (*ENGINES, *RETIRED_ENGINES)
         and match["amp_dtype"] in PRECISIONS
         and match["memory_format"] in MEMORY_FORMATS
         and "auto" not in match.groups()

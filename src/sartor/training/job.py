@@ -9,9 +9,11 @@ from typing import NamedTuple, Protocol
 from torch import Tensor, nn
 
 from ..data.feed.batches import Batch, Feed
+from ..distributed import Team
 from .objective import Objective
 from .optim import Optimizer
 from .settings import ResolvedTraining
+from .state import Progress
 
 
 class BatchSource(Protocol):
@@ -20,6 +22,25 @@ class BatchSource(Protocol):
     def __len__(self) -> int: ...
 
     def batch(self, epoch: int, position: int) -> Batch: ...
+
+
+class Agreement(Protocol):
+    """What all of several processes do alike; see `together.Agreement`."""
+
+    team: Team
+    is_due: Callable[[], bool]
+    """Whether figures are to be reported now, by this process's clock."""
+    due: bool
+    """Whether all report after the last step."""
+
+    def stretch(self, steps: int) -> int:
+        """How many of the next steps all make in one go, of so many that are left to make."""
+
+    def begin(self, job: Job, progress: Progress) -> None:
+        """Begin at all processes with the first one's state."""
+
+    def keep_alike(self, model: nn.Module) -> None:
+        """Make sure that all have the same weights."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -36,7 +57,13 @@ class Job:
     """Resolved: no "auto" left."""
     classes: tuple[str, ...]
     engine_update: Update | None = None
-    """Replaces `loop.update` where an engine has its own; see `engines.updates.update_for`."""
+    """Replaces `loop.update` where an engine has its own; see `engines.updates.with_engine`."""
+    engine_steps: Steps | None = None
+    """Makes several steps at once, where an engine does."""
+
+    agreement: Agreement | None = None
+    """Of the processes that train together, each with its share of every batch; None where this
+    one is alone."""
 
     @property
     def num_classes(self) -> int:
@@ -56,9 +83,21 @@ class Outcome(NamedTuple):
     """int64 (B,), or float32 (B, K) for mixed images."""
 
 
+class Figures(NamedTuple):
+    """What several updates computed."""
+
+    losses: list[float]
+    """Of each update the sum of its images' losses."""
+    weights: list[float]
+    """Of each update what that sum was divided by."""
+    correct: int
+    """Images whose label has the highest output, in all updates."""
+    images: int
+    """In all updates."""
+
+
 Update = Callable[[Job, Batch, float], Outcome]
 """One update of the weights from a batch, at a learning rate."""
 
-Passes = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Forward and backward pass: images, labels and the gradient with respect to the sum of their
-losses -> that sum, and logits (B, K). Gradients are added to those of the parameters."""
+Steps = Callable[[Job, Progress, int], Figures | Outcome]
+"""The next updates of the present epoch: as many as the number says, or fewer, but one at least."""

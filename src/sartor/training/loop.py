@@ -10,17 +10,19 @@ import math
 import operator
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..averages import balanced_accuracy, macro_f1
 from ..data.feed.batches import Batch
+from ..data.feed.shares import Share
 from ..events import Ended, Event
 from ..inference.forward import Forward, precision
+from .finetuning import begin_epoch, end_epoch
 from .job import Job as Job
 from .job import Outcome as Outcome
-from .job import Passes
 from .progress import Tracker
 from .progress import count_correct as count_correct
 from .schedule import learning_rate
@@ -44,31 +46,39 @@ def train(
         TrainingError: the loss or a weight is no longer finite.
     """
     settings, steps_per_epoch = job.settings, len(job.batches)
-    # An engine takes the place of `update` here; autograd is replaced or recorded inside it.
+    # An engine may make one step, or several at once; see `engines`.
     make_update = job.engine_update or update
+    if job.agreement is not None:
+        # One of several processes: it has its share of each batch, and `together` adds up.
+        job.agreement.begin(job, progress)
     tracker = Tracker(job, progress)
     everywhere = may_draw_elsewhere(job.model)
+    forward = Forward.of(job.model, job.settings)
     if progress.step == 0:
         yield from tracker.checkpoint()
     while progress.epoch < settings.epochs and not progress.stopped_early:
-        job.model.train()
+        begin_epoch(job, progress.epoch)
         tracker.start_clock()
         while progress.position < steps_per_epoch:
-            seed_random_numbers(settings.seed, progress.step, everywhere=everywhere)
-            lr = learning_rate(settings, progress.step, steps_per_epoch)
-            batch = job.batches.batch(progress.epoch, progress.position)
-            outcome = make_update(job, batch, lr)
-            progress.step += 1
-            progress.position += 1
-            tracker.record(outcome)
+            if job.engine_steps is not None:
+                # A stretch of steps in one call, until something has to be said, saved or stopped.
+                tracker.record(job.engine_steps(job, progress, tracker.steps_ahead))
+            else:
+                seed_random_numbers(settings.seed, progress.step, everywhere=everywhere)
+                lr = learning_rate(settings, progress.step, steps_per_epoch)
+                batch = job.batches.batch(progress.epoch, progress.position)
+                tracker.record(make_update(job, batch, lr))
             if tracker.is_due:
                 yield from tracker.report()
             if stop_asked():
                 yield from tracker.checkpoint()
                 yield Ended(reason="interrupted")
                 return
+        end_epoch(job)
+        if job.agreement is not None:
+            job.agreement.keep_alike(job.model)
         seed_random_numbers(settings.seed, progress.step, everywhere=everywhere)
-        yield from tracker.end_epoch(validate(job))
+        yield from tracker.end_epoch(validate(job, forward))
         if progress.epoch < settings.epochs and not progress.stopped_early and pause_asked():
             yield from tracker.checkpoint()
             return
@@ -76,19 +86,20 @@ def train(
     yield Ended(reason="stopped early" if progress.stopped_early else "finished")
 
 
-def update(job: Job, batch: Batch, lr: float | Tensor, passes: Passes | None = None) -> Outcome:
+def update(job: Job, batch: Batch, lr: float | Tensor) -> Outcome:
     """One update of the weights: forward, loss, backward, step."""
-    # The engine direct takes autograd's place here, with `passes` of its own.
-    passes = passes or functools.partial(passes_by_autograd, job)
     job.optimizer.zero_grad()
     weight = job.objective.weight(batch.labels)
     losses, parts_logits = [], []
     for images, labels in _parts(batch, job.settings.grad_accum_steps):
         # Divided by the weight of the whole update, so that parts of unequal size count right.
         loss_gradient = job.optimizer.scaled(_inverse(weight, images.device))
-        loss, logits = passes(images, labels, loss_gradient)
-        losses.append(loss)
-        parts_logits.append(logits)
+        with precision(job.settings.device, job.settings.amp_dtype):
+            logits = job.model(images)
+        loss = job.objective.sum(logits, labels)
+        torch.autograd.backward(loss, loss_gradient)
+        losses.append(loss.detach())
+        parts_logits.append(logits.detach())
     job.optimizer.unscale()
     if job.settings.clip_grad is not None:
         nn.utils.clip_grad_norm_(job.optimizer.parameters, job.settings.clip_grad)
@@ -96,17 +107,6 @@ def update(job: Job, batch: Batch, lr: float | Tensor, passes: Passes | None = N
     if len(losses) == 1:
         return Outcome(losses[0], weight, parts_logits[0], batch.labels)
     return Outcome(torch.stack(losses).sum(), weight, torch.cat(parts_logits), batch.labels)
-
-
-def passes_by_autograd(
-    job: Job, images: Tensor, labels: Tensor, loss_gradient: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Forward and backward pass of a part of a batch; see `job.Passes`."""
-    with precision(job.settings.device, job.settings.amp_dtype):
-        logits = job.model(images)
-    loss = job.objective.sum(logits, labels)
-    torch.autograd.backward(loss, loss_gradient)
-    return loss.detach(), logits.detach()
 
 
 def _parts(batch: Batch, count: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -138,24 +138,55 @@ class Validation:
     macro_f1: float
 
 
-def validate(job: Job) -> Validation | None:
-    """Judge the present weights on the validation split, where there is one."""
+def validate(job: Job, forward: Forward | None = None) -> Validation | None:
+    """Judge the present weights on the validation split, where there is one.
+
+    Args:
+        forward: of the job's network, where one was made before.
+    """
     if job.val is None:
         return None
-    return judged(Forward.of(job.model, job.settings).over(job.val), job)
+    forward = forward or Forward.of(job.model, job.settings)
+    if job.agreement is None:
+        with forward.own_threads():
+            return judged(forward.over(job.val), job)
+    team = job.agreement.team
+    own = _sums(forward.over(job.val, Share(team.rank, team.size)), job)
+    # The losses of all batches in their order, which is that of one process.
+    losses = [one for part in team.gather_lists(own.losses) for one in part]
+    tallies = team.add_up(torch.tensor(own.tallies).view(-1)).view(3, -1)
+    return _figures(_Sums(losses, tallies.tolist()))
 
 
 def judged(outputs: Iterable[tuple[Tensor, Tensor]], job: Job) -> Validation:
     """Figures of logits (B, K) and labels (B,), batch by batch."""
+    return _figures(_sums(outputs, job))
+
+
+class _Sums(NamedTuple):
+    losses: list[float]
+    """Of each batch, the sum of its images' losses."""
+    tallies: list[list[int]]
+    """As `_tallies` gives them."""
+
+
+def _sums(outputs: Iterable[tuple[Tensor, Tensor]], job: Job) -> _Sums:
     objective = job.objective.plain()
-    losses, truths, predicted = [], [], []
+    losses, truths, found = [], [], []
     for logits, labels in outputs:
         losses.append(objective.sum(logits, labels))
         truths.append(labels)
-        predicted.append(_predicted(logits))
-    # Read all at once, for reading waits for the device; added up one by one, in double precision.
-    loss = functools.reduce(operator.add, torch.stack(losses).tolist(), 0.0)
-    counts, correct, named = _tallies(truths, predicted, job.num_classes)
+        found.append(predicted(logits))
+    if not losses:
+        return _Sums([], [[0] * job.num_classes] * 3)
+    # Read all at once, for reading waits for the device.
+    return _Sums(torch.stack(losses).tolist(), _tallies(truths, found, job.num_classes))
+
+
+def _figures(sums: _Sums) -> Validation:
+    # Added up one by one, in double precision.
+    loss = functools.reduce(operator.add, sums.losses, 0.0)
+    counts, correct, named = sums.tallies
     total = sum(counts)
     return Validation(
         loss=loss / total,
@@ -165,7 +196,7 @@ def judged(outputs: Iterable[tuple[Tensor, Tensor]], job: Job) -> Validation:
     )
 
 
-def _predicted(logits: Tensor) -> Tensor:
+def predicted(logits: Tensor) -> Tensor:
     """The class with the highest output, int64 (B,); -1, which is always wrong, if not finite."""
     return torch.where(logits.amax(1).isfinite(), logits.argmax(1), -1)
 
@@ -175,6 +206,6 @@ def _tallies(truths: list[Tensor], predictions: list[Tensor], num_classes: int) 
 
     The sums of a confusion matrix, which for 10,000 classes would not fit into memory.
     """
-    labels, predicted = torch.cat(truths), torch.cat(predictions)
-    columns = (labels, labels[labels == predicted], predicted[predicted >= 0])
+    labels, found = torch.cat(truths), torch.cat(predictions)
+    columns = (labels, labels[labels == found], found[found >= 0])
     return [torch.bincount(column, minlength=num_classes).tolist() for column in columns]

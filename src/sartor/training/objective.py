@@ -49,25 +49,6 @@ class Objective:
             losses = losses * self._weights_of(self.class_weights, labels)
         return losses.sum()
 
-    def sum_and_gradient(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The same sum, and its gradient with respect to the logits, float32 (B, K)."""
-        logits = logits.float()
-        if self.loss != "cross-entropy" or self.class_weights is not None or labels.ndim == 2:
-            with torch.enable_grad():
-                logits = logits.detach().requires_grad_()
-                total = self.sum(logits, labels)
-            return total.detach(), torch.autograd.grad(total, logits)[0]
-        certain, uniform = 1 - self.smoothing, self.smoothing / logits.shape[1]
-        logarithms = torch.log_softmax(logits, 1)
-        total = F.nll_loss(logarithms, labels, reduction="sum")
-        # The gradient of cross-entropy: the probabilities minus the targets.
-        gradient = logarithms.exp()
-        if uniform:
-            total = certain * total - uniform * logarithms.sum()
-            gradient -= uniform
-        wanted = gradient.new_tensor(-certain).expand(labels.shape[0], 1)
-        return total, gradient.scatter_add_(1, labels[:, None], wanted)
-
     def weight(self, labels: Tensor) -> Tensor | int:
         """What the sum is divided by: the number of images, or the sum of their weights."""
         if self.class_weights is None:

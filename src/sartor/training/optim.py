@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim.rmsprop import rmsprop
 
 from ..models.decayed import weight_names
+from ..models.parts import learning_rate_factors
+from ..torch_internals import fused_adam, fused_adamw, fused_sgd
 from .scaling import GradientScale
 from .settings import TrainingSettings
-from .torch_internals import fused_adam, fused_adamw, fused_sgd
 
-_EPSILON = 1e-8
-_RMSPROP_DECAY = 0.99
+EPSILON = 1e-8
+RMSPROP_DECAY = 0.99
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +37,8 @@ class _Alike:
     """The same numbers, each as a view."""
     decay: float
     """Weight decay."""
+    factor: float
+    """What the learning rate is multiplied by."""
 
     def used(self) -> _Alike:
         """Those that have a gradient."""
@@ -48,6 +52,7 @@ class _Alike:
             self.counts,
             [self.steps[k] for k in chosen],
             self.decay,
+            self.factor,
         )
 
     def count(self, updates: int | Tensor = 1) -> None:
@@ -57,6 +62,20 @@ class _Alike:
         else:
             for step in self.steps:
                 step.add_(updates)
+
+
+class Kept(NamedTuple):
+    """A parameter, and what an optimizer keeps of it."""
+
+    parameter: Tensor
+    averages: dict[str, Tensor]
+    """By kind: momentum, mean or square; shaped as the parameter."""
+    step: Tensor
+    """float32 (): how often it was updated."""
+    decay: float
+    """Weight decay."""
+    factor: float
+    """What the learning rate is multiplied by."""
 
 
 class Optimizer:
@@ -69,10 +88,25 @@ class Optimizer:
         # Runs from before there was a choice have "auto", and decay all.
         chosen = settings.weight_decay_on == "weights"
         decayed = weight_names(model) if chosen else named
-        self._groups = list(_groups(named, settings, decayed))
+        factors = dict.fromkeys(named, 1.0)
+        if settings.layer_decay != 1:
+            factors = learning_rate_factors(model, settings.layer_decay)
+        self._groups = list(_groups(named, settings, decayed, factors))
         self._scaling: GradientScale | None = None
         if settings.amp_dtype == "float16" and self.parameters:
             self._scaling = GradientScale(self.parameters[0].device)
+
+    def kept(self) -> Iterator[Kept]:
+        """Of each parameter what belongs to it."""
+        for group in self._groups:
+            for k, parameter in enumerate(group.parameters):
+                averages = {kind: tensors[k] for kind, tensors in group.averages.items()}
+                yield Kept(parameter, averages, group.steps[k], group.decay, group.factor)
+
+    @property
+    def names(self) -> set[str]:
+        """Of the parameters that it updates."""
+        return {name for group in self._groups for name in group.names}
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -116,7 +150,8 @@ class Optimizer:
             used = group.used()
             gradients = [g for p in used.parameters if (g := p.grad) is not None]
             if gradients:
-                update(used, gradients, lr)
+                # A product with 1 would be another rounding of a tensor on some devices.
+                update(used, gradients, lr if used.factor == 1 else lr * used.factor)
 
     def scaled(self, loss_gradient: Tensor) -> Tensor:
         """The gradient to begin the backward pass with; for float16, multiplied by a scale."""
@@ -170,7 +205,7 @@ class Optimizer:
             beta1=beta1,
             beta2=beta2,
             weight_decay=used.decay,
-            eps=_EPSILON,
+            eps=EPSILON,
             maximize=False,
             found_inf=self._overflow,
         )
@@ -186,8 +221,8 @@ class Optimizer:
             used.averages.get("momentum", []),
             used.steps,
             lr=lr,  # type: ignore[arg-type]  # a tensor works too
-            alpha=_RMSPROP_DECAY,
-            eps=_EPSILON,
+            alpha=RMSPROP_DECAY,
+            eps=EPSILON,
             weight_decay=used.decay,
             momentum=self._settings.momentum,
             centered=False,
@@ -196,14 +231,17 @@ class Optimizer:
 
 
 def _groups(
-    named: Mapping[str, Tensor], settings: TrainingSettings, decayed: Container[str]
+    named: Mapping[str, Tensor],
+    settings: TrainingSettings,
+    decayed: Container[str],
+    factors: Mapping[str, float],
 ) -> Iterator[_Alike]:
     kinds = {
-        name: (p.dtype, p.device, settings.weight_decay if name in decayed else 0.0)
+        name: (p.dtype, p.device, settings.weight_decay if name in decayed else 0.0, factors[name])
         for name, p in named.items()
     }
     for kind in dict.fromkeys(kinds.values()):
-        _, device, decay = kind
+        _, device, decay, factor = kind
         alike = {name: p for name, p in named.items() if kinds[name] == kind}
         parameters = list(alike.values())
         averages = {
@@ -211,7 +249,8 @@ def _groups(
             for kind in _averages_kept(settings)
         }
         counts = torch.zeros(len(alike), device=device)
-        yield _Alike(list(alike), parameters, averages, counts, list(counts.unbind()), decay)
+        steps = list(counts.unbind())
+        yield _Alike(list(alike), parameters, averages, counts, steps, decay, factor)
 
 
 def _averages_kept(settings: TrainingSettings) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .torch_internals import unscale_and_find_overflow, update_scale
+from ..torch_internals import unscale_and_find_overflow, update_scale
 
 _FIRST = 65_536.0
 _GROWTH, _BACKOFF, _STEPS_TO_GROW = 2.0, 0.5, 2_000

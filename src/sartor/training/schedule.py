@@ -37,6 +37,17 @@ def learning_rate(settings: ResolvedTraining, step: int, steps_per_epoch: int) -
     return settings.lr
 
 
+def learning_rates(
+    settings: ResolvedTraining, first: int, count: int, steps_per_epoch: int
+) -> list[float]:
+    """`learning_rate` of so many steps from `first` on."""
+    warmed_up = first >= round(settings.warmup_epochs * steps_per_epoch)
+    if settings.sched == "constant" and warmed_up:
+        return [settings.lr] * count
+    steps = range(first, first + count)
+    return [learning_rate(settings, step, steps_per_epoch) for step in steps]
+
+
 def chosen_epochs(wish: int | Literal["auto"], count: int) -> int:
     """For "auto": as many epochs of `count` images as see 60,000 images, from 10 to 100.
 

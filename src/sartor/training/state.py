@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
+from ..models.custom import reason_of
 from ..models.weights import weights_sha256
 from .optim import Optimizer
 
@@ -46,12 +48,16 @@ class Progress:
     seconds: float = 0.0
     """Time since the data lay ready, over all sessions."""
     best_epoch: int = 0
-    """Epoch with the best validation figure, counted from 1; 0 before there is one."""
+    """Epoch with the best validation figure, counted from 1; 0 before there is one, or where a head
+    on features is the best."""
     best_value: float | None = None
     """Its figure."""
     patience_from: int = 0
     """Epoch after which patience counts: the best one, or the one at which a run was extended."""
     stopped_early: bool = False
+    head_correct: str = ""
+    """Of the head that was fitted to features before the first step: which validation images it
+    classifies correctly, in order, as "1" and "0"; empty where there is no such head yet."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """One row an epoch."""
 
@@ -72,8 +78,9 @@ class Checkpoint:
     sealed: Mapping[str, str] = field(default_factory=dict)
     """What it says of other files, which lie beside it, under its own checksum."""
 
-    @property
+    @cached_property
     def weights_sha256(self) -> str:
+        """Equal weights give equal hashes."""
         return weights_sha256(self.weights)
 
     def to_bytes(self, sealed: Mapping[str, str] | None = None) -> bytes:
@@ -105,14 +112,17 @@ class Checkpoint:
             metadata = _metadata(content)
             state = metadata["state"]
             intact = metadata["sha256"] == _checksum(tensors, state)
-        except (SafetensorError, KeyError, ValueError, TypeError, OverflowError) as error:
-            raise _damaged(name, str(error).splitlines()[0]) from error
+            kept = json.loads(state)
+        except (*_DAMAGE, SafetensorError) as error:
+            raise _damaged(name, reason_of(error)) from error
         if not intact:
             raise _damaged(name, "its checksum does not match")
-        kept = json.loads(state)
-        if kept["format"] != FORMAT:
+        if not isinstance(kept, Mapping):
+            raise _damaged(name, "what it says of the training is not a table")
+        if kept.get("format") != FORMAT:
             raise CheckpointError(
-                f"{name} has the format {kept['format']}; this version of sartor reads {FORMAT}.",
+                f"{name} has the format {kept.get('format')}; this version of sartor reads "
+                f"{FORMAT}.",
                 "Use the version named in the run's environment.json.",
             )
         try:
@@ -120,11 +130,12 @@ class Checkpoint:
                 weights=_without_prefix(tensors, "model."),
                 optimizer=_without_prefix(tensors, "optimizer."),
                 progress=_progress(kept["progress"], name),
-                classes=tuple(kept["classes"]),
-                sealed=dict(kept.get("sealed", {})),
+                classes=tuple(_checked(kept["classes"], "classes", _is_list_of_text)),
+                sealed=_checked(kept.get("sealed", {}), "sealed", _is_table_of_text),
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise _damaged(name, f"what it says of the training cannot be read ({error})") from None
+        except _DAMAGE as error:
+            reason = f"what it says of the training cannot be read ({reason_of(error)})"
+            raise _damaged(name, reason) from None
 
 
 def snapshot(
@@ -159,6 +170,7 @@ def _progress(kept: Mapping[str, Any], name: str) -> Progress:
         CheckpointError: it has something that this version does not know.
     """
     for part, kind in ((kept, Progress), (kept["sums"], Sums)):
+        _checked(part, "progress", lambda value: isinstance(value, Mapping))
         known = {field.name for field in fields(kind)}
         more = sorted(set(part) - known)
         if more:
@@ -167,11 +179,52 @@ def _progress(kept: Mapping[str, Any], name: str) -> Progress:
                 "this version does not know.",
                 "Use the version named in the run's environment.json.",
             )
+        for one, value in part.items():
+            _checked(value, one, _WHAT_IT_MUST_BE.get(one, lambda _: True))
     return Progress(**{**kept, "sums": Sums(**kept["sums"])})
 
 
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < _LARGEST
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float) or (type(value) is int and abs(value) < _LARGEST)
+
+
+def _is_list_of_text(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _is_table_of_text(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
+
+
+_LARGEST = 1 << 63
+_DAMAGE = (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What JSON and its use leave with where it says something else than was written."""
+_WHAT_IT_MUST_BE: Mapping[str, Callable[[object], bool]] = {
+    **dict.fromkeys(("step", "epoch", "position", "best_epoch", "patience_from"), _is_count),
+    **dict.fromkeys(("correct", "count"), _is_count),
+    **dict.fromkeys(("seconds", "loss", "weight"), _is_number),
+    "best_value": lambda value: value is None or _is_number(value),
+    "stopped_early": lambda value: isinstance(value, bool),
+    "head_correct": lambda value: isinstance(value, str) and set(value) <= {"0", "1"},
+    "history": lambda value: isinstance(value, list) and all(isinstance(r, dict) for r in value),
+}
+
+
+def _checked(value: Any, name: str, fits: Callable[[object], bool]) -> Any:
+    """The value of a checkpoint's JSON, if it is what was written under that name."""
+    if not fits(value):
+        raise ValueError(f"{name} is not what it should be")
+    return value
+
+
 def _without_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+    # In the order of names: safetensors gives them in one that changes with every process.
+    named = sorted(tensors.items())
+    return {name.removeprefix(prefix): t for name, t in named if name.startswith(prefix)}
 
 
 def _checksum(tensors: Mapping[str, Tensor], state: str) -> str:

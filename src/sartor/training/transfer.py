@@ -1,10 +1,13 @@
-"""Training on features: a frozen backbone, computed once, and a head fitted to it in one step."""
+"""Transfer: a head fitted to the features of a frozen backbone, and fine-tuning from there on.
+
+`loop.train` makes the steps; this says what is before them, and which network is taken after them.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,12 +16,13 @@ from torch import Tensor
 
 from ..arrays import Float32Array, Int64Array
 from ..errors import TrainingError
-from ..events import CheckpointDue, Ended, EpochDone, Event, Note
+from ..events import CheckpointDue, Ended, EpochDone, Event, Note, RungChosen
 from ..inference.features import Features, backbone_in
+from ..inference.forward import Forward
 from .head import Head, fit_head
 from .job import Job
-from .loop import judged
-from .state import Checkpoint, Progress, copied
+from .loop import judged, predicted, train
+from .state import Checkpoint, Progress, copied, snapshot
 
 
 class Part(NamedTuple):
@@ -28,24 +32,76 @@ class Part(NamedTuple):
     labels: Int64Array
 
 
+class Known(NamedTuple):
+    """What a head is fitted to."""
+
+    views: tuple[Features, ...]
+    """Features of the images, and of their mirrored views where training uses these."""
+    train: Part
+    val: Part
+    units: Int64Array | None
+    """Training images of one unit share a fold, int64 (N,); None where each stands alone."""
+
+
+class Choice(NamedTuple):
+    """Between the head on features and the fine-tuned network."""
+
+    is_tuned: bool
+    sentence: str
+    document: Mapping[str, Any]
+
+
+Choose = Callable[[str, str], Choice]
+"""Which of two networks to take, from the validation images that each classifies correctly, as
+`Progress.head_correct` says it: first the head on features, then the fine-tuned network."""
+
+
 def train_on_features(
-    job: Job,
-    views: tuple[Features, ...],
-    train: Part,
-    val: Part,
-    units: Int64Array | None,
-    progress: Progress,
-    stop_asked: Callable[[], bool],
+    job: Job, known: Callable[[], Known], progress: Progress, stop_asked: Callable[[], bool]
 ) -> Iterator[Event]:
     """Fit the head of the job's network, and yield events as `loop.train` does: one epoch.
-
-    Args:
-        views: features of the images, and of their mirrored views where training uses these.
-        units: training images of one unit share a fold, int64 (N,); None where each stands alone.
 
     Raises:
         TrainingError: a feature is not finite. DataError: the training images are of one class.
     """
+    if (yield from _fit_head(job, known(), progress, stop_asked, epoch=1)):
+        yield Ended(reason="finished")
+    else:
+        yield Ended(reason="interrupted")
+
+
+def climb(
+    job: Job,
+    known: Callable[[], Known],
+    progress: Progress,
+    stop_asked: Callable[[], bool],
+    pause_asked: Callable[[], bool],
+    choose: Choose | None,
+) -> Iterator[Event]:
+    """Fit a head on features, which is epoch 0, and train the network from there on.
+
+    Args:
+        choose: between the last epoch and the head; None where the best epoch counts, as always.
+
+    Raises:
+        As `train_on_features` and `loop.train`.
+    """
+    if not progress.history:
+        fitted = yield from _fit_head(job, known(), progress, stop_asked, epoch=0)
+        if not fitted:
+            yield Ended(reason="interrupted")
+            return
+    for event in train(job, progress, stop_asked, pause_asked):
+        is_over = isinstance(event, CheckpointDue) and progress.epoch >= job.settings.epochs
+        # Kept only once it is decided: a run whose last epoch is kept counts as finished.
+        yield from _decided(job, progress, choose) if is_over and choose else (event,)
+
+
+def _fit_head(
+    job: Job, known: Known, progress: Progress, stop_asked: Callable[[], bool], *, epoch: int
+) -> Generator[Event, None, bool]:
+    """Compute features and fit the head to them; whether it was not stopped before."""
+    views, train, val, _ = known
     began = time.perf_counter() - progress.seconds
     notes: list[Event] = []
     yield _checkpoint(job, progress, best=False)
@@ -56,24 +112,24 @@ def train_on_features(
             yield event
             if stop_asked():
                 yield _checkpoint(job, progress, best=False)
-                yield Ended(reason="interrupted")
-                return
+                return False
     fitting = time.perf_counter()
     rows = _finite(np.concatenate([features.of(train.indices) for features in views]))
-    head = _head(job, rows, np.tile(train.labels, len(views)), _units(units, train, len(views)))
+    units = _units(known.units, train, len(views))
+    head = _head(job, rows, np.tile(train.labels, len(views)), units)
     _put_into(job, head)
     seconds = time.perf_counter() - fitting
-    known = rows[: len(train.labels)]
-    figures = judged([_logits(job, head, known, train.labels)], job)
+    figures = judged([_logits(job, head, rows[: len(train.labels)], train.labels)], job)
     on_val = None
     if len(val.labels):
-        unseen = _finite(views[0].of(val.indices))
-        on_val = judged([_logits(job, head, unseen, val.labels)], job)
-    progress.step = progress.epoch = 1
+        logits, labels = _logits(job, head, _finite(views[0].of(val.indices)), val.labels)
+        on_val = judged([(logits, labels)], job)
+        progress.head_correct = _correct([(logits, labels)])
+    progress.step = progress.epoch = epoch
     progress.seconds = time.perf_counter() - began
     row = {
-        "epoch": 1,
-        "step": 1,
+        "epoch": epoch,
+        "step": epoch,
         "seconds": round(progress.seconds, 4),
         "learning_rate": 0.0,
         "train_loss": figures.loss,
@@ -87,10 +143,31 @@ def train_on_features(
     }
     progress.history.append(row)
     if on_val:
-        progress.best_epoch, progress.best_value = 1, row[job.settings.monitor]
+        progress.best_epoch, progress.best_value = epoch, row[job.settings.monitor]
     yield EpochDone(row=row, best=on_val is not None)
     yield _checkpoint(job, progress, best=on_val is not None)
-    yield Ended(reason="finished")
+    return True
+
+
+def _decided(job: Job, progress: Progress, choose: Choose) -> Iterator[Event]:
+    """Take the last epoch or the head, and keep what is taken as the best."""
+    assert job.val is not None, "there is nothing to choose by"
+    choice = choose(
+        progress.head_correct, _correct(Forward.of(job.model, job.settings).over(job.val))
+    )
+    if choice.is_tuned:
+        progress.best_epoch = progress.epoch
+        progress.best_value = progress.history[-1][job.settings.monitor]
+    yield RungChosen(
+        sentence=choice.sentence, document={"epoch": progress.best_epoch, **choice.document}
+    )
+    yield _checkpoint(job, progress, best=choice.is_tuned)
+
+
+def _correct(outputs: Iterable[tuple[Tensor, Tensor]]) -> str:
+    """Which images are classified correctly, "1" or "0" for each."""
+    found = [(predicted(logits) == labels).tolist() for logits, labels in outputs]
+    return "".join("1" if one else "0" for part in found for one in part)
 
 
 def _head(job: Job, rows: Float32Array, labels: Int64Array, units: Int64Array | None) -> Head:
@@ -140,10 +217,12 @@ def _finite(rows: Float32Array) -> Float32Array:
 
 
 def _checkpoint(job: Job, progress: Progress, *, best: bool) -> CheckpointDue:
-    kept = Checkpoint(
-        weights=copied(job.model.state_dict()),
-        optimizer={},
-        progress=progress.copy(),
-        classes=job.classes,
-    )
+    if job.settings.transfer == "features":
+        # No step will be made, and its optimizer remembers nothing.
+        weights = copied(job.model.state_dict())
+        kept = Checkpoint(
+            weights=weights, optimizer={}, progress=progress.copy(), classes=job.classes
+        )
+    else:
+        kept = snapshot(job.model, job.optimizer, progress, job.classes)
     return CheckpointDue(last=kept, best=kept if best else None)

@@ -335,6 +335,16 @@ def test_no_more_than_a_few_orders_are_remembered() -> None:
     assert {epoch for epoch, _ in batches._made} <= {49}
 
 
+def test_an_order_drawn_ahead_is_the_same() -> None:
+    batches, others = batches_of(), batches_of()
+    for epoch in range(4):
+        batches.order_ahead(epoch + 1)
+        ours, theirs = batches.rows(epoch, 0, len(batches)), others.rows(epoch, 0, len(others))
+        assert torch.equal(ours, theirs)
+        batches.order_ahead(epoch + 1)
+    assert len(batches._orders) <= 4
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()

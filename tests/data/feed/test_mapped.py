@@ -147,6 +147,8 @@ class TestWorkers:
         augmented = batches_of(IMAGES, None)
         assert chosen_workers("auto", augmented, threads=1) == 1
         assert chosen_workers("auto", augmented, threads=2) == 0
+        assert chosen_workers("auto", augmented, threads=2, yielding=True) == 1
+        assert chosen_workers("auto", augmented.plain(), threads=2, yielding=True) == 0
         assert chosen_workers("auto", augmented.plain(), threads=1) == 0
 
     def test_one_where_a_disk_is_waited_for(self) -> None:

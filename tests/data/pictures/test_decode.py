@@ -15,11 +15,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import GifImagePlugin, Image
+from PIL.PngImagePlugin import PngInfo
 from sklearn.datasets import load_sample_images
 
-from sartor.data.pictures import decode
-from sartor.data.pictures.decode import decode_picture, header_of, opened, quiet_decoding
+from sartor.data.pictures import decode, integrity
+from sartor.data.pictures.decode import (
+    TooManyPixels,
+    decode_picture,
+    header_of,
+    opened,
+    quiet_decoding,
+)
 from sartor.data.pictures.flattening import flattened
 from sartor.data.pictures.preprocess import Preprocess
 from sartor.errors import PictureError
@@ -125,6 +132,27 @@ class TestHeader:
         content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
         with opened(content, "x") as file:
             assert header_of(file, content).frames == 3
+
+    def test_only_exif_says_what_is_upright(self) -> None:
+        xmp = b'<rdf:Description tiff:Orientation="6"/>'
+        exif = Image.Exif()
+        exif[0x0112] = 8
+        wide, png = Image.new("RGB", (30, 10)), PngInfo()
+        png.add_itxt("XML:com.adobe.xmp", xmp.decode())
+        text = PngInfo()
+        raw = exif.tobytes()
+        text.add_text("Raw profile type exif", f"\nexif\n{len(raw)}\n{raw.hex()}\n")
+        for content in (
+            encoded(wide, "JPEG", xmp=xmp),
+            encoded(wide, "PNG", pnginfo=png),
+            encoded(wide, "PNG", pnginfo=text),
+        ):
+            assert decode_picture(content, "x").size == (30, 10)
+        for content in (
+            encoded(wide, "JPEG", xmp=xmp, exif=exif),
+            encoded(wide, "TIFF", exif=exif),
+        ):
+            assert decode_picture(content, "x").size == (10, 30)
 
     @pytest.mark.parametrize("tag", [0, 9, 77])
     def test_a_senseless_orientation_is_upright(self, tag: int) -> None:
@@ -237,7 +265,7 @@ class TestLargePictures:
             assert np.array_equal(flattened(one, background=0), expected)
 
     def test_come_one_at_a_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(decode, "_LARGE", 1)
+        monkeypatch.setattr(decode, "LARGE", 1)
         inside, most, lock = 0, 0, threading.Lock()
         load = Image.Image.load
 
@@ -256,3 +284,48 @@ class TestLargePictures:
         with quiet_decoding(), ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda _: geometry(8).seen(content, "x"), range(8)))
         assert most == 1
+
+
+class TestFromStrangers:
+    def test_no_more_is_inflated_than_the_picture_has(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A black picture of one pixel, followed by 50 MB of zeros in 50 kB."""
+        inflated = 0
+        make = zlib.decompressobj
+
+        class Counting:
+            def __init__(self) -> None:
+                self._inner = make()
+
+            def decompress(self, data: bytes, most: int) -> bytes:
+                nonlocal inflated
+                part = self._inner.decompress(data, most)
+                inflated += len(part)
+                return part
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self._inner, name)
+
+        monkeypatch.setattr(integrity.zlib, "decompressobj", Counting)
+        small = encoded(Image.new("L", (1, 1)), "PNG")
+        start = small.index(b"IDAT") - 4
+        body = b"IDAT" + zlib.compress(bytes(50_000_000))
+        chunk = (len(body) - 4).to_bytes(4) + body + zlib.crc32(body).to_bytes(4)
+        content = small[:start] + chunk + small[small.index(b"IEND") - 4 :]
+        assert not geometry(8).encoded(content, "x").any()
+        assert 0 < inflated <= 1 << 20
+
+    def test_later_frames_are_not_counted(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refused(_picture: Image.Image) -> int:
+            raise AssertionError("it was")
+
+        stream = io.BytesIO()
+        frames = [Image.new("L", (4, 4), shade) for shade in (0, 100, 200)]
+        frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:])
+        monkeypatch.setattr(GifImagePlugin.GifImageFile, "n_frames", property(refused))
+        with quiet_decoding():
+            image = geometry(8).from_stranger(stream.getvalue(), "x", max_pixels=16)
+            assert not image.any()
+            with pytest.raises(TooManyPixels, match=r"x has 4 x 4 pixels"):
+                geometry(8).from_stranger(stream.getvalue(), "x", max_pixels=15)

@@ -13,7 +13,8 @@ from PIL import Image, features
 
 import sartor
 from sartor.data.pictures.formats import HEAD_BYTES, advice_on, format_of
-from sartor.data.pictures.preprocess import find_pictures, read_picture
+from sartor.data.pictures.preprocess import read_picture
+from sartor.data.unlabelled import Unlabelled
 from sartor.errors import DataError, PictureError
 from sartor.files import write_bytes
 
@@ -80,8 +81,7 @@ def test_check_names_a_jpeg_called_heic(tmp_path: Path) -> None:
 
 
 def test_a_folder_to_predict_is_read_by_content(tmp_path: Path) -> None:
-    found = find_pictures([str(mixed_folder(tmp_path) / "one")])
-    assert len(found) == 12
+    assert len(list(Unlabelled([mixed_folder(tmp_path) / "one"]))) == 12
 
 
 class TestHeif:

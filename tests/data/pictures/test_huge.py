@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 import sartor
-from sartor.api.predicting import predict_readable
 from sartor.errors import DataError, PictureError
 from sartor.files import set_length
 
@@ -90,9 +89,9 @@ class TestPredicting:
             str(sparse(tmp_path / "huge.png")),
             str(folder / "one" / "0.png"),
         ]
-        predictions, faults = predict_readable(run, asked)
-        assert [one.file for one in predictions] == [asked[-1]]
-        told = [fault.message for fault in faults]
+        *faults, prediction = sartor.predict_stream(run, asked)
+        assert (prediction.file, isinstance(prediction, sartor.Prediction)) == (asked[-1], True)
+        told = [fault.error for fault in faults if isinstance(fault, sartor.Unreadable)]
         assert told == [
             "/dev/zero is a device or a pipe, not a file.",
             f"{asked[1]} is a device or a pipe, not a file.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
 import warnings
 import zlib
@@ -19,13 +18,11 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from sartor.data.named.catalogue import load_named
-from sartor.data.natural_order import natural_key
 from sartor.data.pictures.decode import MAX_PIXELS
 from sartor.data.pictures.flattening import flattened
 from sartor.data.pictures.preprocess import (
     Preprocess,
     as_picture,
-    find_pictures,
     read_picture,
 )
 from sartor.data.settings import PreprocessSettings
@@ -536,75 +533,3 @@ def test_flipped_bytes_give_a_fault_or_a_picture(tmp_path: Path, name: str) -> N
         assert (pixels.shape, pixels.dtype) == ((3, 6, 7), np.uint8)
         read += 1
     assert name.endswith("png") or read > 8, "the fuzz reached decoding"
-
-
-class TestFinding:
-    @pytest.fixture
-    def folder(self, tmp_path: Path) -> Path:
-        for name in ("img10.png", "img2.PNG", "img1.jpg", ".hidden.png", "notes.txt"):
-            (tmp_path / name).touch()
-        (tmp_path / "more.png").mkdir()
-        (tmp_path / "more.png" / "img3.png").touch()
-        return tmp_path
-
-    def names(self, *arguments: object) -> list[str]:
-        return [path.name for path in find_pictures([str(one) for one in arguments])]
-
-    def test_in_a_folder_in_natural_order(self, folder: Path) -> None:
-        assert self.names(folder) == ["img1.jpg", "img2.PNG", "img10.png", "img3.png"]
-
-    def test_by_pattern_in_natural_order(self, folder: Path) -> None:
-        assert self.names(folder / "img*") == ["img1.jpg", "img2.PNG", "img10.png"]
-        assert self.names(folder / "**" / "*.png") == ["img10.png", "img3.png"]
-
-    def test_a_pattern_counts_from_the_current_folder(
-        self, folder: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.chdir(folder)
-        assert self.names("img?.*") == ["img1.jpg", "img2.PNG"]
-
-    def test_files_stay_in_the_order_in_which_they_are_named(self, folder: Path) -> None:
-        assert self.names(folder / "img2.PNG", folder / "img1.jpg") == ["img2.PNG", "img1.jpg"]
-
-    def test_nothing_is_named_twice(self, folder: Path) -> None:
-        found = self.names(folder / "img2.PNG", folder)
-        assert found == ["img2.PNG", "img1.jpg", "img10.png", "img3.png"]
-
-    def test_a_folder_with_class_folders(self, tmp_path: Path) -> None:
-        for name in ("dog/10.png", "dog/2.png", "cat/a/1.png", ".hidden/3.png"):
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).touch()
-        (tmp_path / "cat" / "again").symlink_to(tmp_path)
-        assert self.names(tmp_path) == ["1.png", "2.png", "10.png"]
-
-    def test_a_file_whose_name_looks_like_a_pattern(self, folder: Path) -> None:
-        (folder / "odd[1]*.png").touch()
-        assert self.names(folder / "odd[1]*.png") == ["odd[1]*.png"]
-
-    @pytest.mark.parametrize("argument", ["more.png/*.jpg", "empty", "nothing*"])
-    def test_no_picture(self, folder: Path, argument: str) -> None:
-        (folder / "empty").mkdir()
-        with pytest.raises(PictureError, match="No picture at"):
-            find_pictures([str(folder / argument)])
-
-    def test_a_name_that_no_file_can_have(self) -> None:
-        with pytest.raises(PictureError, match="too long"):
-            read_picture(find_pictures(["x" * 300 + ".png"])[0])
-
-    @pytest.mark.skipif(os.geteuid() == 0, reason="needs another user: root may read every folder")
-    def test_a_folder_that_may_not_be_read(self, folder: Path) -> None:
-        folder.chmod(0)
-        try:
-            with pytest.raises(PictureError, match="permission"):
-                find_pictures([str(folder)])
-        finally:
-            folder.chmod(0o755)
-
-    @settings(deadline=None, max_examples=40)
-    @given(st.lists(st.from_regex(r"[ab]?0{0,2}[0-9]{0,3}b?", fullmatch=True), max_size=8))
-    def test_natural_order_depends_on_the_names_alone(self, names: list[str]) -> None:
-        ordered = sorted(map(Path, names), key=natural_key)
-        backwards = ordered[::-1]
-        assert sorted(backwards, key=natural_key) == ordered
-        numbers = [int(str(path)) for path in ordered if str(path).isdecimal()]
-        assert numbers == sorted(numbers)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from sartor import load
 from sartor.data.dataset import Dataset
 from sartor.data.splits.duplicates import first_equals
 from sartor.data.splits.units import units_of
+from sartor.errors import SartorWarning
 
 
 def dataset_of(pixels: list[int], groups: list[str] | None = None) -> Dataset:
@@ -68,3 +75,20 @@ def test_units_are_connected_components(ties: list[tuple[int, int]]) -> None:
     units = units_of(dataset, duplicates_together=True)
     assert units is not None
     assert units.tolist() == [first[index] for index in range(len(ties))]
+
+
+def test_known_hashes_tell_what_is_equal_as_pixels_do(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 20, 20, 3), dtype=np.uint8)
+    for number, which in enumerate([0, 1, 0, 2, 1, 0]):
+        folder = tmp_path / ("odd" if number % 2 else "even")
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(pixels[which]).save(folder / f"{number}.png")
+    (tmp_path / "odd" / "damaged.png").write_bytes(b"\x89PNG")
+    with pytest.warns(SartorWarning, match="cannot be read"):
+        roster = load(tmp_path, max_unreadable=0.5).everything()
+    assert roster.pixel_hashes is not None
+    units = units_of(roster, duplicates_together=True)
+    by_pixels = units_of(replace(roster, pixel_hashes=None), duplicates_together=True)
+    assert units is not None
+    assert len(np.unique(units)) == 3 + 1
+    np.testing.assert_array_equal(units, by_pixels)

@@ -141,3 +141,31 @@ def test_the_range_holds_the_pictures_of_every_class(tmp_path: Path) -> None:
             Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
     found = {one.kind: one for one in sartor.check(tmp_path, fast=True).findings}
     assert found["hidden differences"].remedy.endswith("--value-range 1000,1051")
+
+
+@pytest.mark.parametrize("holes", [0, 3])
+def test_floats_that_are_no_numbers_are_named(tmp_path: Path, holes: int) -> None:
+    """By `check`, and before training."""
+    for name in ("a", "b"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for number in range(12):
+            pixels = RNG.uniform(0, 1, (16, 16)).astype(np.float32)
+            if number < holes:
+                pixels[:2, number] = np.nan, np.inf
+            Image.fromarray(pixels).save(tmp_path / "set" / name / f"{number}.tiff")
+    report = sartor.check(tmp_path / "set", only=["formats"])
+    found = [finding for finding in report.findings if finding.kind == "not finite"]
+    assert len(found) == bool(holes)
+    said: list[str] = []
+    sartor.fit(
+        tmp_path / "set",
+        model="linear",
+        epochs=1,
+        report=False,
+        out=tmp_path / "run",
+        on_event=lambda event: said.append(str(event)),
+    )
+    assert any("6 images hold 12 numbers that are not finite" in one for one in said) == bool(holes)
+    if holes:
+        assert found[0].count == 6
+        assert "become black" in found[0].summary

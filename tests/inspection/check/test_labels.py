@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -187,20 +188,6 @@ class TestKernel:
         assert (held_out.argmax(axis=1) == sides).all()
         assert held_out.sum(axis=1) == pytest.approx(1, abs=1e-5)
 
-    def test_any_features_can_take_the_place_of_the_handcrafted(self) -> None:
-        labels = np.arange(100) % 5
-        images = np.zeros((100, 1, 4, 4), np.uint8)
-        images[:, 0, 0, 0] = labels
-
-        def features(some: np.ndarray) -> np.ndarray:
-            corner = some[:, 0, 0, 0] + some[:, 0, 0, -1]
-            return np.eye(5, dtype=np.float32)[corner]
-
-        held_out = by_kernel(
-            images, np.arange(100), labels, 5, note=lambda _: None, features=features
-        )
-        assert (held_out.argmax(axis=1) == labels).all()
-
     def test_no_image_is_taught_before_it_is_asked(self) -> None:
         """Were it, labels without any meaning would be predicted."""
         random = np.random.default_rng(0)
@@ -243,6 +230,35 @@ def test_too_few_images_are_left_out(digits: Dataset) -> None:
     dataset = Dataset(digits.images[:30], digits.labels[:30], digits.classes)
     report = run_checks(subject_of(dataset), ["labels"])
     assert "needs 40 images" in report.left_out["labels"]
+
+
+class FromOutside:
+    """Features that tell the classes apart, as a backbone's would."""
+
+    name = "a backbone"
+
+    def __init__(self, digits: Dataset) -> None:
+        random = np.random.default_rng(0)
+        centres = random.normal(0, 1, (10, 24))
+        noise = random.normal(0, 0.6, (len(digits), 24))
+        self.of_all = (centres[digits.labels] + noise).astype(np.float32)
+
+
+def test_features_judge_where_there_are_some(found: Found, digits: Dataset) -> None:
+    """The images are noise: only by their features can they be told apart."""
+    random = np.random.default_rng(2)
+    images = random.integers(0, 256, digits.images.shape, np.uint8)
+    given = digits.labels.copy()
+    wrong = random.choice(len(given), 36, replace=False)
+    given[wrong] = (given[wrong] + random.integers(1, 10, 36)) % 10
+    subject = subject_of(Dataset(images, given, digits.classes))
+    findings = found(replace(subject, features=FromOutside(digits)), "labels")
+    items = [item for one in findings.values() for item in one.items]
+    named = {item.index for item in items if item.figures["probably_wrong"]}
+    assert len(named & set(wrong.tolist())) >= 30
+    assert len(named) <= 50
+    text = findings["probably wrong in train"].summary
+    assert "The judge, simple models on features of a backbone, predicts" in text
 
 
 def test_without_cleanlab_the_rest_still_runs(

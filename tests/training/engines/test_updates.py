@@ -170,8 +170,8 @@ class TestWhatIsMissing:
         [
             ("graph", "cpu", "CUDA graph"),
             ("graph", "mps", "CUDA graph"),
-            ("onednn", "cuda", "runs on the CPU"),
-            ("direct", "mps", "runs on the CPU"),
+            ("native", "cuda", "runs on the CPU"),
+            ("native", "mps", "runs on the CPU"),
             ("compiled", "mps", "cpu and cuda"),
         ],
     )

@@ -19,7 +19,7 @@ class Ahead:
     """
 
     def __init__(self, batches: Batches, workers: int) -> None:
-        self._batches = batches
+        self.source = batches
         # One core each: an operation split among cores would wait for those that the step holds.
         self._pool = ThreadPoolExecutor(
             workers, "sartor-batch", initializer=torch.set_num_threads, initargs=(1,)
@@ -30,11 +30,11 @@ class Ahead:
         self._groups = -(-len(batches) // batches.together)
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self.source)
 
     def batch(self, epoch: int, position: int) -> Batch:
         """As `Batches.batch`."""
-        now = epoch, position // self._batches.together
+        now = epoch, position // self.source.together
         for ahead in range(self._depth + 1):
             group = now[1] + ahead
             place = epoch + group // self._groups, group % self._groups
@@ -48,14 +48,14 @@ class Ahead:
             for place, task in self._coming.items()
             if place > now or (place == now and made)
         }
-        return self._batches.batch(epoch, position) if batch is None else batch
+        return self.source.batch(epoch, position) if batch is None else batch
 
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown(cancel_futures=True)
 
     def _made(self, epoch: int, group: int) -> dict[int, Batch]:
-        return dict(enumerate(self._batches.group(epoch, group), group * self._batches.together))
+        return dict(enumerate(self.source.group(epoch, group), group * self.source.together))
 
 
 @contextmanager
@@ -71,8 +71,11 @@ def prepared_ahead(batches: Batches, workers: int) -> Iterator[Batches | Ahead]:
         ahead.close()
 
 
-def chosen_workers(wish: int | str, batches: Batches, threads: int | None) -> int:
-    """For "auto": one where the step, which takes `threads` cores, leaves one idle.
+def chosen_workers(
+    wish: int | str, batches: Batches, threads: int | None, *, yielding: bool = False
+) -> int:
+    """For "auto": one where the step, which takes `threads` cores, leaves one idle, or has threads
+    that are `yielding`: when one has no core, the others do its part.
 
     That pays for batches that are augmented; handing over others costs as much as making them. A
     set that is too large for memory is always read by a thread of its own, for a disk takes time
@@ -84,4 +87,5 @@ def chosen_workers(wish: int | str, batches: Batches, threads: int | None) -> in
         return 1
     if batches.augmentation is None or batches.feed.images.device.type != "cpu":
         return 0
-    return 1 if available_cores() > (threads or torch.get_num_threads()) else 0
+    needed = 1 if yielding else threads or torch.get_num_threads()
+    return 1 if available_cores() > needed else 0

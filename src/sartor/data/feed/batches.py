@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
@@ -16,6 +19,7 @@ from ..augment import mixing
 from ..augment.pipeline import Augmentation
 from .mapped import MappedFile, ReadAhead
 from .order import balanced_order, epoch_order, repeats
+from .shares import Rows, Share
 
 _BYTES_TOGETHER = 1 << 20
 """Neighbouring batches are gathered and changed together up to this size, which fits a core's
@@ -51,6 +55,27 @@ class Batch(NamedTuple):
     labels: Tensor
     """int64 (B,), on the device; where pictures are mixed, float32 (B, num_classes): the share of
     each class."""
+
+
+class SharedBatch(Batch):
+    """What one of several processes sees of a batch."""
+
+    rows: tuple[Rows, ...]
+    """Which rows of each part of the batch these are, one part after the other."""
+
+    @property
+    def whole(self) -> int:
+        """Images of the batch, in all processes."""
+        return sum(rows.whole for rows in self.rows)
+
+    @property
+    def own(self) -> Batch:
+        """The images that count."""
+        if all(rows.counts for rows in self.rows):
+            return Batch(self.images, self.labels)
+        kept = [mark for rows in self.rows for mark in [rows.counts] * rows.number]
+        chosen = torch.tensor(kept, device=self.images.device)
+        return Batch(self.images[chosen], self.labels[chosen])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -97,10 +122,18 @@ class Feed:
         """Images in the layout that the model likes."""
         return images.contiguous(memory_format=self.memory_format)
 
-    def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """Every image once, in the order of `indices`, for evaluation."""
+    def in_order(self, batch_size: int, share: Share | None = None) -> Iterator[Batch]:
+        """Every image once, in the order of `indices`, for evaluation.
+
+        Args:
+            share: gives out only the batches of one of several processes.
+        """
         rows = self.rows(self.indices)
-        for start in range(0, len(self), batch_size):
+        starts = range(0, len(self), batch_size)
+        if share is not None:
+            mine = share.of_blocks(len(starts))
+            starts = starts[mine.start : mine.stop]
+        for start in starts:
             yield self.take(_part(rows, start, min(start + batch_size, len(self))))
 
     def rows(self, indices: Int64Array) -> Tensor | slice:
@@ -129,9 +162,12 @@ class Batches:
     balance: Int64Array | None = None
     """Classes of the feed's images, int64 (M,), to give out each class equally often; None gives
     out each image once."""
+    share: Share | None = None
+    """Give out only the rows of one of several processes, as `SharedBatch`."""
     # Caches, not states: each value follows from its key.
     _orders: dict[int, Order] = field(default_factory=dict, init=False, repr=False)
     _made: dict[tuple[int, int], Batch] = field(default_factory=dict, init=False, repr=False)
+    _asked: set[int] = field(default_factory=set, init=False, repr=False)
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -169,10 +205,35 @@ class Batches:
         size = self.together * self.batch_size
         stop = min((group + 1) * size, len(self.feed))
         part = self._order(epoch).part(group * size, stop)
+        if self.share is not None:
+            return self._shared(self.share, part, epoch, stop - group * size)
         whole = self.samples(part.rows, epoch, part.repeats)
         parts = (torch.split(tensor, self.batch_size) for tensor in whole)
         count = min(self.together, len(self) - group * self.together)
         return [Batch(*each) for each in islice(zip(*parts, strict=True), count)]
+
+    def _shared(self, share: Share, part: Order, epoch: int, images: int) -> list[Batch]:
+        """As `group`, of the same images, the rows that are one process's share."""
+        device = self.feed.images.device
+        starts = range(0, images, self.batch_size)
+        if self.drop_last:
+            starts = range(0, images - self.batch_size + 1, self.batch_size)
+        shares = [share.of_batch(min(self.batch_size, images - start)) for start in starts]
+        places = [
+            torch.arange(start + rows.start, start + rows.start + rows.number, device=device)
+            for start, own in zip(starts, shares, strict=True)
+            for rows in own
+        ]
+        drawn = Order(_as_tensor(part.rows, device), part.repeats).at(torch.cat(places))
+        made = self.samples(drawn.rows, epoch, drawn.repeats)
+        counts = [sum(rows.number for rows in own) for own in shares]
+        split = (torch.split(tensor, counts) for tensor in made)
+        found: list[Batch] = []
+        for own, images_and_labels in zip(shares, zip(*split, strict=True), strict=True):
+            batch = SharedBatch(*images_and_labels)
+            batch.rows = own
+            found.append(batch)
+        return found
 
     def samples(self, rows: Tensor | slice, epoch: int, repeats: Tensor | None = None) -> Batch:
         """The dataset's images at `rows` as training sees them in `epoch`.
@@ -194,6 +255,21 @@ class Batches:
             (feed.normalize(images), feed.normalize(others)), (labels, their_labels), chance
         )
         return Batch(feed.laid_out(mixed.images), mixed.labels)
+
+    def rows(self, epoch: int, start: int, stop: int) -> Tensor:
+        """The rows of the dataset that batches `start` to `stop` of `epoch` have, int64 (M,)."""
+        if self.feed.mapped_file is not None:
+            self.feed.mapped_file.check()
+        first, last = start * self.batch_size, min(stop * self.batch_size, len(self.feed))
+        rows = self._order(epoch).part(first, last).rows
+        return _as_tensor(rows, self.feed.images.device)
+
+    def order_ahead(self, epoch: int) -> None:
+        """Have a thread draw the order of `epoch`, which will be asked for."""
+        if self.shuffle and epoch not in self._orders and epoch not in self._asked:
+            self._asked.clear()
+            self._asked.add(epoch)
+            _thread(os.getpid()).submit(self._order, epoch)
 
     def plain(self) -> Batches:
         """The same batches without augmentation."""
@@ -232,6 +308,13 @@ class Batches:
         order = balanced_order(self.balance, self.seed, epoch)
         before = torch.from_numpy(repeats(order)).to(device)
         return Order(torch.from_numpy(self.feed.indices[order]).to(device), before)
+
+
+@functools.cache
+def _thread(_process: int) -> ThreadPoolExecutor:
+    """Draws orders ahead, in this process; nobody waits for it, since an order that is not there
+    yet is drawn by who needs it."""
+    return ThreadPoolExecutor(1, "sartor-order")
 
 
 def _part(rows: Tensor | slice, start: int, stop: int) -> Tensor | slice:

@@ -15,10 +15,14 @@ def epoch_order(count: int, seed: int, epoch: int) -> Int64Array:
     """A permutation of range(count), int64, that depends only on (count, seed, epoch)."""
     position_bits = max(count - 1, 1).bit_length()
     # With the position in its low bits every key is unique: a plain sort is exact, and fast.
-    high = keys(count, seed, 0, epoch) >> np.uint64(position_bits) << np.uint64(position_bits)
-    tagged = np.sort(high | np.arange(count, dtype=np.uint64))
+    tagged = keys(count, seed, 0, epoch)
     mask = np.uint64((1 << position_bits) - 1)
-    return (tagged & mask).astype(np.int64)
+    tagged &= ~mask
+    tagged |= np.arange(count, dtype=np.uint64)
+    # In place: new memory would take longer than the sum of what is done in it.
+    tagged.sort()
+    tagged &= mask
+    return tagged.view(np.int64)
 
 
 def balanced_order(labels: Int64Array, seed: int, epoch: int) -> Int64Array:

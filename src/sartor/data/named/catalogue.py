@@ -79,7 +79,7 @@ def load_named(name: str, *, home: Path | None = None, note: Note | None = None)
         FileError: the cache cannot be written.
     """
     if name not in NAMES:
-        raise UsageError(unknown("set", name, NAMES))
+        raise UsageError(unknown("set", name, NAMES), "Name a known set.")
     if name == "digits":
         return replace(_load_digits(), published=True)
     named = SETS[name]
@@ -155,7 +155,8 @@ def _verified(named: NamedSet, delivered: Mapping[str, Content]) -> dict[str, Co
         found = sha256_of(memoryview(content))
         if found != expected:
             raise CorruptDataError(
-                f"{name} is not the published file: {_mismatch(found, expected)}."
+                f"{name} is not the published file: {_mismatch(found, expected)}.",
+                "Fetch it from another place.",
             )
         verified[name] = content
     return verified

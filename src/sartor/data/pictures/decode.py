@@ -23,11 +23,13 @@ _PROGRAMS = ("EPS", "WMF")
 """Formats that are programs, which other software would have to run."""
 _SCALABLE = ("JPEG", "MPO")
 """Formats that can be decoded at a half, a quarter or an eighth of their size, at a lower price."""
-_LARGE = 16_000_000
+_NOT_EXIF = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+"""Other places where a file may name an orientation."""
+LARGE = 16_000_000
 # Beyond what malloc keeps for later, so that a large picture's memory goes back to the system.
 Image.core.set_block_size(1 << 26)  # type: ignore[attr-defined]
 _one_large_picture = threading.RLock()
-"""Held while a picture of more than `_LARGE` pixels is decoded: memory for one of them will do."""
+"""Held while a picture of more than `LARGE` pixels is decoded: memory for one of them will do."""
 
 Enough = Callable[[int, int], tuple[int, int]]
 """(width, height) of an upright picture -> (width, height) that a smaller decoding must reach."""
@@ -68,12 +70,17 @@ def quiet_decoding() -> Iterator[None]:
         yield
 
 
+class TooManyPixels(PictureError):  # noqa: N818  (what it says)
+    """A picture that is refused before it is decoded."""
+
+
 @contextmanager
-def opened(content: bytes, name: str) -> Iterator[Image.Image]:
+def opened(content: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """The picture with its header read; whatever its decoders raise inside becomes a PictureError.
 
     Raises:
-        PictureError: not a picture, damaged, or too large; the sentence begins with `name`.
+        PictureError: not a picture, or damaged; the sentence begins with `name`.
+        TooManyPixels: it has more than `max_pixels`.
     """
     if not content:
         raise PictureError(f"{name} is empty.", "Leave it out or replace it.")
@@ -82,7 +89,7 @@ def opened(content: bytes, name: str) -> Iterator[Image.Image]:
         with Image.open(io.BytesIO(content)) as picture:
             if picture.format in _PROGRAMS:
                 raise _not_a_picture(name, content)
-            _check_size(name, picture)
+            _check_size(name, picture, max_pixels)
             yield picture
     except PictureError:
         raise
@@ -91,7 +98,7 @@ def opened(content: bytes, name: str) -> Iterator[Image.Image]:
     except UnidentifiedImageError:
         raise _not_a_picture(name, content) from None
     except Image.DecompressionBombError:
-        raise PictureError(f"{name} has too many pixels.", _too_large_hint()) from None
+        raise TooManyPixels(f"{name} has too many pixels.", _too_large_hint(max_pixels)) from None
     except Exception as error:  # Pillow's decoders leave with all sorts on damaged files
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise PictureError(f"{name} is damaged: {reason}.", "Leave it out or replace it.") from None
@@ -127,13 +134,14 @@ def upright(picture: Image.Image, content: bytes, *, enough: Enough | None = Non
             raise ValueError(missing)
         # Now, while the name is known: a damaged file may point outside its palette.
         colours = picture.convert("RGBA") if picture.mode in ("P", "PA") else picture
-        ImageOps.exif_transpose(colours, in_place=True)
+        if _orientation(picture) > 1:
+            ImageOps.exif_transpose(colours, in_place=True)
         return colours
 
 
 def one_at_a_time(picture: Image.Image) -> nullcontext[bool] | threading.RLock:
     """A context in which threads wait for each other where the picture is a large one."""
-    large = picture.width * picture.height > _LARGE
+    large = picture.width * picture.height > LARGE
     return _one_large_picture if large else nullcontext(True)
 
 
@@ -193,6 +201,12 @@ def no_memory_for(name: str) -> PictureError:
 
 def _orientation(picture: Image.Image) -> int:
     tag = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    if tag != 1 and picture.format != "TIFF" and any(key in picture.info for key in _NOT_EXIF):
+        # Without a tag Pillow takes what XMP or a text says, as browsers do not: programs that turn
+        # a picture upright often leave it behind.
+        exif = Image.Exif()
+        exif.load(picture.info.get("exif", b""))
+        tag = exif.get(ExifTags.Base.Orientation, 1)
     return tag if tag in range(1, 9) else 1
 
 
@@ -215,14 +229,15 @@ def _bits(picture: Image.Image, content: bytes) -> int:
     return 16 if picture.mode.startswith("I;16") else 32 if picture.mode in ("I", "F") else 8
 
 
-def _check_size(name: str, picture: Image.Image) -> None:
+def _check_size(name: str, picture: Image.Image, max_pixels: int) -> None:
     width, height = picture.size
-    if width * height > MAX_PIXELS:
-        raise PictureError(f"{name} has {width:,} x {height:,} pixels.", _too_large_hint())
+    if width * height > max_pixels:
+        hint = _too_large_hint(max_pixels)
+        raise TooManyPixels(f"{name} has {width:,} x {height:,} pixels.", hint)
 
 
-def _too_large_hint() -> str:
-    return f"At most {MAX_PIXELS:,} pixels are read; shrink it first."
+def _too_large_hint(max_pixels: int) -> str:
+    return f"At most {max_pixels:,} pixels are read; shrink it first."
 
 
 def _not_a_picture(name: str, content: bytes) -> PictureError:

@@ -18,7 +18,7 @@ from ...arrays import AnyArray, Int64Array, UInt8Array
 from ...errors import PictureError
 from ...events import Event, Note, PreparationDone, Preparing
 from ...machine import available_cores
-from ..listing import Listing
+from ..listing import Listing, PictureStore
 from .cache import PictureCache, State
 from .decode import quiet_decoding
 from .facts import ROW, PictureFacts
@@ -51,7 +51,7 @@ def filled(
         return state.facts()
     begun, copied = time.perf_counter(), 0
     pace = Pace("decoding", len(listing), on_event, done=len(listing) - len(missing))
-    decoder = _Decoder(listing=listing, geometry=geometry, donor=_Donor.of(cache))
+    decoder = _Decoder(pictures=listing.pictures, geometry=geometry, donor=_Donor.of(cache))
     with cache.filling(state) as keep, closing(_decoded(decoder, missing)) as chunks:
         for chunk in chunks:
             state.update(chunk.indices, chunk.rows, chunk.faults)
@@ -86,14 +86,30 @@ def _readable_now(
     return False
 
 
+def decoded_with_facts(
+    pictures: PictureStore, geometry: Preprocess, *, threads: int | None = None
+) -> Generator[Seen, None, None]:
+    """All pictures of a store, some at a time and in order, with what was seen of them; to be
+    closed by whoever stops before the end.
+
+    Args:
+        threads: that decode; by default as many as this process may use.
+    """
+    decoder = _Decoder(pictures=pictures, geometry=geometry, donor=None)
+    return _decoded(decoder, np.arange(len(pictures.names)), threads)
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Chunk:
+class Seen:
     """Some pictures, decoded."""
 
     indices: Int64Array
     images: UInt8Array
+    """uint8 (M, C, H, W); zeros for those that cannot be read."""
     rows: AnyArray
+    """Facts of the type `ROW`, (M,)."""
     faults: dict[int, str]
+    """Why pictures cannot be read, by their index."""
     copied: int
 
 
@@ -101,18 +117,18 @@ class _Chunk:
 class _Decoder:
     """What the threads share: nothing of it changes but the wish to stop."""
 
-    listing: Listing
+    pictures: PictureStore
     geometry: Preprocess
     donor: _Donor | None
 
-    def chunk(self, indices: Int64Array, stop: threading.Event) -> _Chunk:
+    def chunk(self, indices: Int64Array, stop: threading.Event) -> Seen:
         images = np.zeros((len(indices), *self.geometry.input_shape), np.uint8)
         rows, faults, copied = np.zeros(len(indices), ROW), {}, 0
         for place, index in enumerate(indices.tolist()):
             if stop.is_set():
                 break
             try:
-                content = self.listing.pictures.read(index)
+                content = self.pictures.read(index)
                 digest = hashlib.sha256(content).digest()
                 given = self.donor and self.donor.image_of(digest)
                 if given:
@@ -124,10 +140,10 @@ class _Decoder:
                 self._decode(index, content, images[place], rows[place])
             except PictureError as error:
                 faults[index] = error.message
-        return _Chunk(indices=indices, images=images, rows=rows, faults=faults, copied=copied)
+        return Seen(indices=indices, images=images, rows=rows, faults=faults, copied=copied)
 
     def _decode(self, index: int, content: bytes, image: UInt8Array, row: np.void) -> None:
-        pixels, header = self.geometry.seen(content, self.listing.pictures.names[index])
+        pixels, header = self.geometry.seen(content, self.pictures.names[index])
         image[:] = pixels
         for fact in ("format", "mode", "width", "height", "orientation", "bits", "frames"):
             row[fact] = getattr(header, fact)
@@ -173,12 +189,14 @@ class _Donor:
         return (pixels, facts) if whole else None
 
 
-def _decoded(decoder: _Decoder, indices: Int64Array) -> Generator[_Chunk, None, None]:
+def _decoded(
+    decoder: _Decoder, indices: Int64Array, threads: int | None = None
+) -> Generator[Seen, None, None]:
     """Chunks in order, decoded by threads: Pillow lets go of Python's lock while it decodes."""
     size = max(1, min(_CHUNK_PICTURES, _CHUNK_BYTES // int(np.prod(decoder.geometry.input_shape))))
     parts = (indices[start : start + size] for start in range(0, len(indices), size))
-    workers = available_cores()
-    waiting: deque[Future[_Chunk]] = deque()
+    workers = threads or available_cores()
+    waiting: deque[Future[Seen]] = deque()
     with quiet_decoding(), _stoppable(workers) as (pool, stop):
         for part in parts:
             waiting.append(pool.submit(decoder.chunk, part, stop))

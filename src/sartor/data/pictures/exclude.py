@@ -67,6 +67,8 @@ def match(
     Raises:
         UsageError: there are entries and none of them matches.
     """
+    if not entries:
+        return {}
     places = {name: index for index, name in enumerate(names)}
     matched, strange = {}, []
     for entry, reason in entries.items():

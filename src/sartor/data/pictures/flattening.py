@@ -60,6 +60,11 @@ def extremes(picture: Image.Image) -> ValueRange | None:
     return (float(min(lows)), float(max(highs))) if lows else None
 
 
+def not_finite(picture: Image.Image) -> int:
+    """How many of its numbers are none, or infinite: they become black or white."""
+    return sum(int((~np.isfinite(_numbers(picture.crop(band)))).sum()) for band in _bands(picture))
+
+
 def usual_range(mode: str, found: ValueRange) -> ValueRange:
     """The range that numbers of this mode are likely to be meant in, from those that were found.
 

@@ -14,6 +14,7 @@ from PIL import Image
 from scipy import ndimage
 
 from ...arrays import UInt8Array
+from .resampling import resampled
 
 MASS, BOX = "mass", "box"
 WAYS = (MASS, BOX)
@@ -130,11 +131,9 @@ def _paper(band: Image.Image) -> Ink:
     middle = np.median(edges)
     if (np.abs(edges - middle) <= _ONE_COLOUR).mean() >= _MOST_EDGES:
         return np.full_like(values, middle)
-    small = np.asarray(band.resize((_PAPER_AT, _PAPER_AT), Image.Resampling.BOX), np.float32)
+    small = np.asarray(resampled(band, (_PAPER_AT, _PAPER_AT), Image.Resampling.BOX), np.float32)
     smooth = ndimage.median_filter(small, _PAPER_AT // 2 + 1, mode="nearest")
-    return np.asarray(
-        Image.fromarray(smooth).resize(band.size, Image.Resampling.BICUBIC), dtype=np.float64
-    )
+    return np.asarray(resampled(Image.fromarray(smooth), band.size), dtype=np.float64)
 
 
 def _otsu(values: Ink) -> float:
@@ -186,7 +185,7 @@ def _placed(ink: Ink, height: int, width: int, way: str) -> UInt8Array:
     whole = Image.fromarray((ink * 255).round().astype(np.uint8))
     shrinks = tall < ink.shape[0]
     filter_ = Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC
-    small = np.asarray(whole.resize((wide, tall), filter_))
+    small = np.asarray(resampled(whole, (wide, tall), filter_))
     small = np.clip(small * (255 / max(1, small.max())), 0, 255).round().astype(np.uint8)
     canvas = np.zeros((height, width), np.uint8)
     if way == MASS:

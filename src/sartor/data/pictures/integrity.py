@@ -51,7 +51,7 @@ def _fault_of_png(picture: Image.Image, content: bytes) -> str:
     if not interlaced and not _last_row_is_zero(picture):
         return ""
     expected = _bytes_of_rows(width, height, bits * _CHANNELS.get(colour, 1), bool(interlaced))
-    return "" if _inflated_bytes(data) >= expected else "its data ends before the last row"
+    return "" if _inflates_to(data, expected) else "its data ends before the last row"
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, memoryview, bool]]:
@@ -84,15 +84,20 @@ def _bytes_of_rows(width: int, height: int, bits: int, interlaced: bool) -> int:
     return total
 
 
-def _inflated_bytes(data: list[memoryview]) -> int:
-    """Length of the data when inflated, never holding more than a piece of it."""
+def _inflates_to(data: list[memoryview], expected: int) -> bool:
+    """Whether the data has so many bytes when inflated; never holding more than a piece of it.
+
+    What comes after them is not looked at: a small file may inflate to more than a disk holds.
+    """
     inflating, total = zlib.decompressobj(), 0
     for part in data:
         rest: bytes | memoryview = part
         while rest and not inflating.eof:
             total += len(inflating.decompress(rest, _PIECE))
+            if total >= expected:
+                return True
             rest = inflating.unconsumed_tail
-    return total + len(inflating.flush())
+    return total + len(inflating.flush(_PIECE)) >= expected
 
 
 def _ends_in_fill(picture: Image.Image) -> bool:

@@ -7,7 +7,7 @@ import json
 import re
 import shlex
 import warnings
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +33,9 @@ from .exclude import combined, exclusion_list, kept_indices, match, relabelled, 
 from .facts import PictureFacts
 from .geometry import complete
 from .preprocess import Preprocess
+
+Better = Callable[[PreprocessSettings], PreprocessSettings]
+"""From settings with nothing left open to those that pictures are prepared with."""
 
 VERSION = 2
 """Changes when the same picture would give other pixels."""
@@ -130,6 +133,7 @@ class Prepared:
             test=listing.test,
             groups=listing.groups,
             identities=hashes[:, :8].copy().view(">u8")[:, 0].astype(np.uint64),
+            pixel_hashes=self.facts.pixels_sha256,
             by_list=by_list,
             by_fixes=fixes,
         )
@@ -175,7 +179,7 @@ class Prepared:
                 np.lib.format.write_array_header_1_0(stream, {**described, "shape": shape})
                 for start in range(0, len(kept), _ROWS_AT_ONCE):
                     stream.write(self.images[kept[start : start + _ROWS_AT_ONCE]].data)
-        return np.asarray(np.load(path, mmap_mode="r"))
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def _lines(faults: Mapping[int, str]) -> str:
@@ -216,11 +220,13 @@ def prepare(
     fixes: Changes | None = None,
     root: str = "",
     max_unreadable: float = 0.0,
+    better: Better | None = None,
     on_event: Sink | None = None,
 ) -> Dataset:
     """The dataset of all pictures, at the size and with the channels that the settings say.
 
     Args:
+        better: asked before anything is decoded.
         entries: names to leave out, each with its reason.
         fixes: what fixes say, by the index in the listing.
         root: folder in which the names of the pictures lie, where there is one.
@@ -232,7 +238,10 @@ def prepare(
     excluded = match(entries or {}, listing.pictures.names, root=root, known={})
     fixes = fixes or Changes()
     left_out = {**fixes.excluded, **excluded}
-    found = prepared(listing, settings, excluded=left_out, on_event=on_event)
+    key = _listing_key(listing)
+    if better is not None:
+        settings = better(_completed(listing, settings, key, left_out, on_event or _ignore))
+    found = prepared(listing, settings, excluded=left_out, on_event=on_event, key=key)
     return _dataset(found, excluded, fixes, max_unreadable, on_event)
 
 
@@ -266,6 +275,7 @@ def prepared(
     *,
     excluded: Container[int] = (),
     on_event: Sink | None = None,
+    key: str = "",
 ) -> Prepared:
     """Every picture at the size and with the channels that the settings say, and its facts.
 
@@ -274,12 +284,13 @@ def prepared(
 
     Args:
         excluded: pictures that have no say in size and channels where these are left open.
+        key: as `_listing_key` gives it, where it is known already.
 
     Raises:
         FileError: the cache cannot be written, or is too small.
     """
     sink = on_event or _ignore
-    key = _listing_key(listing)
+    key = key or _listing_key(listing)
     settings = _completed(listing, settings, key, excluded, sink)
     geometry = Preprocess.from_settings(settings)
     cache = PictureCache(
@@ -333,7 +344,8 @@ def _geometry_name(geometry: Preprocess) -> str:
     size = "x".join(map(str, geometry.input_shape))
     colour = "-".join((geometry.background, *(f"{value:g}" for value in geometry.value_range)))
     ink = "" if geometry.ink == "off" else f"-ink-{geometry.ink}"
-    return f"{size}-{geometry.resize}-{colour}{ink}-{key}"
+    filter_ = "" if geometry.resampling == "bicubic" else f"-{geometry.resampling}"
+    return f"{size}-{geometry.resize}{filter_}-{colour}{ink}-{key}"
 
 
 def _plain(name: str) -> str:

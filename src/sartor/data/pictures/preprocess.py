@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,8 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ...arrays import UInt8Array
-from ...errors import PictureError, RecipeError
-from ..natural_order import natural_key
+from ...errors import RecipeError
 from ..settings import PreprocessSettings
 from .decode import (
     Header,
@@ -27,20 +25,35 @@ from .decode import (
     upright,
 )
 from .flattening import LEVELS, ValueRange, flattened, has_transparency
-from .formats import HEAD_BYTES, format_of
-from .ink import ink_picture
+from .resampling import crop_box, resampled
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-_BY_EXTRA = (".heic", ".heif", ".hif")
 _INK_PIXELS = 1200
 """A side that a picture of ink is reduced to at most while it is decoded."""
 _SPARE = 1.9
 """A JPEG is decoded at no less than so many times the size that is wanted of it. What comes of it
 differs from a full decoding as little as Lanczos does from bicubic; and 500 pixels, the usual side
 of a photograph in a dataset, can be decoded at a quarter for 64."""
+
+
+class Normalizer:
+    """uint8 (B, C, H, W) -> float32: pixel * scale + shift."""
+
+    def __init__(self, scale: Tensor, shift: Tensor) -> None:
+        """Both float32 (C, 1, 1), as `Preprocess.scale_and_shift` gives them."""
+        self.scale, self.shift = scale, shift
+        # A plain number is half the price of a broadcast tensor.
+        single = scale.numel() == 1
+        self._factor, self._offset = (one.item() if single else one for one in (scale, shift))
+        self._shifts = bool(shift.any())
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The images as the network takes them, in memory of their own."""
+        scaled = images.float().mul_(self._factor)
+        return scaled.add_(self._offset) if self._shifts else scaled
 
 
 class Decoded(NamedTuple):
@@ -55,7 +68,8 @@ class Decoded(NamedTuple):
 class Preprocess:
     """Geometry and colour of the model's input, with nothing left open.
 
-    Every way of resizing uses Pillow's bicubic filter with antialiasing.
+    Every way of resizing uses one of Pillow's filters with antialiasing. docs/preprocess.md says
+    it all, so that it can be written again in another language.
     """
 
     channels: int
@@ -70,6 +84,8 @@ class Preprocess:
     """Numbers that become black and white in pictures of more than 8 bits; () for what is usual."""
     ink: str = "off"
     """How ink on paper is prepared: mass or box, see `ink.py`; or off."""
+    resampling: str = "bicubic"
+    """Pillow's filter of resizing."""
 
     @classmethod
     def from_settings(cls, settings: PreprocessSettings) -> Preprocess:
@@ -100,6 +116,7 @@ class Preprocess:
             background="white" if settings.background == "auto" else settings.background,
             value_range=settings.value_range,
             ink="off" if settings.ink == "auto" else settings.ink,
+            resampling=settings.resampling,
         )
 
     @property
@@ -120,6 +137,9 @@ class Preprocess:
 
     def _inked(self, picture: Image.Image, *, invert: bool) -> UInt8Array | None:
         """The ink of a picture as uint8 (C, H, W); None where there is none."""
+        # scipy.ndimage takes long to import, and few pictures are ink on paper.
+        from .ink import ink_picture
+
         # On a transparent picture it shows against white or against black.
         for behind in (255, 0) if has_transparency(picture) else (255,):
             flat = flattened(picture, background=behind, value_range=self._range_for(picture))
@@ -168,6 +188,17 @@ class Preprocess:
         with quiet_decoding():
             return self.seen(content, name, invert=invert).pixels
 
+    def from_stranger(self, content: bytes, name: str, *, max_pixels: int) -> UInt8Array:
+        """As `encoded`, safe in several threads inside one `quiet_decoding`.
+
+        Nothing is looked at but the first frame, for a small file may have millions of them.
+
+        Raises:
+            TooManyPixels: more than `max_pixels`, in which case nothing was decoded.
+        """
+        with opened(content, name, max_pixels=max_pixels) as picture, one_at_a_time(picture):
+            return self.picture(upright(picture, content, enough=self.enough))
+
     def seen(self, content: bytes, name: str, *, invert: bool = False) -> Decoded:
         """As `encoded`, with the header; safe in several threads inside one `quiet_decoding`."""
         # Even the header's EXIF tag may stand behind the pixels, which are then decoded for it.
@@ -205,20 +236,17 @@ class Preprocess:
             prepared[index] = prepare(as_picture(image))
         return prepared
 
-    def normalizer(self, device: torch.device | str) -> Callable[[Tensor], Tensor]:
-        """A function uint8 (B, C, H, W) -> float32 on `device`: (pixel / 255 - mean) / std."""
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """float32 (C, 1, 1) each: pixel * scale + shift is (pixel / 255 - mean) / std."""
         import torch
 
         std = torch.tensor(self.std, dtype=torch.float64).view(-1, 1, 1)
         mean = torch.tensor(self.mean, dtype=torch.float64).view(-1, 1, 1)
-        scale, shift = (1 / (255 * std)).float().to(device), (-mean / std).float().to(device)
-        if scale.numel() == 1:
-            # A plain number is half the price of a broadcast tensor.
-            factor, offset = scale.item(), shift.item()
-            if offset == 0:
-                return lambda images: images.to(torch.float32).mul_(factor)
-            return lambda images: images.to(torch.float32).mul_(factor).add_(offset)
-        return lambda images: images.to(torch.float32).mul_(scale).add_(shift)
+        return (1 / (255 * std)).float(), (-mean / std).float()
+
+    def normalizer(self, device: torch.device | str) -> Normalizer:
+        """A function uint8 (B, C, H, W) -> float32 on `device`: (pixel / 255 - mean) / std."""
+        return Normalizer(*(one.to(device) for one in self.scale_and_shift()))
 
     def _range_for(self, picture: Image.Image) -> ValueRange | None:
         """The range of values, which says nothing of integers where it is one of fractions."""
@@ -229,12 +257,12 @@ class Preprocess:
         return None if fractions and not picture.mode.startswith("F") else (low, high)
 
     def _resized(self, picture: Image.Image, padding: int) -> Image.Image:
-        size = (self.width, self.height)
+        size, filter_ = (self.width, self.height), Image.Resampling[self.resampling.upper()]
         if self.resize == "letterbox":
-            return _letterboxed(picture, size, padding)
+            return _letterboxed(picture, size, padding, filter_)
         if self.resize == "crop":
-            return ImageOps.fit(picture, size, Image.Resampling.BICUBIC)
-        return picture.resize(size, Image.Resampling.BICUBIC)
+            return resampled(picture, size, filter_, crop_box(picture, size))
+        return resampled(picture, size, filter_)
 
 
 def as_picture(image: UInt8Array) -> Image.Image:
@@ -252,64 +280,13 @@ def read_picture(path: Path, preprocess: Preprocess | None = None) -> Image.Imag
     return decode_picture(read_content(path), str(path), enough)
 
 
-def find_pictures(arguments: Iterable[str]) -> list[Path]:
-    """Files named directly, by folder (with all folders below) or by pattern, in natural order.
-
-    Raises:
-        PictureError: an argument that leads to no picture.
-    """
-    found: list[Path] = []
-    for argument in arguments:
-        try:
-            files = list(_matching(argument))
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise PictureError(f"Cannot read {argument}: {reason}.", "Check the path.") from None
-        if not files:
-            raise PictureError(
-                f"No picture at {argument}.", "Name files, folders or a pattern such as 'in/*.png'."
-            )
-        found += files
-    return list(dict.fromkeys(found))
-
-
-def _letterboxed(picture: Image.Image, size: tuple[int, int], padding: int) -> Image.Image:
+def _letterboxed(
+    picture: Image.Image, size: tuple[int, int], padding: int, filter_: Image.Resampling
+) -> Image.Image:
     """As `ImageOps.pad`, which loses a picture so thin that less than half a pixel is left."""
     scale = min(size[0] / picture.width, size[1] / picture.height)
     width, height = (max(1, round(length * scale)) for length in picture.size)
     corner = round((size[0] - width) / 2), round((size[1] - height) / 2)
     canvas = Image.new(picture.mode, size, (padding,) * len(picture.getbands()))
-    canvas.paste(picture.resize((width, height), Image.Resampling.BICUBIC), corner)
+    canvas.paste(resampled(picture, (width, height), filter_), corner)
     return canvas
-
-
-def _folders(root: Path) -> Iterator[Path]:
-    """A folder and all below it, in natural order, without hidden ones."""
-    yield root
-    below = [e for e in root.iterdir() if e.is_dir() and not e.name.startswith(".")]
-    for folder in sorted(below, key=natural_key):
-        # A link may lead in a circle.
-        if not folder.is_symlink():
-            yield from _folders(folder)
-
-
-def _is_picture(path: Path) -> bool:
-    """Whether its name says so, or its first bytes do."""
-    if path.suffix.lower() in (*Image.registered_extensions(), *_BY_EXTRA):
-        return True
-    with path.open("rb") as stream:
-        return bool(format_of(stream.read(HEAD_BYTES)))
-
-
-def _matching(argument: str) -> Iterator[Path]:
-    path = Path(argument)
-    if path.is_dir():
-        for folder in _folders(path):
-            entries = [e for e in folder.iterdir() if e.is_file() and not e.name.startswith(".")]
-            yield from sorted(filter(_is_picture, entries), key=natural_key)
-    elif path.exists() or not glob.has_magic(argument):
-        yield path
-    else:
-        # Path.glob takes no absolute pattern.
-        matches = [Path(match) for match in glob.iglob(argument, recursive=True)]  # noqa: PTH207
-        yield from sorted((match for match in matches if match.is_file()), key=natural_key)

@@ -6,7 +6,8 @@ to its own range, dark and bright pictures would be the same.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
+from typing import TypeVar
 
 from PIL import Image
 
@@ -14,7 +15,9 @@ from ...errors import PictureError
 from ..listing import Listing
 from .background import evenly
 from .decode import opened, quiet_decoding, upright
-from .flattening import ValueRange, extremes, is_deep, usual_range
+from .flattening import ValueRange, extremes, is_deep, not_finite, usual_range
+
+Answer = TypeVar("Answer")
 
 _ASKED_FIRST, _ASKED = 64, 512
 """So many pictures are looked at, evenly spaced; the rest only where the first hold deep ones."""
@@ -41,12 +44,23 @@ def value_range_of(listing: Listing, excluded: Container[int] = ()) -> ValueRang
 
 def numbers_of(listing: Listing, index: int) -> tuple[str, ValueRange] | None:
     """Mode and extremes of a deep picture; None for all others, and where it cannot be read."""
+    return _of_deep(listing, index, _numbers)
+
+
+def not_finite_in(listing: Listing, index: int) -> int | None:
+    """How many numbers of a deep picture are not finite; None as for `numbers_of`."""
+    return _of_deep(listing, index, not_finite)
+
+
+def _of_deep(
+    listing: Listing, index: int, told: Callable[[Image.Image], Answer | None]
+) -> Answer | None:
     try:
         content = listing.pictures.read(index)
         with opened(content, listing.pictures.names[index]) as picture:
             if not is_deep(picture):
                 return None
-            return _numbers(upright(picture, content))
+            return told(upright(picture, content))
     except PictureError:
         return None
 

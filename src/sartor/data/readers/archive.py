@@ -24,6 +24,7 @@ from typing import BinaryIO, Generic, TypeVar
 from ...errors import CorruptDataError, DataError
 from ...files import atomic_write, explain_os_errors, make_folder
 from ...home import Note, cache_home, explain_cache_errors
+from ...wording import reason
 from ..natural_order import natural_key
 from ..pictures.formats import HEAD_BYTES
 from .tree import (
@@ -386,5 +387,6 @@ def _explained(path: Path, member: str = "") -> Iterator[None]:
         if isinstance(error, OSError) and error.errno:
             with explain_os_errors(f"read {what}"):
                 raise
-        reason = shown(str(error) or type(error).__name__).rstrip(".")
-        raise CorruptDataError(f"{what} is damaged: {reason}.", _FETCH_AGAIN) from error
+        raise CorruptDataError(
+            f"{what} is damaged: {shown(reason(error))}.", _FETCH_AGAIN
+        ) from error

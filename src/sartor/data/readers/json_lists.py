@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from ...errors import CorruptDataError, DataError
 from ..listing import Listing
+from ..tolerance import flag_for, percent, tolerable
 from .columns import known_columns
 from .labels import cleaned, split_of
 from .locate import Locator
@@ -33,6 +34,8 @@ class JsonList(NamedTuple):
     labels: Mapping[str, str]
     """The class by path, as the document writes it."""
     remarks: tuple[str, ...]
+    several: tuple[str, ...] = ()
+    """Pictures with objects of several classes, which are not among the labels."""
 
 
 def find_json(tree: FileTree) -> dict[str, str | None]:
@@ -52,7 +55,7 @@ def read_json(tree: FileTree, path: str) -> JsonList | None:
     """What a document lists; None where it is something else.
 
     Raises:
-        DataError: a picture has several classes.
+        DataError: a picture stands twice in a list, with different labels.
     """
     if tree.size(path) > _MAX_BYTES:
         return None
@@ -96,12 +99,20 @@ def _of_records(document: Sequence[Any], source: str) -> JsonList | None:
 
 
 def list_json(
-    tree: FileTree, lists: Mapping[str, tuple[JsonList, str | None]], *, name: str
+    tree: FileTree,
+    lists: Mapping[str, tuple[JsonList, str | None]],
+    *,
+    name: str,
+    most: float = 0.0,
 ) -> Listing:
     """The pictures that documents list: one, or one for each split.
 
+    Args:
+        most: share of the pictures that may have several classes, and are left out.
+
     Raises:
-        DataError: pictures that are missing, or in two documents with different classes.
+        DataError: pictures that are missing, or in two documents with different classes; more of
+            them have several.
     """
     source = inside(tree, next(iter(lists))) if len(lists) == 1 else tree.name
     divided = len(lists) > 1
@@ -120,6 +131,7 @@ def list_json(
             paths.append(beside if tree.holds(beside) else path)
             labels.append(label)
             splits.append(split if divided else None)
+    several = _without_several([listed for listed, _ in lists.values()], source, most)
     if not paths:
         raise DataError(f"{source} gives no picture a class.", "Name another list.")
     first = next(iter(lists.values()))[0]
@@ -127,10 +139,38 @@ def list_json(
         name=name,
         source=source,
         shape=first.written,
-        remarks=tuple(remark for listed, _ in lists.values() for remark in listed.remarks),
+        remarks=(
+            *(remark for listed, _ in lists.values() for remark in listed.remarks),
+            *several,
+        ),
     )
     rows = Rows(paths=paths, labels=cleaned(labels), splits=splits)
     return list_rows(rows, tree, facts, Locator(tree))
+
+
+def _without_several(lists: Sequence[JsonList], source: str, most: float) -> tuple[str, ...]:
+    """A remark on pictures that are left out since they show several classes.
+
+    Raises:
+        DataError: they are too many for that.
+    """
+    several = [path for listed in lists for path in listed.several]
+    count = len(several) + sum(len(listed.labels) for listed in lists)
+    if not several:
+        return ()
+    what = f"{len(several):,} of {count:,} pictures"
+    if tolerable(len(several), count, most):
+        return (
+            f"Left out {what} with objects of several classes: {some(several, 3)} (more than "
+            f"{percent(most)} would stop).",
+        )
+    leave = flag_for(len(several), count)
+    raise DataError(
+        f"{what} of {source} have objects of several classes, such as {some(several, 3)}.",
+        "Such a list is for detecting objects; here each picture belongs to one class. Cut the "
+        "objects out, and put each class into a folder of its own"
+        f"{f'; or go on without these pictures: {leave}' if len(several) < count else ''}.",
+    )
 
 
 def _of_fiftyone(document: Mapping[str, Any], source: str) -> JsonList | None:
@@ -172,16 +212,11 @@ def _of_coco(document: Mapping[str, Any], source: str) -> JsonList:
             f"{source} looks like COCO's, but {error} is missing.",
             "Each annotation needs image_id and category_id, each image id and file_name.",
         ) from error
-    mixed = [files[at] for at, found in classes.items() if len(found) > 1 and at in files]
-    if mixed:
-        raise DataError(
-            f"{len(mixed):,} of {len(files):,} pictures of {source} have objects of several "
-            f"classes, such as {some(mixed, 3)}.",
-            "Such a list is for detecting objects; here each picture belongs to one class. Cut the "
-            "objects out, and put each class into a folder of its own.",
-        )
-    labels = {files[at]: next(iter(found)) for at, found in classes.items() if at in files}
-    return JsonList("COCO's JSON", labels, _unlabelled(len(files) - len(labels)))
+    here = {at: found for at, found in classes.items() if at in files}
+    labels = {files[at]: next(iter(found)) for at, found in here.items() if len(found) == 1}
+    several = tuple(files[at] for at, found in here.items() if len(found) > 1)
+    unlabelled = _unlabelled(len(files) - len(here))
+    return JsonList("COCO's JSON", labels, unlabelled, several)
 
 
 def _unlabelled(count: int) -> tuple[str, ...]:

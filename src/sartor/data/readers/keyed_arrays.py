@@ -354,13 +354,20 @@ def _classes(
 def _groups(
     parts: Mapping[str, Keys], loaded: Mapping[str, AnyArray], source: str
 ) -> tuple[str, ...] | None:
-    groups = [keys.groups for keys in parts.values() if keys.groups]
-    if not groups:
+    if not any(keys.groups for keys in parts.values()):
         return None
-    array = loaded[groups[0]]
-    if array.ndim != 1 or array.dtype.kind not in "uiUS":
-        raise DataError(
-            f"{groups[0]} of {source} says no group for each image: {array.dtype}, {array.shape}.",
-            "Save words or whole numbers, one per image.",
-        )
-    return tuple(_words(array))
+    found: list[str] = []
+    for split, keys in parts.items():
+        if keys.groups is None:
+            # Where only another split says it, each image stands for itself.
+            found += [f"{split} {number}" for number in range(len(loaded[keys.images]))]
+            continue
+        array = loaded[keys.groups]
+        if array.ndim != 1 or array.dtype.kind not in "uiUS":
+            raise DataError(
+                f"{keys.groups} of {source} says no group for each image: {array.dtype}, "
+                f"{array.shape}.",
+                "Save words or whole numbers, one per image.",
+            )
+        found += _words(array)
+    return tuple(found)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
 
 from ...errors import DataError
 from ..settings import COLUMN_SETTINGS, SourceSettings
@@ -12,6 +15,8 @@ from .tree import some
 
 _TRUE = frozenset(("1", "1.0", "true"))
 _FALSE = frozenset(("0", "0.0", "false", ""))
+_FEWEST_CLASSES = 3
+"""Where there is another column of zeros and ones beside those of the classes."""
 _OTHERS = KNOWN_COLUMNS["image_column"] + KNOWN_COLUMNS["group_column"]
 
 
@@ -34,9 +39,12 @@ def with_one_label(table: Table, settings: SourceSettings) -> Table:
         return table
     chosen = [[column for column in columns if _is_true(row[column])] for row in table.rows]
     odd = next((number for number, ones in enumerate(chosen) if len(ones) != 1), None)
-    if odd is None:
-        labels = [table.column_name(ones[0]) for ones in chosen]
-        return _with_column(table, columns, labels)
+    beside = () if odd is None else _beside_the_classes(columns, chosen)
+    if odd is None or beside:
+        labels = [
+            next(table.column_name(one) for one in ones if one not in beside) for ones in chosen
+        ]
+        return _with_column(table, [one for one in columns if one not in beside], labels, beside)
     if free > 0 and not all(len(ones) < 2 for ones in chosen):
         # Yes and no of other things, perhaps; the label is among the other columns.
         return table
@@ -57,12 +65,38 @@ def _is_true(cell: str) -> bool:
     return cell.strip().casefold() in _TRUE
 
 
-def _with_column(table: Table, columns: Sequence[int], labels: Sequence[str]) -> Table:
-    """The table with these labels as a column, in place of those columns."""
+def _beside_the_classes(columns: Sequence[int], chosen: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """The one or two columns of zeros and ones that are no classes, such as the sex of a patient:
+    without them each row has exactly one class. Empty where there are none, or several ways."""
+    ones = np.zeros((len(chosen), len(columns)), bool)
+    for row, marked in enumerate(chosen):
+        ones[row, np.searchsorted(columns, marked)] = True
+    totals = ones.sum(axis=1)
+    for count in (1, 2):
+        if len(columns) - count < _FEWEST_CLASSES:
+            break
+        found = [
+            left_out
+            for left_out in combinations(range(len(columns)), count)
+            if (totals - ones[:, left_out].sum(axis=1) == 1).all()
+        ]
+        if found:
+            return tuple(columns[one] for one in found[0]) if len(found) == 1 else ()
+    return ()
+
+
+def _with_column(
+    table: Table, columns: Sequence[int], labels: Sequence[str], beside: Sequence[int]
+) -> Table:
+    """The table with these labels as a column, in place of those columns; `beside` are others with
+    zeros and ones."""
     kept = [column for column in range(table.width) if column not in columns]
     assert table.header is not None
+    names = some([table.column_name(column) for column in beside])
+    remark = f"Read {len(columns)} columns as classes, but not {names}: a row may have both."
     return replace(
         table,
+        remarks=(*table.remarks, remark) if beside else table.remarks,
         header=(*(table.header[column] for column in kept), ONE_HOT),
         rows=[
             (*(row[column] for column in kept), label)

@@ -29,6 +29,8 @@ class ParquetFile:
         self.path = path
         self.source = inside(tree, path)
         self.version = tree.stamp(path)
+        self.place = tree.place(path)
+        """Where it lies on the disk; None in an archive."""
         with _explained(self.source):
             self._file = parquet.ParquetFile(tree.place(path) or io.BytesIO(tree.read(path)))
             self.schema = self._file.schema_arrow
@@ -45,6 +47,11 @@ class ParquetFile:
                 "Name another file.",
             )
         self._starts = list(accumulate(counts, initial=0))[:-1]
+
+    @property
+    def group_sizes(self) -> list[int]:
+        """Rows in each row group."""
+        return [group.num_rows for group in self._groups]
 
     def group_of(self, row: int) -> tuple[int, int]:
         """The row group of a row, and its place in there."""
@@ -114,14 +121,15 @@ class PictureCells:
         self, *, names: tuple[str, ...], places: Sequence[tuple[ParquetFile, int]], column: str
     ) -> None:
         self.names = names
-        self._places = places
-        self._column = column
+        self.places = places
+        """The file of each picture, and its row in there."""
+        self.column = column
         self._kept: OrderedDict[tuple[str, int], tuple[Any, int]] = OrderedDict()
         self._lock = threading.Lock()
 
     def read(self, index: int) -> bytes:
         """See `PictureStore`."""
-        file, row = self._places[index]
+        file, row = self.places[index]
         try:
             group, offset = file.group_of(row)
             cell = self._cells(file, group)[offset].as_py()
@@ -137,7 +145,7 @@ class PictureCells:
 
     def stamp(self, index: int) -> str:
         """See `PictureStore`."""
-        file, row = self._places[index]
+        file, row = self.places[index]
         return f"{file.version} {row}"
 
     def _cells(self, file: ParquetFile, group: int) -> Any:
@@ -147,7 +155,7 @@ class PictureCells:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key][0]
-            cells = file.cells(group, self._column)
+            cells = file.cells(group, self.column)
             self._kept[key] = cells, cells.nbytes
             while len(self._kept) > 1 and self._kept_bytes() > _KEPT_BYTES:
                 self._kept.popitem(last=False)

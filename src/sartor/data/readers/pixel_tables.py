@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...arrays import AnyArray
 from ...errors import CorruptDataError, DataError, SartorError, UsageError
 from ..settings import SourceSettings
-from .columns import Choice, Table, choose_columns, known_columns, plain_name
+from .columns import Table, choose_columns, known_columns, plain_name
 from .keyed_arrays import Arrays, Keys, dataset_of
 from .labels import split_of
 from .rows import read_rows, refuse_without_label
@@ -87,39 +88,23 @@ def load_pixels(
     if not labelled:
         raise refuse_without_label(source)
     splits = _splits_of_files(list(labelled), source)
-    loaded: dict[str, Any] = {}
-    parts: dict[str, Keys] = {}
-    remarks: list[str] = []
-    for path, layout in labelled.items():
-        found = _read(tree, path, layout, settings)
-        remarks += found.remarks
-        for split, arrays in found.divided(splits[path]).items():
-            keys = {what: f"{what} of {split}" for what in arrays}
-            if split in parts:
-                raise DataError(
-                    f"{source} has several tables for {split}.", "Name one of them, or rename one."
-                )
-            loaded |= {keys[what]: array for what, array in arrays.items()}
-            parts[split] = Keys(
-                images=keys["images"], labels=keys["labels"], groups=keys.get("groups")
-            )
-    made = dataset_of(parts, loaded, None, source, name)
+    found = [
+        (splits[path], _read(tree, path, layout, settings)) for path, layout in labelled.items()
+    ]
+    made = arrays_of(found, source, name, "the cells of a table" if len(files) == 1 else "a table")
     unlabelled = [path for path in files if path not in labelled]
-    if unlabelled:
-        remarks.append(f"Left out {some(unlabelled)}: no column for the label.")
-    counted = made.shape.partition(" (arrays ")[0]
-    return made._replace(
-        shape=f"{counted} (pixels in {'the cells of ' if len(files) == 1 else ''}a table)",
-        remarks=(*made.remarks, *remarks),
-    )
+    if not unlabelled:
+        return made
+    remark = f"Left out {some(unlabelled)}: no column for the label."
+    return made._replace(remarks=(*made.remarks, remark))
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Part:
+class Part:
     """What one table holds."""
 
-    images: Floats
-    """(N, H, W) or (N, H, W, 3)."""
+    images: AnyArray
+    """(N, H, W) or (N, H, W, 3), of any type of numbers."""
     labels: Sequence[str]
     splits: Sequence[str | None]
     groups: Sequence[str] | None
@@ -136,6 +121,92 @@ class _Part:
             if self.groups is not None:
                 divided[part]["groups"] = np.array(self.groups)[here]
         return divided
+
+    def with_splits(self, splits: Sequence[str | None]) -> Part:
+        """The same, divided otherwise."""
+        return replace(self, splits=splits)
+
+    def only(self, rows: npt.NDArray[np.bool_], remark: str) -> Part:
+        """Some of its rows, and why."""
+        kept = np.flatnonzero(rows).tolist()
+        return replace(
+            self,
+            images=self.images[rows],
+            labels=[self.labels[k] for k in kept],
+            splits=[self.splits[k] for k in kept],
+            groups=None if self.groups is None else [self.groups[k] for k in kept],
+            remarks=(*self.remarks, remark),
+        )
+
+
+def arrays_of(
+    found: Sequence[tuple[str | None, Part]], source: str, name: str, where: str
+) -> Arrays:
+    """The dataset in tables: each with the split that its name tells, None where none does.
+
+    Args:
+        where: what holds the pixels, in words.
+
+    Raises:
+        DataError: two hold the same split, or there is no dataset in them.
+    """
+    loaded: dict[str, Any] = {}
+    parts: dict[str, Keys] = {}
+    for own, part in found:
+        for split, arrays in part.divided(own).items():
+            keys = {what: f"{what} of {split}" for what in arrays}
+            if split in parts:
+                raise DataError(
+                    f"{source} has several tables for {split}.", "Name one of them, or rename one."
+                )
+            loaded |= {keys[what]: array for what, array in arrays.items()}
+            parts[split] = Keys(
+                images=keys["images"], labels=keys["labels"], groups=keys.get("groups")
+            )
+    made = dataset_of(parts, loaded, None, source, name)
+    counted = made.shape.partition(" (arrays ")[0]
+    return made._replace(
+        shape=f"{counted} (pixels in {where})",
+        remarks=(*made.remarks, *(remark for _, part in found for remark in part.remarks)),
+    )
+
+
+def part_of(
+    images: AnyArray,
+    *,
+    names: tuple[str, ...] | None,
+    cells: list[tuple[str, ...]],
+    lines: Sequence[int],
+    settings: SourceSettings,
+    source: str,
+) -> Part:
+    """What a table of pixels holds, of whose other columns `names` and `cells` are.
+
+    Raises:
+        UsageError, DataError: unclear which column holds the label, or none does.
+    """
+    # Each picture has a number for its name.
+    table = Table(
+        source=source,
+        written="table of pixels",
+        header=None if names is None else (_PIXELS, *names),
+        rows=[(str(number), *row) for number, row in enumerate(cells)],
+        lines=lines,
+    )
+    image = _PIXELS if names is not None else "1"
+    if settings.image_column is not None:
+        image = settings.image_column if names is None else plain_name(settings.image_column)
+    choice = choose_columns(table, replace(settings, image_column=image), lambda _: False)
+    rows, remarks = read_rows(table, choice)
+    if choice.label is None:
+        raise refuse_without_label(source)
+    return Part(
+        images=images,
+        labels=rows.labels,
+        splits=rows.splits,
+        groups=rows.groups,
+        remarks=remarks,
+    )
 
 
 def _first_rows(text: str, delimiter: str) -> list[list[str]]:
@@ -230,7 +301,7 @@ def _splits_of_files(paths: Sequence[str], source: str) -> dict[str, str | None]
     return found
 
 
-def _read(tree: FileTree, path: str, layout: PixelLayout, settings: SourceSettings) -> _Part:
+def _read(tree: FileTree, path: str, layout: PixelLayout, settings: SourceSettings) -> Part:
     source = inside(tree, path)
     if tree.size(path) > _MAX_BYTES:
         raise CorruptDataError(f"{source} is larger than {_MAX_BYTES >> 30} GiB.", "Divide it.")
@@ -247,16 +318,14 @@ def _read(tree: FileTree, path: str, layout: PixelLayout, settings: SourceSettin
         ) from error
     if not len(values):
         raise DataError(f"{source} has no rows.", "Name another file.")
-    table, choice = _chosen(source, layout, cells, settings)
-    rows, remarks = read_rows(table, choice)
-    if choice.label is None:
-        raise refuse_without_label(source)
-    return _Part(
-        images=_squares(values, source),
-        labels=rows.labels,
-        splits=rows.splits,
-        groups=rows.groups,
-        remarks=remarks,
+    header, first = layout.header, 1 if layout.header is None else 2
+    return part_of(
+        squares(values, source),
+        names=None if header is None else tuple(header[column] for column in layout.others),
+        cells=cells,
+        lines=range(first, first + len(cells)),
+        settings=settings,
+        source=source,
     )
 
 
@@ -315,29 +384,7 @@ def _body(content: bytes, layout: PixelLayout) -> Iterator[tuple[int, list[str]]
             yield reader.line_num, row
 
 
-def _chosen(
-    source: str,
-    layout: PixelLayout,
-    cells: list[tuple[str, ...]],
-    settings: SourceSettings,
-) -> tuple[Table, Choice]:
-    """The other columns as a table, in which each picture has a number for its name."""
-    header = layout.header
-    first = 1 if header is None else 2
-    table = Table(
-        source=source,
-        written="table of pixels",
-        header=None if header is None else (_PIXELS, *(header[c] for c in layout.others)),
-        rows=[(str(number), *row) for number, row in enumerate(cells)],
-        lines=range(first, first + len(cells)),
-    )
-    image = _PIXELS if header is not None else "1"
-    if settings.image_column is not None:
-        image = settings.image_column if header is None else plain_name(settings.image_column)
-    return table, choose_columns(table, replace(settings, image_column=image), lambda _: False)
-
-
-def _squares(values: Floats, source: str) -> Floats:
+def squares(values: AnyArray, source: str) -> AnyArray:
     """Pixels (N, P) as pictures: (N, H, W), or (N, H, W, 3) for three values a pixel."""
     found = _side(values.shape[1])
     if found is None:
@@ -354,5 +401,5 @@ def _squares(values: Floats, source: str) -> Floats:
     return min((mixed, planes), key=_roughness)
 
 
-def _roughness(images: Floats) -> float:
-    return float(np.abs(np.diff(images[:1_000], axis=1)).mean())
+def _roughness(images: AnyArray) -> float:
+    return float(np.abs(np.diff(images[:1_000].astype(np.float32), axis=1)).mean())

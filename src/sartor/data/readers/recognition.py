@@ -18,7 +18,7 @@ from .manifest import Lists, find_lists, list_manifests
 from .npy import find_npy
 from .pixel_tables import PixelLayout, pixel_layout
 from .tree import FileTree, inside, is_picture, some
-from .webdataset import holds_samples
+from .webdataset import Shards, holds_described_samples, holds_samples
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tbz2", ".txz")
 READ_AS = {
@@ -55,7 +55,8 @@ def recognised(tree: FileTree, data: SourceSettings) -> tuple[str, tuple[str, ..
         kinds.append("idx")
     if find_npy(tree.files):
         kinds.append("npy")
-    if holds_samples(tree.files):
+    # Opened as shards, they hold samples of one kind or the other.
+    if isinstance(tree, Shards) or holds_samples(tree.files):
         return "webdataset", ()
     if not pictures and find_pixels(tree):
         return "pixels", ()
@@ -68,6 +69,8 @@ def recognised(tree: FileTree, data: SourceSettings) -> tuple[str, tuple[str, ..
         kinds.append("folder")
     if not kinds and lists.others and pictures:
         return "manifest", ()
+    if not kinds and pictures and holds_described_samples(tree):
+        return "webdataset", ()
     if kinds == ["folder"] and lists.others:
         return _folders_or_list(tree, lists.others, data)
     if len(kinds) > 1:

@@ -5,12 +5,10 @@ Labels are read at once, pictures one row group at a time, when they are asked f
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...errors import (
     DataError,
@@ -29,16 +27,24 @@ from .columns import (
     known_columns,
     plain_name,
 )
-from .labels import split_of, split_of_stem
 from .one_hot import with_one_label
 from .parquet import ParquetFile, PictureCells
+from .parquet_schema import (
+    as_text,
+    class_names,
+    has_leaf,
+    hub_features,
+    is_binary,
+    kind_of,
+    kinds_of,
+    missing_shards,
+    splits_of,
+)
+from .pixel_columns import refuse_pixels
 from .rows import Below, Described, Rows, list_rows, listing_of, read_rows, refuse_without_label
 from .tree import FileTree, FolderTree, inside, some
 
-_SHARD = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})")
 _NO_LABEL = "-1"
-_PIXEL_COLUMN = re.compile(r"(pixel|px)_?\d+([x_]\d+)?|\d+x\d+")
-_FEWEST_PIXELS = 16
 
 
 def list_parquet(
@@ -52,7 +58,7 @@ def list_parquet(
     """
     opened = [ParquetFile(tree, path) for path in files]
     source = inside(tree, files[0]) if len(files) == 1 else tree.name
-    splits = _splits(opened, source)
+    splits = splits_of(opened, source)
     columns = _columns(opened, settings, source)
     named = {getattr(settings, setting) for setting in COLUMN_SETTINGS} - {None}
     table = _table(opened, columns, named, source)
@@ -77,7 +83,7 @@ def list_parquet(
         name=name,
         source=source,
         shape=described(table, choice),
-        remarks=(*remarks, unlabelled, *_missing_shards(files)),
+        remarks=(*remarks, unlabelled, *missing_shards(files)),
         class_names=classes,
     )
     if columns.in_cells:
@@ -110,9 +116,9 @@ class _Columns:
 
 
 def _columns(files: Sequence[ParquetFile], settings: SourceSettings, source: str) -> _Columns:
-    found = _columns_of(files, files[0], settings, source)
+    found = _columns_of(files[0], settings, source)
     for file in files[1:]:
-        if _columns_of(files, file, settings, file.source) != found:
+        if _columns_of(file, settings, file.source) != found:
             raise DataError(
                 f"{file.source} has other columns than {files[0].source}.",
                 "Name the files of only one data set.",
@@ -120,9 +126,7 @@ def _columns(files: Sequence[ParquetFile], settings: SourceSettings, source: str
     return found
 
 
-def _columns_of(
-    files: Sequence[ParquetFile], file: ParquetFile, settings: SourceSettings, source: str
-) -> _Columns:
+def _columns_of(file: ParquetFile, settings: SourceSettings, source: str) -> _Columns:
     from pyarrow import types
 
     names = file.schema.names
@@ -133,28 +137,12 @@ def _columns_of(
                 f"{source}: {unknown('column', wanted, names)}",
                 f"{flag(setting)} takes one of: {some(names, 30)}.",
             )
-    kinds = {name: file.schema.field(name).type for name in names}
-    features = _hub_features(file)
-    structs = [n for n in names if types.is_struct(kinds[n]) and _leaf(kinds[n], "bytes")]
-    binaries = [name for name in names if _is_binary(kinds[name])]
+    kinds = kinds_of(file)
+    features = hub_features(file)
+    binaries = [name for name in names if is_binary(kinds[name])]
     scalars = [name for name in names if not types.is_nested(kinds[name])]
-    image = settings.image_column or _image_column(names, features, structs, binaries, source)
-    if image is None:
-        # Paths then; where no name tells, the rows will.
-        known = known_columns(scalars, "image_column")
-        if not known:
-            _refuse_pixels(kinds, source)
-            raise UsageError(
-                f"No column of {source} holds pictures or their paths by its type or name: "
-                f"{some(names, 30)}.",
-                "Say --image-column NAME.",
-            )
-        image = scalars[known[0]]
-    in_cells = image in structs or image in binaries
-    path_leaf = "path" if image in structs and _leaf(kinds[image], "path") else ""
-    if path_leaf and files[0].begins_empty(image, "bytes"):
-        in_cells = False
-    labels = [name for name, feature in features.items() if _class_names(feature)]
+    image, in_cells, path_leaf = picture_column(file, settings.image_column, source)
+    labels = [name for name, feature in features.items() if class_names(feature)]
     label = settings.label_column or (labels[0] if len(labels) == 1 else None)
     _refuse_structured(kinds, settings, source)
     if label is None and len(labels) > 1:
@@ -167,7 +155,7 @@ def _columns_of(
         in_cells=in_cells,
         path_leaf=path_leaf,
         label=label,
-        classes=_class_names(features.get(label or "")),
+        classes=class_names(features.get(label or "")),
         scalars=tuple(
             name
             for name in scalars
@@ -177,40 +165,50 @@ def _columns_of(
     )
 
 
-def _refuse_pixels(kinds: Mapping[str, Any], source: str) -> None:
-    """Raise where columns hold numbers as pixels have them, instead of pictures."""
+class PictureColumn(NamedTuple):
+    """Where a file has its pictures."""
+
+    name: str
+    in_cells: bool
+    """Whether the cells hold the pictures themselves; else their paths."""
+    path_leaf: str
+    """The part of the column that holds paths, where it has parts."""
+
+
+def picture_column(file: ParquetFile, wanted: str | None, source: str) -> PictureColumn:
+    """The column that holds pictures or their paths: the one that is `wanted`, or by its type.
+
+    Raises:
+        UsageError: there is none, or it is unclear which. DataError: it holds numbers of pixels.
+    """
     from pyarrow import types
 
-    lists = [name for name, kind in kinds.items() if _is_list_of_numbers(kind)]
-    packed = [n for n, kind in kinds.items() if plain_name(n) == "pixels" and types.is_string(kind)]
-    spread = [name for name in kinds if _PIXEL_COLUMN.fullmatch(name)]
-    found = lists or packed or (spread if len(spread) >= _FEWEST_PIXELS else [])
-    if not found:
-        return
-    column, many = found[0], len(found) > 1
-    pixels = f"t[{column!r}].to_pylist()"
-    if found is packed:
-        pixels = f"[cell.split() for cell in {pixels}]"
-    elif found is spread:
-        others = [name for name in kinds if name not in spread]
-        pixels = f"list(zip(*t.drop_columns({others}).to_pydict().values()))"
-    what = f"columns {some(found, 3)}" if many else f"column {column}"
-    raise DataError(
-        f"The {what} of {source} {'hold' if many else 'holds'} the numbers of pixels, which are "
-        "not read from parquet.",
-        "Save them as arrays with their height and width, and name that file: "
-        f"t = pyarrow.parquet.read_table('FILE'); x = numpy.array({pixels}, dtype='uint8'); "
-        "numpy.savez('set.npz', x=x.reshape(len(x), HEIGHT, WIDTH), y=t['LABEL'])",
-    )
-
-
-def _is_list_of_numbers(kind: Any) -> bool:
-    from pyarrow import types
-
-    depth = 0
-    while types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        kind, depth = kind.value_type, depth + 1
-    return depth > 0 and bool(types.is_integer(kind) or types.is_floating(kind))
+    kinds, features = kinds_of(file), hub_features(file)
+    if wanted is not None and wanted not in kinds:
+        raise UsageError(
+            f"{source}: {unknown('column', wanted, kinds)}",
+            f"{flag('image_column')} takes one of: {some(kinds, 30)}.",
+        )
+    structs = [n for n in kinds if types.is_struct(kinds[n]) and has_leaf(kinds[n], "bytes")]
+    binaries = [name for name in kinds if is_binary(kinds[name])]
+    image = wanted or _image_column(list(kinds), features, structs, binaries, source)
+    if image is None:
+        # Paths then; where no name tells, the rows will.
+        scalars = [name for name in kinds if not types.is_nested(kinds[name])]
+        known = known_columns(scalars, "image_column")
+        if not known:
+            refuse_pixels(kinds, source)
+            raise UsageError(
+                f"No column of {source} holds pictures or their paths by its type or name: "
+                f"{some(kinds, 30)}.",
+                "Say --image-column NAME.",
+            )
+        image = scalars[known[0]]
+    in_cells = image in structs or image in binaries
+    path_leaf = "path" if image in structs and has_leaf(kinds[image], "path") else ""
+    if path_leaf and file.begins_empty(image, "bytes"):
+        in_cells = False
+    return PictureColumn(image, in_cells, path_leaf)
 
 
 def _refuse_structured(kinds: Mapping[str, Any], settings: SourceSettings, source: str) -> None:
@@ -235,7 +233,7 @@ def _image_column(
     source: str,
 ) -> str | None:
     """The column whose cells hold pictures; None where no type says so."""
-    hub = [name for name in names if _kind_of(features.get(name)) == "Image" and name in structs]
+    hub = [name for name in names if kind_of(features.get(name)) == "Image" and name in structs]
     for candidates in (hub, structs, binaries):
         known = [candidates[column] for column in known_columns(candidates, "image_column")]
         if len(candidates) == 1 or known:
@@ -261,7 +259,7 @@ def _table(
     if not known_columns(wanted, "label_column") and columns.label is None:
         wanted = list(columns.scalars)
     images = _paths(files, columns)
-    texts = [[_cell(cell) for file in files for cell in file.values(name)] for name in wanted]
+    texts = [[as_text(cell) for file in files for cell in file.values(one)] for one in wanted]
     return Table(
         source=source,
         written="parquet",
@@ -275,7 +273,9 @@ def _paths(files: Sequence[ParquetFile], columns: _Columns) -> list[str]:
     """The path of each picture; of one in a cell a name, with its row where paths do not tell."""
     if not columns.in_cells:
         return [
-            _cell(cell) for file in files for cell in file.values(columns.image, columns.path_leaf)
+            as_text(cell)
+            for file in files
+            for cell in file.values(columns.image, columns.path_leaf)
         ]
     if columns.path_leaf:
         paths = [cell for file in files for cell in file.values(columns.image, columns.path_leaf)]
@@ -307,74 +307,3 @@ def _labelled(
         [places[k] for k in kept],
         remark,
     )
-
-
-def _splits(files: Sequence[ParquetFile], source: str) -> list[str | None]:
-    """The split of each row by the name of its file, or of a folder; None where there are none."""
-    of_files = [_split_of_path(file.path) for file in files]
-    if len(files) == 1 or not any(of_files):
-        of_files = [None] * len(files)
-    elif not all(of_files):
-        odd = [file.path for file, split in zip(files, of_files, strict=True) if not split]
-        raise DataError(
-            f"Some parquet files of {source} are named after a split, others are not: {some(odd)}.",
-            "Name them train-..., val-... or test-..., or name a single file.",
-        )
-    return [split for file, split in zip(files, of_files, strict=True) for _ in range(file.count)]
-
-
-def _split_of_path(path: str) -> str | None:
-    *folders, name = path.split("/")
-    return split_of_stem(name) or next(filter(None, map(split_of, reversed(folders))), None)
-
-
-def _missing_shards(files: Sequence[str]) -> list[str]:
-    """A sentence on parts of a table that its names announce, and that are not there."""
-    found: dict[tuple[str, int], set[int]] = {}
-    for path in files:
-        if shard := _SHARD.fullmatch(path.removesuffix(".parquet")):
-            found.setdefault((shard["stem"], int(shard["count"])), set()).add(int(shard["number"]))
-    advice = "; name their folder to have all" if len(files) == 1 else ""
-    return [
-        f"Only {len(numbers)} of the {count} parts of {stem} are read{advice}."
-        for (stem, count), numbers in found.items()
-        if len(numbers) < count
-    ]
-
-
-def _hub_features(file: ParquetFile) -> dict[str, Any]:
-    """What the Hugging Face hub writes of each column; nothing where it did not write the file."""
-    try:
-        document = json.loads((file.schema.metadata or {}).get(b"huggingface", b"{}"))
-        features = document["info"]["features"]
-        return {str(name): feature for name, feature in features.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return {}
-
-
-def _kind_of(feature: Any) -> str:
-    return str(feature.get("_type", "")) if isinstance(feature, dict) else ""
-
-
-def _class_names(feature: Any) -> tuple[str, ...]:
-    names = feature.get("names") if _kind_of(feature) == "ClassLabel" else None
-    return tuple(map(str, names)) if isinstance(names, list) else ()
-
-
-def _leaf(kind: Any, name: str) -> bool:
-    """Whether a struct has a field of this name."""
-    return bool(kind.get_field_index(name) >= 0)
-
-
-def _is_binary(kind: Any) -> bool:
-    from pyarrow import types
-
-    return bool(types.is_binary(kind) or types.is_large_binary(kind))
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)

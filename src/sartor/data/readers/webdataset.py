@@ -1,11 +1,13 @@
 """WebDataset: tar files in which a picture and its class have one name, such as 000.jpg, 000.cls.
 
-Files with the same path up to the first dot of their name belong to one sample.
+Files with the same path up to the first dot of their name belong to one sample. Where no sample has
+a .cls file, the class is looked for in 000.json, under "label" and the like.
 https://github.com/webdataset/webdataset
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,24 +15,46 @@ from ...errors import CorruptDataError, DataError
 from ...home import Note
 from ..listing import Listing
 from .archive import open_tar
+from .columns import known_columns
 from .labels import cleaned, split_in
 from .rows import Described, Rows, listing_of
 from .tree import FileTree, PictureFiles, is_picture, left_out, some
 
 _CLASS = (".cls", ".cls.txt")
+_JSON = ".json"
+_JSON_SHOWN = 8
+"""Documents that are read to see whether they give a class."""
 _TAR = (".tar", ".tar.gz", ".tgz")
 _LONGEST = 4_096
 
 
 def holds_samples(paths: Iterable[str]) -> bool:
     """Whether there is a picture with its class beside it, by their names."""
+    return _pictures_with(paths, _CLASS)
+
+
+def holds_described_samples(tree: FileTree) -> bool:
+    """Whether pictures have a .json beside them instead, the first of which give a class."""
+    if not _pictures_with(tree.files, (_JSON,)):
+        return False
+    keys = {_key(path) for path in tree.files if is_picture(path)}
+    beside = [path for path in _of_class(tree.files, (_JSON,)).values() if _key(path) in keys]
+    return all(_class_in(tree, path) is not None for path in beside[:_JSON_SHOWN])
+
+
+def _pictures_with(paths: Iterable[str], endings: tuple[str, ...]) -> bool:
     pictures, classes = set(), set()
     for path in paths:
-        if path.lower().endswith(_CLASS):
+        if path.lower().endswith(endings):
             classes.add(_key(path))
         elif is_picture(path):
             pictures.add(_key(path))
     return not pictures.isdisjoint(classes)
+
+
+def _of_class(paths: Iterable[str], endings: tuple[str, ...]) -> dict[str, str]:
+    """The file that tells the class, by the sample's key."""
+    return {_key(path): path for path in paths if path.lower().endswith(endings)}
 
 
 def shards_of(paths: Sequence[str]) -> list[str]:
@@ -47,7 +71,7 @@ def open_shards(tree: FileTree, paths: Sequence[str], note: Note | None) -> Shar
         if place is None:
             return None
         shards[path] = open_tar(place, note=note)
-        if not holds_samples(shards[path].files):
+        if not (holds_samples(shards[path].files) or holds_described_samples(shards[path])):
             return None
     return Shards(tree, shards)
 
@@ -64,7 +88,8 @@ class Shards:
         self.folders: tuple[str, ...] = tuple(shards)
         self.remarks = tuple(remark for shard in shards.values() for remark in shard.remarks)
 
-    def _at(self, path: str) -> tuple[FileTree, str]:
+    def holder(self, path: str) -> tuple[FileTree, str]:
+        """The tar file that holds a path, and the path in there."""
         for shard, tree in self._shards.items():
             if path.startswith(f"{shard}/"):
                 return tree, path[len(shard) + 1 :]
@@ -75,19 +100,19 @@ class Shards:
         return path in self.files
 
     def size(self, path: str) -> int:
-        tree, member = self._at(path)
+        tree, member = self.holder(path)
         return tree.size(member)
 
     def read(self, path: str) -> bytes:
-        tree, member = self._at(path)
+        tree, member = self.holder(path)
         return tree.read(member)
 
     def head(self, path: str) -> bytes:
-        tree, member = self._at(path)
+        tree, member = self.holder(path)
         return tree.head(member)
 
     def stamp(self, path: str) -> str:
-        tree, member = self._at(path)
+        tree, member = self.holder(path)
         return tree.stamp(member)
 
     def place(self, path: str) -> Path | None:  # noqa: ARG002
@@ -100,7 +125,8 @@ def list_samples(tree: FileTree, *, name: str) -> Listing:
     Raises:
         DataError: labels that make no dataset. CorruptDataError: a class is not text.
     """
-    classes = {_key(path): path for path in tree.files if path.lower().endswith(_CLASS)}
+    by_class = holds_samples(tree.files)
+    classes = _of_class(tree.files, _CLASS if by_class else (_JSON,))
     pictures: dict[str, str] = {}
     for path in filter(is_picture, tree.files):
         # Of 0.jpg and 0.mask.png the first is the picture.
@@ -109,19 +135,22 @@ def list_samples(tree: FileTree, *, name: str) -> Listing:
             pictures[key] = path
     labelled = {key: path for key, path in pictures.items() if key in classes}
     unlabelled = [path for key, path in pictures.items() if key not in classes]
-    labels = cleaned(_label(tree, classes[key]) for key in labelled)
+    label_of = _label if by_class else _described
+    labels = cleaned(label_of(tree, classes[key]) for key in labelled)
     paths = list(labelled.values())
     rows = Rows(paths=paths, labels=labels, splits=_splits(paths))
     facts = Described(
         name=name,
         source=tree.name,
-        shape="WebDataset: class in .cls",
-        remarks=tuple(filter(None, (*tree.remarks, left_out(unlabelled, *_WITHOUT_CLASS)))),
+        shape=f"WebDataset: class in {'.cls' if by_class else _JSON}",
+        remarks=tuple(filter(None, (*tree.remarks, left_out(unlabelled, *_without(by_class))))),
     )
     return listing_of(rows, PictureFiles(tree=tree, names=tuple(paths)), facts)
 
 
-_WITHOUT_CLASS = ("picture without a .cls file", "pictures without a .cls file")
+def _without(by_class: bool) -> tuple[str, str]:
+    ending = ".cls" if by_class else _JSON
+    return f"picture without a {ending} file", f"pictures without a {ending} file"
 
 
 def _splits(paths: Sequence[str]) -> list[str | None]:
@@ -142,6 +171,33 @@ def _label(tree: FileTree, path: str) -> str:
     if not label:
         raise DataError(f"{some([path])} of {tree.name} is empty.", "Write the class into it.")
     return label
+
+
+def _described(tree: FileTree, path: str) -> str:
+    label = _class_in(tree, path)
+    if label is None:
+        raise DataError(
+            f"{path} of {tree.name} gives no class.",
+            'Each needs one, as {"label": "cat"}, like the others.',
+        )
+    return label
+
+
+def _class_in(tree: FileTree, path: str) -> str | None:
+    """The class that a document gives; None where it gives none, or is none."""
+    if tree.size(path) > _LONGEST:
+        return None
+    try:
+        document = json.loads(tree.read(path))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict):
+        return None
+    keys = [str(key) for key in document]
+    named = known_columns(keys, "label_column")
+    label = document[keys[named[0]]] if named else None
+    known = isinstance(label, str | int) and not isinstance(label, bool)
+    return str(label) if known and str(label).strip() else None
 
 
 def _key(path: str) -> str:

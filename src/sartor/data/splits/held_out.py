@@ -68,7 +68,9 @@ def held_out(
 ) -> tuple[Int64Array, Int64Array]:
     """The images for testing and for validation, in the roster's numbers, ascending."""
     given = [part for part in (roster.val, roster.test) if part is not None]
-    rest = np.setdiff1d(roster.usable, np.concatenate(given)) if given else roster.usable
+    rest = roster.usable
+    if given:
+        rest = np.setdiff1d(rest, np.concatenate(given), assume_unique=True)
     of_test = 0.0 if roster.test is not None else fractions[0]
     of_val = 0.0 if roster.val is not None else fractions[1]
     test = chance.draw(rest, of_test, seed=0, stream=_TEST_STREAM, reserve=int(of_val > 0))
@@ -76,9 +78,9 @@ def held_out(
     val = chance.draw(left, of_val, seed=seed, stream=_VAL_STREAM)
     test, val = _smallest(rest, chance, (of_test, of_val), (test, val))
     if roster.test is not None:
-        test = np.intersect1d(roster.test, roster.usable)
+        test = np.intersect1d(roster.test, roster.usable, assume_unique=True)
     if roster.val is not None:
-        val = np.intersect1d(roster.val, roster.usable)
+        val = np.intersect1d(roster.val, roster.usable, assume_unique=True)
     return np.sort(test), np.sort(val)
 
 

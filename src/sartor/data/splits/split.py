@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 
 from ...arrays import Int64Array
 from ...errors import DataError, RunError
+from ...files import whole_arrays
 from ..dataset import Dataset
 from ..roster import Roster
 from .draw import limited
@@ -47,6 +47,20 @@ class Split:
             digest.update(f"{name}{len(indices)}".encode() + indices.tobytes())
         return digest.hexdigest()
 
+    def refuse_overlap(self) -> None:
+        """Raise where it cannot be a split of any dataset.
+
+        Raises:
+            ValueError: its parts are not lists of ascending indices, or share one.
+        """
+        for name in PARTS:
+            part = self.part(name)
+            if part.ndim != 1 or (len(part) and part[0] < 0) or not (np.diff(part) > 0).all():
+                raise ValueError(f"{name} is not a list of ascending indices")
+        together = np.sort(np.concatenate([self.part(name) for name in PARTS]))
+        if (together[1:] == together[:-1]).any():
+            raise ValueError("an image is in two parts")
+
     def to_bytes(self) -> bytes:
         """The contents of an .npz file."""
         stream = io.BytesIO()
@@ -65,8 +79,7 @@ class Split:
         """
         try:
             # NumPy itself would overlook damage to the length of an array.
-            if zipfile.ZipFile(io.BytesIO(content)).testzip():
-                raise ValueError("a checksum does not match")
+            whole_arrays(io.BytesIO(content))
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 left_out = {
                     part: tuple(map(str, json.loads(arrays[f"{part}_left_out"].tobytes())))
@@ -74,7 +87,9 @@ class Split:
                     if f"{part}_left_out" in arrays
                 }
                 train, val, test = (arrays[name].astype(np.int64) for name in PARTS)
-                return cls(train, val, test, left_out)
+            found = cls(train, val, test, left_out)
+            found.refuse_overlap()
+            return found
         except Exception as error:  # zipfile and NumPy leave with a dozen kinds on damaged bytes
             raise RunError(
                 "The run's split.npz is damaged.", "Train again from its recipe.toml."
@@ -111,7 +126,7 @@ def make_split(
     roster = dataset.everything()
     chance = _chance_of(dataset, roster, method, duplicates)
     test, val = held_out(roster, chance, (test_fraction, val_fraction), seed)
-    rest = np.setdiff1d(roster.kept, np.concatenate([test, val]))
+    rest = np.setdiff1d(roster.kept, np.concatenate([test, val]), assume_unique=True)
     if not len(rest):
         raise DataError(
             f"No image is left for training: {len(val)} for validation, {len(test)} for testing.",
@@ -123,7 +138,7 @@ def make_split(
         train = limited(train, dataset.labels, limit_per_class, order)
     kept_val, kept_test = map(roster.rows, (val, test))
     left_out = {
-        name: tuple(roster.names[index] for index in np.setdiff1d(part, roster.kept))
+        name: tuple(roster.names[index] for index in part[~np.isin(part, roster.kept)])
         for name, part in (("val", val), ("test", test))
     }
     return Split(train, kept_val, kept_test, {k: names for k, names in left_out.items() if names})

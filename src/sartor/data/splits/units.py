@@ -7,7 +7,7 @@ import numpy as np
 from ...arrays import Int64Array
 from ..dataset import Dataset
 from ..roster import Roster
-from .duplicates import first_equals
+from .duplicates import first_equals, first_equals_by
 
 
 def units_of(dataset: Dataset | Roster, *, duplicates_together: bool) -> Int64Array | None:
@@ -20,13 +20,23 @@ def units_of(dataset: Dataset | Roster, *, duplicates_together: bool) -> Int64Ar
     if dataset.groups is not None:
         ties.append(_first_of_group(dataset.groups))
     if duplicates_together:
-        firsts = first_equals(dataset.images)
+        hashes = dataset.pixel_hashes if isinstance(dataset, Roster) else None
+        firsts = first_equals(dataset.images) if hashes is None else first_equals_by(hashes)
         if isinstance(dataset, Roster) and len(dataset.usable) < len(dataset):
             firsts = _of_usable(firsts, dataset.usable)
         ties.append(firsts)
     if not ties:
         return None
     return ties[0] if len(ties) == 1 else _joined(ties)
+
+
+def groups_of(dataset: Dataset, indices: Int64Array) -> Int64Array | None:
+    """For each of some images the number of its group; None where each stands alone."""
+    if dataset.groups is None:
+        return None
+    units = units_of(dataset, duplicates_together=False)
+    assert units is not None, "there are groups"
+    return units[indices]
 
 
 def _of_usable(firsts: Int64Array, usable: Int64Array) -> Int64Array:

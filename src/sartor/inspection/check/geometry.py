@@ -29,7 +29,10 @@ def find(subject: Subject) -> Iterator[Finding]:
     widths, heights = upright_sizes(subject)
     geometry = subject.prepared.geometry
     if len(np.unique(widths)) > 1 or len(np.unique(heights)) > 1:
-        yield _many_sizes(widths, heights, geometry.width, geometry.height)
+        seen, size = subject.features, _size(geometry.width, geometry.height)
+        if seen is not None and seen.side not in (geometry.width, geometry.height):
+            size += f", and to {_size(seen.side, seen.side)} for {seen.name}"
+        yield _many_sizes(widths, heights, size)
     yield from _lost(subject, widths, heights)
     yield from _scaled(subject, widths, heights)
     yield from _elongated(subject, widths, heights)
@@ -67,7 +70,7 @@ def contents(subject: Subject) -> npt.NDArray[np.int64]:
     return np.concatenate([corner, inner]).T
 
 
-def _many_sizes(widths: Float64Array, heights: Float64Array, width: int, height: int) -> Finding:
+def _many_sizes(widths: Float64Array, heights: Float64Array, size: str) -> Finding:
     sizes = np.unique(np.stack([widths, heights], axis=1), axis=0)
     return Finding(
         check="geometry",
@@ -75,7 +78,7 @@ def _many_sizes(widths: Float64Array, heights: Float64Array, width: int, height:
         severity="note",
         summary=f"{len(sizes):,} sizes, from {_size(widths.min(), heights.min())} to "
         f"{_size(widths.max(), heights.max())} pixels (median "
-        f"{_size(np.median(widths), np.median(heights))}); all are resized to {width} x {height}.",
+        f"{_size(np.median(widths), np.median(heights))}); all are resized to {size}.",
         remedy="Set the common size with --image-size, and how images are fitted to it with "
         "--resize.",
         figures={"sizes": len(sizes)},

@@ -11,12 +11,12 @@ from ...arrays import Int64Array
 from ...data.pictures.flattening import usual_range
 from ...data.pictures.indistinct import Hidden, what_is_hidden
 from ...data.pictures.prepare import Prepared
-from ...data.pictures.value_range import numbers_of
+from ...data.pictures.value_range import not_finite_in, numbers_of
 from .duplicates import clusters_of
 from .finding import Finding, graver, pictures
 from .subject import Subject
 
-_CLUSTERS_ASKED, _DEEP_ASKED = 20, 64
+_CLUSTERS_ASKED, _DEEP_ASKED, _FLOATS_ASKED = 20, 64, 512
 _NARROW = 0.25
 """Numbers are narrow where they use less than this share of what becomes black to white."""
 
@@ -26,6 +26,7 @@ def find(subject: Subject) -> Iterator[Finding]:
     assert subject.prepared is not None
     yield from _equal_once_prepared(subject, subject.prepared)
     yield from _narrow(subject, subject.prepared)
+    yield from _not_finite(subject, subject.prepared)
 
 
 def _equal_once_prepared(subject: Subject, prepared: Prepared) -> Iterator[Finding]:
@@ -76,4 +77,26 @@ def _narrow(subject: Subject, prepared: Prepared) -> Iterator[Finding]:
         remedy=f"To stretch them over all shades: --value-range {low:g},{high:g}",
         items=tuple(subject.item(index) for index in deep.tolist()),
         figures={"low": low, "high": high, "share": share},
+    )
+
+
+def _not_finite(subject: Subject, prepared: Prepared) -> Iterator[Finding]:
+    """Pictures of floats, some of which are no numbers."""
+    floats = np.flatnonzero(np.char.startswith(prepared.facts.modes[subject.rows], "F"))
+    asked = floats[:: max(1, -(-len(floats) // _FLOATS_ASKED))]
+    counts = [not_finite_in(prepared.listing, row) or 0 for row in subject.rows[asked].tolist()]
+    odd = asked[np.array(counts, np.int64) > 0]
+    if not len(odd):
+        return
+    of_all = "" if len(asked) == len(floats) else f" of {len(asked):,} that were looked at"
+    yield Finding(
+        check="formats",
+        kind="not finite",
+        severity="warning",
+        summary=f"{pictures(len(odd))}{of_all} hold {sum(counts):,} numbers that are not finite "
+        "(nan or inf): they become black, and those of +inf white.",
+        remedy="Where nothing was measured, put the number of the background there, and save the "
+        "pictures again.",
+        items=tuple(subject.item(index) for index in odd.tolist()),
+        figures={"pictures": float(len(odd)), "numbers": float(sum(counts))},
     )

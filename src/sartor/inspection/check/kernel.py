@@ -2,13 +2,10 @@
 
 On a few thousand pictures a Gaussian kernel over features judges labels better than a small
 network, and in seconds. It is trained on the classes as zeros and ones; a temperature, fitted to
-the given labels out of fold, turns its scores into probabilities. The features come from a function
-of the images, so that those of a pretrained network can take the place of the handcrafted ones.
+the given labels out of fold, turns its scores into probabilities.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 
@@ -17,9 +14,6 @@ from ..handcrafted import handcrafted
 from .out_of_sample import folds_of
 from .subject import Note
 
-Features = Callable[[UInt8Array], Float32Array]
-"""Images uint8 (N, C, H, W) -> float32 (N, D)."""
-
 MOST_IMAGES = 5_000
 """Time grows with the cube of their number: 15 seconds for so many."""
 _MANY = 3_000
@@ -27,7 +21,7 @@ _MANY_FOLDS, _FEW_FOLDS = 10, 4
 _WIDTH = 0.5
 """Of the kernel, exp(-0.5 d), where d is the mean square of the differences."""
 _RIDGE = 0.3
-_LEAST_STD = 1e-3
+LEAST_STD = 1e-3
 
 
 def probabilities(
@@ -39,7 +33,6 @@ def probabilities(
     units: Int64Array | None = None,
     seed: int = 0,
     note: Note,
-    features: Features = handcrafted,
 ) -> Float32Array:
     """float32 (M, num_classes), by cross-validation; arguments as of `out_of_sample`.
 
@@ -47,7 +40,7 @@ def probabilities(
     """
     note(f"judging {len(labels):,} labels by a kernel machine that did not see them")
     seen = images[indices]
-    upright, mirrored = _standardized(features(seen), features(seen[..., ::-1]))
+    upright, mirrored = _standardized(handcrafted(seen), handcrafted(seen[..., ::-1]))
     plain = _kernel(upright, upright)
     folds = folds_of(labels, units, seed, _FEW_FOLDS if len(labels) > _MANY else _MANY_FOLDS)
     found = [
@@ -58,6 +51,14 @@ def probabilities(
     return best.astype(np.float32)
 
 
+def held_out_scores(
+    features: Float32Array, labels: Int64Array, num_classes: int, folds: Int64Array
+) -> Float64Array:
+    """Scores of each image by the other folds, float64 (M, num_classes), on features (M, D)."""
+    (rows,) = _standardized(features)
+    return _held_out(_kernel(rows, rows), labels, num_classes, folds)
+
+
 def kernel_machine(
     taught: Float32Array, labels: Int64Array, num_classes: int, asked: Float32Array
 ) -> Float64Array:
@@ -66,7 +67,7 @@ def kernel_machine(
     Args:
         taught, labels: features (N, D) and labels (N,) to learn from.
     """
-    mean, std = taught.mean(axis=0), taught.std(axis=0) + _LEAST_STD
+    mean, std = taught.mean(axis=0), taught.std(axis=0) + LEAST_STD
     known, new = (taught - mean) / std, (asked - mean) / std
     return _scores(_kernel(known, known), labels, num_classes, _kernel(new, known))
 
@@ -88,7 +89,7 @@ def calibrated(scores: Float64Array, labels: Int64Array) -> Float64Array:
 def _standardized(*features: Float32Array) -> tuple[Float32Array, ...]:
     """Each column with mean 0 and standard deviation 1 over all of them."""
     together = np.concatenate(features)
-    mean, std = together.mean(axis=0), together.std(axis=0) + _LEAST_STD
+    mean, std = together.mean(axis=0), together.std(axis=0) + LEAST_STD
     return tuple((some - mean) / std for some in features)
 
 

@@ -1,7 +1,8 @@
 """Labels that are probably wrong: confident learning (Northcutt et al. 2021) by cleanlab.
 
-A judge learns the labels of most images and predicts the rest, in turn for every image: a kernel
-machine on few images (`kernel.py`), a small network on many (`out_of_sample.py`). Where it is surer
+A judge learns the labels of most images and predicts the rest, in turn for every image: on what a
+pretrained backbone sees (`feature_judge.py`) where there is one, else a kernel machine on few
+images (`kernel.py`) and a small network on many (`out_of_sample.py`). Where it is surer
 of another class than it usually is of the right one, cleanlab calls the label a probable error. A
 weak judge calls hundreds so that are not, hence a second condition, on what it would see if labels
 were wrong.
@@ -31,7 +32,7 @@ from ...arrays import Float32Array, Int64Array, UInt8Array
 from ...data.splits.split import PARTS
 from ...data.splits.units import units_of
 from ...errors import MissingExtraError
-from . import kernel, out_of_sample
+from . import feature_judge, kernel, out_of_sample
 from .finding import Finding, lighter, pictures
 from .out_of_sample import FOLDS
 from .subject import NotApplicableError, Note, Subject
@@ -87,6 +88,8 @@ class Doubts:
     flagged: npt.NDArray[np.bool_]
     """Whether the label is probably wrong, bool (M,)."""
     limits: Limits
+    judge: str = "a small model"
+    """Who doubts, in words."""
 
     def to_look_at(self, among: npt.NDArray[np.bool_]) -> Int64Array:
         """Rows of probable errors and of the `LISTED` least trusted labels; the worst first.
@@ -111,7 +114,7 @@ def find(subject: Subject) -> Iterator[Finding]:
     """Probable label errors, one finding per split; the least trusted label first."""
     doubts = doubts_of(subject)
     if doubts.limits.weak:
-        yield _cannot_tell(doubts.limits)
+        yield _cannot_tell(doubts)
         return
     part_of = subject.parts[doubts.indices]
     for number, part in enumerate(PARTS):
@@ -132,7 +135,7 @@ def _finding(subject: Subject, doubts: Doubts, part: str, here: npt.NDArray[np.b
         summary=f"{pictures(sure, 'label')} of the {part} split ({share:.2%}) "
         f"{'is' if sure == 1 else 'are'} probably wrong, or of an image that is hard to classify"
         + (f"; the next {more:,} least trusted labels are listed too. " if more else ". ")
-        + _how_good(doubts.limits),
+        + _how_good(doubts),
         remedy="Review them from the top (--html FILE shows them); --fixes FILE writes the "
         "corrections into a table that you edit, for sartor fit --fixes FILE."
         + (
@@ -156,31 +159,35 @@ def _finding(subject: Subject, doubts: Doubts, part: str, here: npt.NDArray[np.b
             "probably_wrong": sure,
             "share": share,
             "part": part,
+            "judge": doubts.judge,
             **doubts.limits._asdict(),
         },
     )
 
 
-def _how_good(limits: Limits) -> str:
+def _how_good(doubts: Doubts) -> str:
+    limits = doubts.limits
     share = limits.wrong_at_most / limits.images
     return (
-        f"The judge, without having seen an image, predicts {limits.agreement:.0%} of the given "
-        f"labels; of labels changed at random it would name {limits.recall:.0%}. So at most about "
-        f"{limits.wrong_at_most:,} labels of all parts ({share:.1%}) are wrong."
+        f"The judge, {doubts.judge}, predicts {limits.agreement:.0%} of the labels of images "
+        "that it has not seen; of labels changed at random it would name "
+        f"{limits.recall:.0%}. So at most about {limits.wrong_at_most:,} labels of all parts "
+        f"({share:.1%}) are wrong."
     )
 
 
-def _cannot_tell(limits: Limits) -> Finding:
+def _cannot_tell(doubts: Doubts) -> Finding:
+    limits = doubts.limits
     return Finding(
         check="labels",
         kind=NOT_JUDGED,
         severity="note",
-        summary="Cannot tell which labels are wrong: the judge, without having seen an image, "
-        f"predicts {limits.agreement:.0%} of the given labels. Its doubts would mostly be about "
-        "images that are hard to classify.",
+        summary=f"Cannot tell which labels are wrong: the judge, {doubts.judge}, predicts "
+        f"{limits.agreement:.0%} of the labels of images that it has not seen. Its doubts would "
+        "mostly be about images that are hard to classify.",
         remedy="Train a network on the set and look at its most confident mistakes: "
         "sartor report RUN.",
-        figures=limits._asdict(),
+        figures={"judge": doubts.judge, **limits._asdict()},
     )
 
 
@@ -201,15 +208,25 @@ def doubts_of(subject: Subject) -> Doubts:
         )
     given = np.searchsorted(known, labels[indices])
     units = units_of(subject.dataset, duplicates_together=True)
-    held_out = probabilities(
-        subject.dataset.images,
-        indices,
-        given,
-        len(known),
-        units=None if units is None else units[indices],
-        seed=subject.seed,
-        note=subject.note,
-    )
+    own_units = None if units is None else units[indices]
+    if subject.features is None:
+        judge = "a kernel machine" if len(indices) <= kernel.MOST_IMAGES else "a small network"
+        held_out = probabilities(
+            subject.dataset.images,
+            indices,
+            given,
+            len(known),
+            units=own_units,
+            seed=subject.seed,
+            note=subject.note,
+        )
+    else:
+        judge = f"simple models on features of {subject.features.name}"
+        seen = subject.features.of_all[indices]
+        subject.note(f"judging {len(indices):,} labels by {judge}")
+        held_out = feature_judge.probabilities(
+            seen, given, len(known), units=own_units, seed=subject.seed
+        )
     best = held_out.argmax(axis=1)
     rows = np.arange(len(indices))
     limits = limits_of(held_out, given)
@@ -222,6 +239,7 @@ def doubts_of(subject: Subject) -> Doubts:
         doubted=best != given,
         flagged=flag(given, held_out) & (best != given) & (trust <= limits.threshold),
         limits=limits,
+        judge=judge,
     )
 
 

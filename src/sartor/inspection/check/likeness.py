@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...arrays import Float32Array, Int64Array, UInt8Array
+from .bars import Images
 
 T = TypeVar("T", bound=np.generic)
 Bools = npt.NDArray[np.bool_]
@@ -95,7 +96,7 @@ def same_in_any_orientation(vectors: Float32Array, shape: tuple[int, int]) -> Fl
     return found.reshape(len(vectors), -1)
 
 
-def colours_of(images: UInt8Array, among: Int64Array) -> Colours:
+def colours_of(images: Images, among: Int64Array) -> Colours:
     """Chroma and contrast of some of the images uint8 (N, C, H, W)."""
     count, (channels, height, width) = len(among), images.shape[1:]
     components = 2 if channels == 3 else 0
@@ -143,9 +144,7 @@ def _alike_in_contrast(colours: Colours, one: Int64Array, other: Int64Array) -> 
     return alike
 
 
-def alike_in_detail(
-    images: UInt8Array, one: Int64Array, other: Int64Array, turn: Int64Array
-) -> Bools:
+def alike_in_detail(images: Images, one: Int64Array, other: Int64Array, turn: Int64Array) -> Bools:
     """Whether a pair is one picture for sure, by its details; bool (P,)."""
     sure = np.zeros(len(one), bool)
     for start in range(0, len(one), _AT_A_TIME):
@@ -154,9 +153,7 @@ def alike_in_detail(
     return sure
 
 
-def rest_of(
-    images: UInt8Array, one: Int64Array, other: Int64Array, turn: Int64Array
-) -> Float32Array:
+def rest_of(images: Images, one: Int64Array, other: Int64Array, turn: Int64Array) -> Float32Array:
     """What distinguishes each pair where it differs most; up to 1, it is one picture; (P,)."""
     left = _turned_each(_details(images[one]), turn)
     right = _details(images[other])

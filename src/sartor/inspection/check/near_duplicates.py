@@ -26,7 +26,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ...arrays import Float32Array, Int64Array, UInt8Array
+from ...arrays import Float32Array, Int64Array
+from .bars import Images, without_bars
 from .duplicates import (
     ALMOST_EQUAL,
     TURNED,
@@ -105,7 +106,7 @@ def find(subject: Subject) -> Iterator[Finding]:
     """Almost equal pictures with different labels, across parts, and within one part."""
     alone = np.unique(subject.firsts)
     subject.note(f"comparing {len(alone):,} pictures with their nearest neighbours")
-    pairs = almost_equal(subject.dataset.images, alone, seed=subject.seed)
+    pairs = almost_equal(without_bars(subject), alone, seed=subject.seed)
     clusters = _joined(pairs, len(subject.dataset))
     sure = _joined(pairs.where(pairs.sure), len(subject.dataset))
     # Where direction tells the classes apart, a turned picture has another label with good reason.
@@ -121,7 +122,7 @@ def find(subject: Subject) -> Iterator[Finding]:
         yield replace(finding, items=items)
 
 
-def almost_equal(images: UInt8Array, among: Int64Array | None = None, *, seed: int = 0) -> Pairs:
+def almost_equal(images: Images, among: Int64Array | None = None, *, seed: int = 0) -> Pairs:
     """Pairs of images uint8 (N, C, H, W) that are almost equal; equal ones are too.
 
     Args:
@@ -180,7 +181,7 @@ def _near(pairs: Pairs, usual: Float32Array) -> Pairs:
     return pairs.where(pairs.distance <= np.maximum(limit, SAME_DISTANCE))
 
 
-def descriptions(images: UInt8Array) -> npt.NDArray[np.float32]:
+def descriptions(images: Images) -> npt.NDArray[np.float32]:
     """float32 (N, D) of length 1, without mean: gray, at most 16 x 16; zeros for flat pictures."""
     count, _, height, width = images.shape
     rows, columns = averaging(height, SIDE), averaging(width, SIDE)
@@ -196,7 +197,7 @@ def descriptions(images: UInt8Array) -> npt.NDArray[np.float32]:
     return described
 
 
-def _grid(images: UInt8Array) -> tuple[int, int]:
+def _grid(images: Images) -> tuple[int, int]:
     """Rows and columns of a description."""
     return min(images.shape[2], SIDE), min(images.shape[3], SIDE)
 

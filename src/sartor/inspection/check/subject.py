@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ...arrays import Int64Array
+from ...arrays import Float32Array, Int64Array
 from ...data.dataset import Dataset
 from ...data.pictures.prepare import Prepared
-from ...data.splits.duplicates import first_equals
+from ...data.splits.duplicates import first_equals, first_equals_by
 from ...data.splits.split import PARTS, Split
 from ...errors import DataError
 from .finding import Item
@@ -27,6 +27,25 @@ class NotApplicableError(Exception):
 
 def _silent(_text: str) -> None:
     pass
+
+
+class Seen(Protocol):
+    """What a pretrained backbone sees in the images of a set; see `backbone.py`."""
+
+    @property
+    def name(self) -> str:
+        """Of the backbone."""
+        ...
+
+    @property
+    def side(self) -> int:
+        """Pixels of a side of the images that it sees."""
+        ...
+
+    @property
+    def of_all(self) -> Float32Array:
+        """Features float32 (N, F), computed when first asked for."""
+        ...
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -45,6 +64,8 @@ class Subject:
     """Decides everything random."""
     note: Note = _silent
     """Told what takes long."""
+    features: Seen | None = None
+    """What a pretrained backbone sees in the images; None where none is used."""
 
     @cached_property
     def parts(self) -> npt.NDArray[np.int8]:
@@ -60,11 +81,7 @@ class Subject:
         if self.prepared is None:
             return first_equals(self.dataset.images)
         # Hashed already, when they were prepared.
-        hashes = np.ascontiguousarray(self.prepared.facts.pixels_sha256[self.rows])
-        words = hashes.view([(f"word {number}", np.uint64) for number in range(4)]).ravel()
-        _, first, number = np.unique(words, return_index=True, return_inverse=True)
-        firsts: Int64Array = first[number].astype(np.int64, copy=False)
-        return firsts
+        return first_equals_by(self.prepared.facts.pixels_sha256[self.rows])
 
     @cached_property
     def rows(self) -> Int64Array:

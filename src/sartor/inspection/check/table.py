@@ -34,6 +34,9 @@ CHECKS: Mapping[str, Entry] = {
     "appearance": Entry(
         "appearance:find", "blank, very dark, very bright and blurred images", False
     ),
+    "outliers": Entry(
+        "outliers:find", "images unlike their class, by a pretrained backbone", False
+    ),
     "shortcuts": Entry("shortcuts:find", "size, format or colour that reveals the class", False),
     "labels": Entry("labels:find", "probable label errors, by confident learning", False),
     "baselines": Entry("simple_methods:find", "what simple methods reach", False),

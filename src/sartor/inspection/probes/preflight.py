@@ -12,9 +12,9 @@ from ...errors import ModelError
 from ...inference.forward import precision
 from ...models.copying import copied_network
 from ...models.custom import reason_of
+from ...torch_internals import Normalization
 from ...training.loop import Job
 from ...training.objective import chance_level
-from ...training.torch_internals import Normalization
 
 _FAR_OFF = 1.5
 _FAR_FROM_TARGETS = 10.0

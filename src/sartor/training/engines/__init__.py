@@ -1,10 +1,7 @@
-"""Engines: the ways to make one update.
+"""Engines: the ways to make the same updates.
 
-updates     `update_for`: the update that a job's engine makes; the seam to the rest
-direct      the passes of a chain of layers, without autograd
-pooled      a first convolution and its pooling, as one; for `direct`
-kernels     linear layers computed by oneDNN
-scaling     gradient scaling, for float16
+updates     `with_engine`: a job with the engine that its settings name; compiled, and CUDA graphs
+native      chains of layers, by the compiled module `sartor._native` (docs/native.md)
 hardware    threads, memory format and precision; `ExecutionPlan`
 race        measures which plan is fastest
 """

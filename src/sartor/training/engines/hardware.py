@@ -16,13 +16,25 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from ... import native_module
 from ...device import choose_device, is_present
+from ...device import torch_memory_format as torch_memory_format
+from ...distributed import member, processes
+from ...errors import RecipeError
+from ...inference.chain import Shape
+from ...machine import available_cores
+from ...torch_internals import cpu_multiplies_bfloat16
 from ..seeding import random_numbers_kept
-from ..settings import ResolvedTraining, TrainingSettings
-from ..torch_internals import cpu_multiplies_bfloat16
-from . import kernels
-from .direct import chain_of
+from ..settings import RETIRED_ENGINES, ResolvedTraining, TrainingSettings
+from . import native
 
+ENGINES_TOGETHER = ("plain", "native")
+"""What several processes can train with: engines that leave gradients to be added up."""
+_NARROW = 48
+"""Output channels of convolutions up to which native is always faster: with two such stages it was
+1.6 times as fast as bfloat16 in PyTorch (AVX-512), with 64 channels about as fast."""
+_SMALL_SIDE = 32
+"""Pixels of an image's side up to which that was measured; larger ones leave the caches."""
 _COMPILERS = ("g++", "clang++", "c++", "cl")
 
 
@@ -56,11 +68,74 @@ class ExecutionPlan:
         )
 
 
+def chosen(
+    settings: TrainingSettings, model: nn.Module, input_shape: Shape, num_classes: int
+) -> dict[str, str | int]:
+    """The resolved settings of the same names, as long as nothing was measured.
+
+    Raises:
+        RecipeError: they ask for a memory format in which PyTorch computes the network wrongly.
+    """
+    engine = "plain" if settings.engine in RETIRED_ENGINES else settings.engine
+    if engine == "auto":
+        against = native.reason_against(settings, model, input_shape, num_classes)
+        engine = "native" if against is None else "plain"
+    if engine == "native":
+        ours = {"amp_dtype": "float32", "memory_format": "contiguous"}
+        return {"engine": engine, "instructions": _chosen_instructions(settings), **ours}
+    against = against_channels_last(model, settings.device)
+    if settings.memory_format == "channels-last" and against is not None:
+        raise RecipeError([f"memory_format channels-last: {against}"], "Leave --memory-format out.")
+    return {
+        "engine": engine,
+        "instructions": _chosen_instructions(settings),
+        "amp_dtype": chosen_precision(settings.amp_dtype, settings.device),
+        "memory_format": "contiguous"
+        if against is not None
+        else chosen_memory_format(settings.memory_format, model),
+    }
+
+
+def _chosen_instructions(settings: TrainingSettings) -> str:
+    """For "auto": the widest that are here, if there is an engine to use them."""
+    sets = native_module.instruction_sets()
+    return sets[-1] if settings.instructions == "auto" and sets else settings.instructions
+
+
 def chosen_memory_format(wish: str, model: nn.Module) -> str:
-    """For "auto": channels-last for convolutions, whose kernels and pooling like it best."""
+    """For "auto": channels-last for convolutions, whose kernels in PyTorch like it best."""
     if wish != "auto":
         return wish
     return "channels-last" if has_convolutions(model) else "contiguous"
+
+
+def against_channels_last(model: nn.Module, device: str) -> str | None:
+    """Why a network is not laid out channels-last on a device, in a clause; None if it may be.
+
+    On the processor PyTorch 2.13 computes some convolutions of one channel wrongly in that layout,
+    and writes beyond their output: those whose output is one pixel wide, with a stride of 1 down
+    and more across (from random shapes, compared with float64). The rule asks only for what the
+    layer itself says, not how wide its input is.
+    """
+    if device != "cpu":
+        return None
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Conv2d) and layer.in_channels // layer.groups == 1:
+            down, across = layer.stride
+            if down < across:
+                return (
+                    f"PyTorch computes {name or 'the network'} wrongly in it, a convolution of "
+                    f"one channel with stride ({down}, {across})"
+                )
+    return None
+
+
+def is_clearly_native(model: nn.Module, input_shape: Shape, instructions: str) -> bool:
+    """Whether native is faster than PyTorch in any precision, so that nothing need be measured:
+    convolutions of few channels, on small images."""
+    widths = [one.out_channels for one in model.modules() if isinstance(one, nn.Conv2d)]
+    small = max(input_shape[1:]) <= _SMALL_SIDE
+    return bool(widths) and max(widths) <= _NARROW and small and instructions != "generic"
 
 
 def has_convolutions(model: nn.Module) -> bool:
@@ -69,7 +144,14 @@ def has_convolutions(model: nn.Module) -> bool:
 
 
 def chosen_threads(wish: int | None) -> int:
-    """As many as PyTorch would use, which honours OMP_NUM_THREADS, unless told otherwise."""
+    """As many as PyTorch would use, which honours OMP_NUM_THREADS, unless told otherwise.
+
+    Of several processes on one machine each takes its share of the cores: torchrun sets
+    OMP_NUM_THREADS to 1 where it is not set, which would leave some idle.
+    """
+    here = member()
+    if wish is None and here is not None and os.environ.get("OMP_NUM_THREADS", "1") == "1":
+        return max(1, available_cores() // here.local_size)
     return wish or torch.get_num_threads()
 
 
@@ -87,27 +169,49 @@ def multiplies_bfloat16(device: str) -> bool:
     return device == "cpu" and cpu_multiplies_bfloat16()
 
 
-def chosen_engine(settings: TrainingSettings, model: nn.Module) -> str:
-    """For "auto", as long as nothing was measured: direct for the networks that it supports."""
-    if settings.engine != "auto":
-        return settings.engine
-    return "plain" if chain_of(model, settings) is None else "direct"
-
-
 def problems(settings: TrainingSettings, device: str) -> list[str]:
     """Why the settings cannot be used on a device of this machine."""
     found = [problem(settings.engine, device)]
+    sets = ("auto", *native_module.instruction_sets())
+    if settings.engine in ("auto", "native") and settings.instructions not in sets:
+        found.append(
+            f"instructions {settings.instructions} are not available, only {', '.join(sets)}"
+        )
     if settings.amp_dtype == "float16" and device != "cuda":
         found.append(f"amp_dtype float16 is for cuda; on {device}, use bfloat16")
+    found += _problems_of_several(settings, device)
     return [sentence for sentence in found if sentence]
+
+
+def _problems_of_several(settings: TrainingSettings, device: str) -> list[str]:
+    """Why several processes cannot train with the settings."""
+    here = member()
+    if here is None:
+        return []
+    found = []
+    if settings.batch_size != "all" and settings.batch_size < here.size:
+        found.append(
+            f"batch_size {settings.batch_size} leaves some of {here.size} processes without an "
+            f"image; it counts the images of all of them"
+        )
+    if device == "mps":
+        found.append("several processes train on cpu or cuda, not on mps")
+    if device == "cuda" and here.local_size > torch.cuda.device_count():
+        found.append(
+            f"{here.local_size} processes on this machine have {torch.cuda.device_count()} GPUs; "
+            "each needs its own"
+        )
+    return found
 
 
 def problem(engine: str, device: str) -> str | None:
     """Why an engine cannot work on a device of this machine."""
-    if engine in ("direct", "onednn") and device != "cpu":
-        return f"engine {engine} runs on the CPU, not on {device}"
-    if engine == "onednn" and not kernels.available():
-        return "engine onednn needs a build of PyTorch with oneDNN"
+    if processes() > 1 and engine not in (*ENGINES_TOGETHER, "auto"):
+        return f"engine {engine} trains in one process, and these are {processes()}"
+    if engine == "native" and device != "cpu":
+        return f"engine native runs on the CPU, not on {device}"
+    if engine == "native" and native_module.missing():
+        return f"engine native is not available: {native_module.missing()}"
     if engine == "graph" and device != "cuda":
         return f"engine graph is a CUDA graph, and the device is {device}"
     if engine == "compiled" and device == "mps":
@@ -130,19 +234,18 @@ def changes_to_run_here(settings: ResolvedTraining, device: str | None = None) -
     wanted = {"device": choose_device(here)}
     if settings.amp_dtype == "float16" and wanted["device"] != "cuda":
         wanted["amp_dtype"] = "float32"
-    if problem(settings.engine, wanted["device"]):
+    if settings.engine in RETIRED_ENGINES or problem(settings.engine, wanted["device"]):
         wanted["engine"] = "plain"
+    elif settings.engine == "native":
+        sets = native_module.instruction_sets()
+        if settings.instructions not in sets:
+            wanted["instructions"] = sets[-1]
     return {name: value for name, value in wanted.items() if value != getattr(settings, name)}
 
 
 def _has_compiler() -> bool:
     names = (os.environ.get("CXX", ""), *_COMPILERS)
     return any(name and shutil.which(name) for name in names)
-
-
-def torch_memory_format(name: str) -> torch.memory_format:
-    """PyTorch's constant for a resolved memory format."""
-    return torch.channels_last if name == "channels-last" else torch.contiguous_format
 
 
 def laid_out(model: nn.Module, memory_format: str) -> nn.Module:
@@ -160,20 +263,14 @@ def laid_out(model: nn.Module, memory_format: str) -> nn.Module:
 
 
 @contextmanager
-def tuned(settings: ResolvedTraining, model: nn.Module | None = None) -> Iterator[None]:
-    """Use the machine as the resolved settings say; afterwards all is as it was, the model too."""
+def tuned(settings: ResolvedTraining) -> Iterator[None]:
+    """Use the machine as the resolved settings say; afterwards all is as it was."""
     with (
         threads_of(settings),
         torch.random.fork_rng(devices=_used_gpus(settings)),
         random_numbers_kept(),
     ):
-        if model is not None:
-            take_kernels(settings, model)
-        try:
-            yield
-        finally:
-            if model is not None:
-                kernels.remove_from(model)
+        yield
 
 
 @contextmanager
@@ -188,12 +285,6 @@ def threads_of(settings: ResolvedTraining) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def take_kernels(settings: ResolvedTraining, model: nn.Module) -> None:
-    """Let a model compute by the kernels that the resolved settings name."""
-    if settings.engine == "onednn":
-        kernels.apply_to(model, settings.batch_size)
 
 
 def _used_gpus(settings: TrainingSettings) -> list[int]:

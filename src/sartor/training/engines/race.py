@@ -23,13 +23,12 @@ from ...data.feed.batches import Batches
 from ...device import synchronize
 from ...machine import involuntary_switches
 from ...models.custom import reason_of
-from ..job import Job, Outcome
+from ..job import Figures, Job, Outcome
 from ..loop import update
 from ..schedule import learning_rate
 from ..seeding import may_draw_elsewhere, seed_random_numbers
-from ..settings import TrainingSettings
-from . import hardware, kernels
-from .direct import chain_of
+from ..state import Progress
+from . import hardware
 from .hardware import ExecutionPlan
 
 CLEARLY = 1.07
@@ -99,42 +98,42 @@ class Measurement:
 
 
 def choices(
-    default: ExecutionPlan,
-    free: Iterable[str],
-    model: nn.Module,
-    batch_size: int,
-    device: str = "cpu",
+    default: ExecutionPlan, free: Iterable[str], model: nn.Module, device: str = "cpu"
 ) -> list[ExecutionPlan]:
     """Engines with as many threads as the default, the default first; `free` names what may vary.
 
     The number of threads is looked at afterwards, for the fastest of these.
     """
     free = set(free)
+    has_convolutions = hardware.has_convolutions(model)
     formats = [default.memory_format]
-    if "memory_format" in free and hardware.has_convolutions(model):
+    if hardware.against_channels_last(model, device) is not None:
+        formats = ["contiguous"]
+    elif "memory_format" in free and has_convolutions:
         formats = ["channels-last", "contiguous"]
     precisions = ["float32", "bfloat16"] if "amp_dtype" in free else [default.amp_dtype]
+    if default.engine == "native" and not has_convolutions:
+        # In the same precision, linear layers by themselves are never faster in PyTorch.
+        precisions.remove("float32")
+    kinds = ["plain", "graph"] if device == "cuda" else ["plain"]
     engines = [
         replace(default, memory_format=layout, amp_dtype=precision, engine=kind)
-        for layout, precision in itertools.product(formats, precisions)
-        for kind in _kinds(model, batch_size, device, precision)
+        for layout, precision, kind in itertools.product(formats, precisions, kinds)
     ]
-    return sorted(engines, key=lambda one: one != default)
+    return [default, *(one for one in engines if one != default)]
 
 
-def _kinds(model: nn.Module, batch_size: int, device: str, precision: str) -> list[str]:
-    if device == "cuda":
-        return ["plain", "graph"]
-    if device != "cpu" or precision != "float32":
-        return ["plain"]
-    is_chain = chain_of(model, TrainingSettings(device=device, amp_dtype=precision)) is not None
-    kinds = ["direct"] if is_chain else ["plain"]
-    if is_chain and hardware.has_convolutions(model):
-        # Its convolutions are other ones; linear layers are the same without autograd.
-        kinds.append("plain")
-    if kernels.applicable(model, batch_size):
-        kinds.append("onednn")
-    return kinds
+def duel(
+    default: ExecutionPlan, free: Iterable[str], model: nn.Module, device: str
+) -> list[ExecutionPlan]:
+    """What a training of few steps measures: native against PyTorch where that has products of
+    bfloat16, at twice the rate; nothing where one of the two is not possible."""
+    if default.engine != "native" or not hardware.multiplies_bfloat16(device):
+        return []
+    others = [
+        one for one in choices(default, free, model, device)[1:] if one.amp_dtype == "bfloat16"
+    ]
+    return [default, *others[:1]] if others else []
 
 
 def fewer_threads(default: ExecutionPlan, free: Iterable[str]) -> list[int]:
@@ -206,9 +205,13 @@ def race(engines: Sequence[ExecutionPlan], job_of: JobOf, seconds: float) -> Mea
 
 
 def with_compiled(measured: Measurement, job_of: JobOf, seconds: float) -> Measurement:
-    """The same with the choice compiled, raced against the choice and the default."""
+    """The same with the fastest of PyTorch's compiled, raced against the choice and the default."""
     default, best = measured.timings[0].engine, measured.choice.engine
-    contestants = dict.fromkeys([default, best, replace(best, engine="compiled")])
+    ours = [one for one in measured.timings if one.engine.engine != "native"]
+    if not ours:
+        return measured
+    plain = best if best.engine != "native" else fastest_of(ours).engine
+    contestants = dict.fromkeys([default, best, replace(plain, engine="compiled")])
     more = race(list(contestants), job_of, seconds)
     return Measurement(
         timings=(*measured.timings, *more.timings[len(contestants) - 1 :]),
@@ -228,10 +231,15 @@ def fastest(timings: Sequence[Timing], *, busy: bool = False) -> Timing:
     default = chosen = timings[0]
     others = [one for one in timings[1:] if not busy or one.at_least >= FAR]
     for _, alike in _by_difference(others, default.engine):
-        best = max(alike, key=lambda timing: timing.times_as_fast)
+        best = fastest_of(alike)
         if best.times_as_fast >= CLEARLY * chosen.times_as_fast:
             chosen = best
     return chosen
+
+
+def fastest_of(timings: Sequence[Timing]) -> Timing:
+    """The one with the highest figure, be it by chance."""
+    return max(timings, key=lambda timing: timing.times_as_fast)
 
 
 def differing(one: ExecutionPlan, other: ExecutionPlan) -> list[str]:
@@ -272,12 +280,11 @@ class _Contestant:
         self._step = 0
         self.seconds: list[float] = []
         """Of a step, one number per round."""
-        with hardware.tuned(self._job.settings, self._job.model):
+        with hardware.tuned(self._job.settings):
             self.loss = self._update()
             if self._job.engine_update is not None:
                 # Until all is recorded that is going to be.
-                for _ in range(_STEPS_TO_RECORD):
-                    self._make_step()
+                self._make_steps(_STEPS_TO_RECORD)
         if expected_loss is not None and not math.isclose(
             self.loss, expected_loss, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE
         ):
@@ -287,13 +294,12 @@ class _Contestant:
         """Make some steps; seconds of each."""
         settings = self._job.settings
         device = settings.device
-        with hardware.tuned(settings, self._job.model), self._batches_ahead():
+        with hardware.tuned(settings), self._batches_ahead():
             # Not timed: threads that were asleep, and caches that others filled.
             self._update()
             synchronize(device)
             began = time.perf_counter()
-            for _ in range(steps):
-                self._make_step()
+            self._make_steps(steps)
             synchronize(device)
             return (time.perf_counter() - began) / steps
 
@@ -322,7 +328,8 @@ class _Contestant:
         if not isinstance(batches, Batches):
             yield
             return
-        workers = chosen_workers(settings.workers, batches, settings.threads)
+        native = self._job.engine_steps is not None
+        workers = chosen_workers(settings.workers, batches, settings.threads, yielding=native)
         with prepared_ahead(batches, workers) as ahead:
             self._job = replace(self._job, batches=ahead)
             try:
@@ -331,14 +338,26 @@ class _Contestant:
                 self._job = replace(self._job, batches=batches)
 
     def _update(self) -> float:
-        outcome = self._make_step()
-        return float(outcome.loss) / float(outcome.weight)
+        """One step; its loss."""
+        made = self._make_steps(1)
+        if isinstance(made, Figures):
+            return made.losses[0] / made.weights[0]
+        return float(made.loss) / float(made.weight)
 
-    def _make_step(self) -> Outcome:
-        job, steps_per_epoch = self._job, len(self._job.batches)
-        seed_random_numbers(job.settings.seed, self._step, everywhere=self._everywhere)
-        # The last batch of an epoch may be smaller.
-        batch = job.batches.batch(0, self._step % max(1, steps_per_epoch - 1))
-        self._step += 1
-        lr = learning_rate(job.settings, 0, steps_per_epoch)
-        return (job.engine_update or update)(job, batch, lr)
+    def _make_steps(self, count: int) -> Outcome | Figures:
+        """So many steps of the first epoch, again and again; what the last of them computed."""
+        job, per_epoch = self._job, len(self._job.batches)
+        stop, lr = self._step + count, learning_rate(job.settings, 0, per_epoch)
+        while True:
+            # The last batch of an epoch may be smaller.
+            position = self._step % max(1, per_epoch - 1)
+            if job.engine_steps is not None:
+                most = min(stop - self._step, max(1, per_epoch - 1) - position)
+                made = job.engine_steps(job, Progress(step=self._step, position=position), most)
+                self._step += len(made.losses) if isinstance(made, Figures) else 1
+            else:
+                seed_random_numbers(job.settings.seed, self._step, everywhere=self._everywhere)
+                made = (job.engine_update or update)(job, job.batches.batch(0, position), lr)
+                self._step += 1
+            if self._step >= stop:
+                return made

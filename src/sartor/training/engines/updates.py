@@ -1,12 +1,11 @@
-"""The engines: other ways to make the same update, without autograd, compiled, or as a CUDA graph.
+"""The engines: other ways to make the same updates.
 
-`update_for` chooses among them; nothing else in the package needs to know them. Compiled and graph
+`with_engine` chooses among them; nothing else in the package needs to know them. Compiled and graph
 are made for batches of one size; a smaller one at the end of an epoch uses `loop.update` itself.
 """
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,47 +17,35 @@ from torch import Tensor, nn
 
 from ...data.feed.batches import Batch
 from ...errors import RecipeError, SartorWarning
+from ...inference.chain import NotAChainError, Shape
 from ...models.custom import reason_of
-from ..job import Job, Outcome, Update
+from ..job import Job, Outcome
 from ..loop import update
-from .direct import Chain, chain_of
+from .native import Native
 
 _WARM_UP_STEPS = 3
 
 
-def update_for(job: Job) -> Update | None:
-    """The update of the engine that a job's settings name; None for the plain one, `loop.update`.
+def with_engine(job: Job, input_shape: Shape) -> Job:
+    """The job with the engine that its settings name.
 
     Raises:
-        RecipeError: the engine is direct, and does not support the network.
+        RecipeError: the engine does not compute the network.
     """
-    if job.settings.engine in ("direct", "onednn"):
-        chain = chain_of(job.model, job.settings)
-        if chain is None and job.settings.engine == "direct":
+    engine = job.settings.engine
+    if engine == "native":
+        try:
+            return replace(job, engine_steps=Native(job, input_shape))
+        except NotAChainError as reason:
             raise RecipeError(
-                [
-                    "engine direct is for linear layers, convolutions, max-pooling, ReLU and "
-                    "dropout one after the other (nn.Sequential), in float32 on the processor"
-                ],
+                [f"engine native cannot train this network: {reason}"],
                 "Use another --engine, or none.",
-            )
-        return None if chain is None else Direct(job, chain)
-    if job.settings.engine == "compiled":
-        return Compiled(job)
-    if job.settings.engine == "graph":
-        return Graphed(job, CudaRecording)
-    return None
-
-
-class Direct:
-    """`update` with the forward and backward pass of a chain of layers instead of autograd's."""
-
-    def __init__(self, job: Job, chain: Chain) -> None:
-        self._passes = functools.partial(chain, job.objective)
-
-    def __call__(self, job: Job, batch: Batch, lr: float) -> Outcome:
-        """As `update`."""
-        return update(job, batch, lr, self._passes)
+            ) from None
+    if engine == "compiled":
+        return replace(job, engine_update=Compiled(job))
+    if engine == "graph":
+        return replace(job, engine_update=Graphed(job, CudaRecording))
+    return job
 
 
 class Compiled:

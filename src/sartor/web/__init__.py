@@ -1,0 +1,1 @@
+"""A server that answers over HTTP what `predict` answers on the command line."""

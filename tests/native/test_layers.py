@@ -1,0 +1,331 @@
+"""Layers in compiled code, chains of wild shapes of them, against PyTorch in double precision."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from sartor import native_module
+from sartor.inference.chain import array_of, layers_of, network_of
+from sartor.models.dropout import Dropout
+from sartor.models.resnet import Residual
+
+pytestmark = pytest.mark.skipif(
+    native_module.missing() is not None, reason="the engine native was not built"
+)
+
+Shape = tuple[int, int, int]
+CLASSES = 4
+KINDS = ("conv", "conv", "halved", "max", "average", "adaptive", "relu", "norm", "residual")
+
+
+def instruction_sets() -> list[str]:
+    module = native_module.module()
+    return [] if module is None else list(module.build()["isas"])
+
+
+@st.composite
+def chains(draw: st.DrawFn) -> tuple[nn.Sequential, Shape]:
+    """Layers of all kinds with odd sizes, and the shape of the images."""
+    sides = st.integers(1, 13)
+    shape = start = (draw(st.sampled_from([1, 2, 3, 7])), draw(sides), draw(sides))
+    layers: list[nn.Module] = []
+    for _ in range(draw(st.integers(1, 4))):
+        kind = draw(st.sampled_from(KINDS))
+        layer = _drawn(draw, kind, shape)
+        if layer is None:
+            continue
+        layers += layer
+        for one in layer:
+            shape = tuple(one(torch.zeros(2, *shape)).shape[1:])
+    layers += [nn.Flatten(), nn.Linear(math.prod(shape), CLASSES)]
+    return nn.Sequential(*layers), start
+
+
+def _drawn(draw: st.DrawFn, kind: str, shape: Shape) -> list[nn.Module] | None:
+    channels, height, width = shape
+    small = st.integers(1, 3)
+    match kind:
+        case "conv" | "halved":
+            kernel = (draw(st.sampled_from([1, 2, 3, 5, 7])), draw(st.sampled_from([1, 3, 5])))
+            padding = (draw(st.integers(0, 3)), draw(st.integers(0, 2)))
+            if height + 2 * padding[0] < kernel[0] or width + 2 * padding[1] < kernel[1]:
+                return None
+            stride = (draw(small), draw(st.integers(1, 2)))
+            outputs = draw(st.sampled_from([1, 2, 3, 5, 6, 7, 12, 17]))
+            conv = nn.Conv2d(channels, outputs, kernel, stride, padding, bias=draw(st.booleans()))
+            if kind == "conv":
+                return [conv]
+            after = [nn.MaxPool2d(2), nn.ReLU()] if draw(st.booleans()) else [nn.MaxPool2d(2)]
+            rows, columns = conv(torch.zeros(1, *shape)).shape[2:]
+            return [conv, *after] if min(rows, columns) > 1 else [conv, nn.ReLU()]
+        case "max" | "average":
+            window = (draw(small), draw(small))
+            padding = (draw(st.integers(0, window[0] // 2)), draw(st.integers(0, window[1] // 2)))
+            if height + 2 * padding[0] < window[0] or width + 2 * padding[1] < window[1]:
+                return None
+            stride = (draw(small), draw(small))
+            if kind == "max":
+                return [nn.MaxPool2d(window, stride, padding)]
+            flags = draw(st.booleans()), draw(st.booleans())
+            return [nn.AvgPool2d(window, stride, padding, *flags)]
+        case "adaptive":
+            return [nn.AdaptiveAvgPool2d((draw(small), draw(small)))]
+        case "relu":
+            return [nn.ReLU()]
+        case "norm":
+            return [nn.BatchNorm2d(channels)]
+        case _:
+            return [
+                Residual(channels, draw(st.sampled_from([channels, 5])), halve=draw(st.booleans()))
+            ]
+
+
+def seeded(network: nn.Module, seed: int) -> None:
+    """Parameters that are not nearly zero or one, as those of batch normalisation would be."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            fan = max(1, parameter[0].numel())
+            parameter.copy_(
+                torch.randn(parameter.shape, generator=generator) / math.sqrt(fan) + 0.1
+            )
+
+
+def compiled(network: nn.Module, shape: Shape, threads: int = 1, instructions: str = "auto") -> Any:
+    return network_of(layers_of(network, shape), shape, CLASSES, threads, instructions)
+
+
+def logits_of(network: nn.Module, images: Tensor, threads: int = 1, isa: str = "auto") -> Tensor:
+    shape = tuple(images.shape[1:])
+    found = torch.empty(len(images), CLASSES)
+    compiled(network, shape, threads, isa).forward(array_of(images), array_of(found))
+    return found
+
+
+def step(
+    network: nn.Module, images: Tensor, labels: Tensor, threads: int = 1, isa: str = "auto"
+) -> float:
+    """A step of gradient descent with rate 1; returns the loss, summed over the images."""
+    module = native_module.module()
+    assert module is not None
+    trainer = module.Trainer(
+        compiled(network, tuple(images.shape[1:]), threads, isa),
+        {"kind": "cross-entropy", "smoothing": 0.0, "weights": None},
+        {
+            "kind": "sgd",
+            "momentum": 0.0,
+            "nesterov": False,
+            "beta1": 0.9,
+            "beta2": 0.999,
+            "epsilon": 1e-8,
+            "alpha": 0.99,
+            "parameters": [
+                {
+                    "parameter": array_of(one),
+                    "decay": 0.0,
+                    "factor": 1.0,
+                    "step": np.zeros(1, np.float32),
+                }
+                for one in network.parameters()
+            ],
+        },
+        1,
+        0.0,
+    )
+    losses, weights, correct = np.empty(1), np.empty(1), np.empty(1, np.int64)
+    rest = (np.ones(1), np.array([7], np.uint64), losses, weights, correct)
+    trainer.steps_of_floats(array_of(images), array_of(labels), len(images), *rest)
+    return float(losses[0])
+
+
+def batch(shape: Shape, size: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(size, *shape, generator=generator)
+    return images, torch.randint(CLASSES, (size,), generator=generator)
+
+
+def assert_near(found: Tensor, expected: Tensor, scale: float = 1.0) -> None:
+    """Within float32's rounding of sums of a few thousand terms."""
+    difference = (found.double() - expected.double()).abs().max().item()
+    assert difference <= 2e-4 * max(scale, expected.abs().max().item())
+
+
+@settings(max_examples=60)
+@given(chains(), st.sampled_from([1, 3, 16, 37]), st.sampled_from(instruction_sets()))
+def test_forward_is_that_of_pytorch(
+    chain: tuple[nn.Sequential, Shape], size: int, isa: str
+) -> None:
+    network, shape = chain
+    seeded(network, size)
+    images, _ = batch(shape, size)
+    expected = copy.deepcopy(network).double().eval()(images.double())
+    assert_near(logits_of(network, images, isa=isa), expected)
+
+
+@settings(max_examples=80)
+@given(
+    chains(),
+    st.sampled_from([2, 16, 21, 37]),
+    st.sampled_from([1, 2, 3]),
+    st.sampled_from(instruction_sets()),
+)
+def test_a_step_is_that_of_pytorch(
+    chain: tuple[nn.Sequential, Shape], size: int, threads: int, isa: str
+) -> None:
+    network, shape = chain
+    seeded(network, size)
+    images, labels = batch(shape, size)
+    reference = copy.deepcopy(network).double()
+    loss = F.cross_entropy(reference(images.double()), labels)
+    loss.backward()
+    # Where a variance is next to nothing, rounding is multiplied a thousandfold.
+    assume(_is_tame(copy.deepcopy(network), images))
+    before = copy.deepcopy(network.state_dict())
+    assert step(network, images, labels, threads, isa) == pytest.approx(
+        loss.item() * size, rel=1e-4, abs=1e-4
+    )
+    for (name, parameter), theirs in zip(
+        network.named_parameters(), reference.parameters(), strict=True
+    ):
+        assert_near(before[name].double() - parameter.double(), theirs.grad)
+    for (name, buffer), theirs in zip(network.named_buffers(), reference.buffers(), strict=True):
+        if not name.endswith("num_batches_tracked"):
+            assert_near(buffer, theirs)
+
+
+def _is_tame(network: nn.Module, images: Tensor) -> bool:
+    smallest = []
+
+    def note(_: nn.Module, given_: tuple[Tensor], __: Tensor) -> None:
+        smallest.append(given_[0].double().var((0, 2, 3)).min().item())
+
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_forward_hook(note)
+    network(images)
+    return min(smallest, default=1.0) > 1e-3
+
+
+def lenet_like() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 5),
+        nn.MaxPool2d(2),
+        nn.ReLU(),
+        nn.Conv2d(6, 13, 3, stride=2, padding=1),
+        nn.BatchNorm2d(13),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(13 * 9, CLASSES),
+    )
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_bits_are_those_of_any_instruction_set_that_fuses(threads: int) -> None:
+    fusing = [one for one in instruction_sets() if one != "generic"]
+    if len(fusing) < 2:
+        pytest.skip("this processor has one such set at most")
+    images, labels = batch((1, 16, 16), 53)
+    found = []
+    for isa in fusing:
+        network = lenet_like()
+        seeded(network, 5)
+        step(network, images, labels, threads, isa)
+        found.append([*network.state_dict().values(), logits_of(network, images, isa=isa)])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_logits_do_not_depend_on_threads() -> None:
+    network, (images, _) = lenet_like(), batch((1, 16, 16), 200)
+    one, three = logits_of(network, images, 1), logits_of(network, images, 3)
+    assert torch.equal(one, three)
+
+
+def test_the_few_are_as_the_many() -> None:
+    network, (images, _) = lenet_like(), batch((1, 16, 16), 40)
+    many = logits_of(network, images)
+    for size in (1, 3, 4):
+        torch.testing.assert_close(logits_of(network, images[:size]), many[:size])
+
+
+def test_of_equal_pixels_the_first_has_the_gradient() -> None:
+    images = torch.zeros(17, 2, 4, 4)
+    images[3:, :, 1, 2] = images[3:, :, 3, 0] = 1
+    labels = torch.arange(17) % CLASSES
+    for layers in ([nn.MaxPool2d(2)], [nn.MaxPool2d(3, 1)], [nn.MaxPool2d(2), nn.ReLU()]):
+        network = nn.Sequential(nn.Conv2d(2, 5, 1), *layers, nn.Flatten(), nn.LazyLinear(CLASSES))
+        network(images)
+        reference = copy.deepcopy(network)
+        F.cross_entropy(reference(images), labels).backward()
+        before = network[0].weight.detach().clone()
+        step(network, images, labels)
+        torch.testing.assert_close(before - network[0].weight, reference[0].weight.grad)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_is_not_finite_goes_where_it_goes_in_pytorch(bad: float) -> None:
+    network, (images, labels) = lenet_like().eval(), batch((1, 16, 16), 18)
+    images[2, 0, 7, 7] = bad
+    with torch.no_grad():
+        expected = network(images)
+    for size in (3, 18):
+        found = logits_of(network, images[:size])
+        torch.testing.assert_close(found, expected[:size], equal_nan=True)
+    assert not math.isfinite(step(network, images, labels))
+    assert not torch.isfinite(network[0].weight).any()
+
+
+def test_an_image_does_not_see_the_others_of_its_block() -> None:
+    network, (images, _) = lenet_like().eval(), batch((1, 16, 16), 37)
+    assert torch.equal(logits_of(network, images[:32]), logits_of(network, images)[:32])
+
+
+def test_dropout_has_the_masks_of_pytorch() -> None:
+    layers = [nn.Conv2d(1, 5, 3), nn.ReLU(), Dropout(0.3), nn.Flatten(), Dropout(0.6)]
+    network = nn.Sequential(*layers, nn.Linear(5 * 6 * 5, CLASSES))
+    images, labels = batch((1, 8, 7), 21)
+    reference = copy.deepcopy(network).double()
+    torch.manual_seed(7)
+    loss = F.cross_entropy(reference(images.double()), labels)
+    loss.backward()
+    before = network[0].weight.detach().clone()
+    assert step(network, images, labels) == pytest.approx(loss.item() * 21, rel=1e-5)
+    assert_near(before - network[0].weight, reference[0].weight.grad)
+
+
+def pool(window: int, stride: int, padding: int = 0) -> dict[str, Any]:
+    sizes = {"kernel": window, "stride": stride, "padding": padding}
+    return {"kind": "max_pool", **{name: [size, size] for name, size in sizes.items()}}
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape", "about"),
+    [
+        ([{"kind": "flatten"}], (1, 2, 2), None),
+        ([{"kind": "teapot"}], (1, 2, 2), "teapot"),
+        ([], (1, 2, 2), "layer"),
+        ([pool(3, 1)], (4, 2, 2), "larger"),
+        ([pool(2, 2, 2)], (4, 2, 2), "half"),
+        ([{"kind": "relu"}], (4, 2, 2), "outputs"),
+        ([{"kind": "residual", "body": [], "shortcut": []}], (4, 1, 1), "body"),
+    ],
+)
+def test_what_does_not_fit_is_told(
+    layers: list[dict[str, Any]], shape: Shape, about: str | None
+) -> None:
+    module = native_module.module()
+    assert module is not None
+    if about is None:
+        assert module.Network(layers, shape, CLASSES, 1, None) is not None
+        return
+    with pytest.raises(ValueError, match=about):
+        module.Network(layers, shape, CLASSES, 1, None)
