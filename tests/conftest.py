@@ -47,6 +47,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _no_hook_that_stays(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No audit hook but in tests/security/watched; test_watched.py says what one would do."""
+
+    def refused(_hook: object) -> None:
+        raise AssertionError("a test that needs an audit hook belongs in tests/security/watched")
+
+    with pytest.MonkeyPatch.context() as patch:
+        if {item.path.parent.name for item in request.session.items} != {"watched"}:
+            patch.setattr(sys, "addaudithook", refused)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A home and a cache for the session: nothing of the user's is read but what was fetched.
 

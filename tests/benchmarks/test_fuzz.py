@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -45,28 +44,3 @@ def test_a_process_that_ends_badly_is_told(
         monkeypatch.setattr(fuzz, "MOST_BYTES", 200 << 20)
     with subprocess.Popen([sys.executable, "-c", code]) as worker:
         assert fuzz.watch_over(worker, tmp_path, 60) == reason
-
-
-def test_a_worker_tries_and_keeps_what_is_a_fault(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import fuzz_targets
-
-    def read(content: bytes, folder: Path) -> None:
-        (folder / "x").write_bytes(content)
-        if content.startswith(b"\xff"):
-            raise IndexError("a fault")
-
-    target = fuzz_targets.Target(name="made up", seeds=(b"whole",), read=read)
-    monkeypatch.setattr(fuzz_targets, "targets", lambda _material: {"made up": target})
-    worker = fuzz.Worker("made up", tmp_path, tmp_path, 1.0)
-    assert worker.blindly(7) == 0
-    status = json.loads((tmp_path / "status.json").read_bytes())
-    assert status["tried"] > 100
-    assert status["tried"] > status["taken"] > 0
-    (fault,) = status["faults"]
-    assert "IndexError: a fault" in fault["fault"]
-    fuzz.keep_fault(tmp_path / "faults", "made up", fault)
-    kept = [path for path in (tmp_path / "faults").iterdir() if path.suffix != ".txt"]
-    assert [path.name.startswith("made-up-") for path in kept] == [True]
-    assert kept[0].read_bytes().startswith(b"\xff")

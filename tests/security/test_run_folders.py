@@ -9,11 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fuzz_watch
 import pytest
-
-import sartor
-from sartor.home import cache_home
 
 SECRET = "the owner's own words\n"
 FILES = (
@@ -25,19 +21,6 @@ FILES = (
 FOLDERS = ("checkpoints", "predictions", "calibration")
 
 
-def verbs(run: Path, picture: Path) -> list[list[Any]]:
-    return [
-        ["show", run],
-        ["evaluate", run],
-        ["report", run],
-        ["predict", run, picture],
-        ["resume", run, "--epochs", 4],
-        ["export", run, "--out", "bundle", "--no-onnx"],
-        ["summary", run],
-        ["trace", run],
-    ]
-
-
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
     """A folder of the user's, with a file in it."""
@@ -45,14 +28,6 @@ def outside(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "secret.txt").write_text(SECRET)
     return folder
-
-
-@pytest.fixture
-def picture(digits: sartor.Dataset, tmp_path: Path) -> Path:
-    from sartor.data.pictures.preprocess import as_picture
-
-    as_picture(digits.images[0]).save(tmp_path / "digit.png")
-    return tmp_path / "digit.png"
 
 
 def untouched(outside: Path) -> bool:
@@ -78,11 +53,11 @@ class TestLinks:
 
     @pytest.mark.parametrize("name", FOLDERS)
     def test_a_folder_that_is_a_link_to_outside(
-        self, name: str, run_copy: Path, outside: Path, picture: Path, command: Any
+        self, name: str, run_copy: Path, outside: Path, verbs: list[list[Any]], command: Any
     ) -> None:
         shutil.rmtree(run_copy / name, ignore_errors=True)
         (run_copy / name).symlink_to(outside)
-        for words in verbs(run_copy, picture):
+        for words in verbs:
             assert command(*words).exit_code == 1
         assert untouched(outside)
 
@@ -185,38 +160,6 @@ def test_a_recipe_that_names_any_place(
     answer = command("fit", "--recipe", tmp_path / "recipe.toml", "--out", "run", "--no-report")
     assert answer.exit_code in (1, 2)
     assert len(answer.err.strip().splitlines()) <= 3
-
-
-LIBRARIES_ASK = (
-    "subprocess.Popen ('lscpu'",
-    "subprocess.Popen ('fc-list'",
-    "subprocess.Popen ('git', ['git', 'rev-parse', 'HEAD'])",
-)
-"""What joblib and matplotlib start, and `runs/environment.py` in the folder of sartor's own source:
-how many cores there are, where the fonts lie, which commit this is."""
-
-
-class TestWatched:
-    """Every file that a verb opens, seen by Python itself."""
-
-    @pytest.mark.filterwarnings("ignore")
-    def test_no_verb_opens_anything_elsewhere(
-        self,
-        run_copy: Path,
-        picture: Path,
-        command: Any,
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        work = tmp_path / "work"
-        work.mkdir()
-        monkeypatch.chdir(work)
-        monkeypatch.setattr("tempfile.tempdir", str(work))
-        for words in verbs(run_copy, picture):
-            with fuzz_watch.watched(run_copy, work, cache_home(), only_read=[picture]) as found:
-                answer = command(*words)
-            assert answer.exit_code == 0, (words, answer.err)
-            assert [one for one in found if not one.startswith(LIBRARIES_ASK)] == [], words
 
 
 MARKUP = "<script>alert(1)</script>"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
+import fuzz
 import fuzz_targets
 import pytest
 from fuzz_inputs import changed
@@ -13,7 +15,7 @@ from fuzz_tried import tried
 from sartor.home import cache_home
 
 INPUTS = 12
-FOUND = Path(__file__).parent / "found"
+FOUND = Path(__file__).parents[1] / "found"
 """Inputs that were a fault once, by the name of their target."""
 
 
@@ -78,3 +80,26 @@ class TestTheWatch:
         ):
             found = tried(read(way), b"", cache_home())
             assert said in found.fault
+
+
+def test_a_worker_tries_and_keeps_what_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(content: bytes, folder: Path) -> None:
+        (folder / "x").write_bytes(content)
+        if content.startswith(b"\xff"):
+            raise IndexError("a fault")
+
+    target = fuzz_targets.Target(name="made up", seeds=(b"whole",), read=read)
+    monkeypatch.setattr(fuzz_targets, "targets", lambda _material: {"made up": target})
+    worker = fuzz.Worker("made up", tmp_path, tmp_path, 1.0)
+    assert worker.blindly(7) == 0
+    status = json.loads((tmp_path / "status.json").read_bytes())
+    assert status["tried"] > 100
+    assert status["tried"] > status["taken"] > 0
+    (fault,) = status["faults"]
+    assert "IndexError: a fault" in fault["fault"]
+    fuzz.keep_fault(tmp_path / "faults", "made up", fault)
+    kept = [path for path in (tmp_path / "faults").iterdir() if path.suffix != ".txt"]
+    assert [path.name.startswith("made-up-") for path in kept] == [True]
+    assert kept[0].read_bytes().startswith(b"\xff")
