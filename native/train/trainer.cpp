@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <stdexcept>
 
 #include "schedule.h"
+#include "turns.h"
 
 namespace sartor {
 
@@ -68,6 +70,8 @@ class Trainer::Run {
         reserve(std::min(batch, data.images));
         Stretch stretch{data, batch, count, learning_rates, seeds, reports};
         spread_scales(data);
+        std::optional<ShortTurns> turns;
+        if (threads_.threads() > 1) turns.emplace();
         for (int64_t step = 0; step < count; ++step) {
             begin(stretch, step);
             for (Place place = place_of(stretch, step, 0);; place = place_of(stretch, step, place.part + 1)) {
