@@ -231,6 +231,23 @@ class TestSync:
         files.sync(tmp_path / "run")
         assert flushed == ["run", tmp_path.name]
 
+    def test_names_of_several_files_at_once(self, tmp_path: Path, flushed: list[str]) -> None:
+        folder, other = tmp_path / "run", tmp_path / "other"
+        folder.mkdir()
+        other.mkdir()
+        with files.names_flushed_together(folder):
+            files.write_text(folder / "a", "text")
+            files.write_text(folder / "b", "text")
+            files.write_text(other / "c", "text")
+        named = [name.split(".")[1] if name.startswith(".") else name for name in flushed]
+        assert named == ["a", "b", "c", "other", "run"]
+        files.write_text(folder / "d", "text")
+        assert flushed[-1] == "run"
+
+    def test_not_what_need_not_last(self, tmp_path: Path, flushed: list[str]) -> None:
+        files.write_json(tmp_path / "holder", {}, durable=False)
+        assert flushed == []
+
     def test_what_is_not_there(self, tmp_path: Path, flushed: list[str]) -> None:
         files.sync(tmp_path / "rows")
         assert flushed == []

@@ -16,6 +16,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -143,6 +144,25 @@ def atomic_write(path: Path, *, private: bool = False, durable: bool = True) -> 
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+_postponed: ContextVar[Path | None] = ContextVar("postponed", default=None)
+"""The folder whose names are flushed to the disk later."""
+
+
+@contextmanager
+def names_flushed_together(folder: Path) -> Iterator[None]:
+    """Flush the names of all files that are written to a folder meanwhile once, at the end.
+
+    Until then they may be lost where the power fails. Not for what depends on their order.
+    """
+    before = _postponed.set(folder)
+    try:
+        yield
+    finally:
+        _postponed.reset(before)
+    with explain_os_errors(f"write {folder}"):
+        _sync_folder(folder)
 
 
 @contextmanager
@@ -405,9 +425,10 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON to `path`, atomically."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+    """Write `value` as indented JSON to `path`, atomically; `durable` is as for `atomic_write`."""
+    with atomic_write(path, durable=durable) as stream:
+        stream.write((json.dumps(value, indent=2) + "\n").encode())
 
 
 def write_json_lines(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -564,7 +585,7 @@ def _umask() -> int:
 
 def _sync_folder(folder: Path) -> None:
     # A rename is only durable once its folder is on the disk; Windows has no such call.
-    if os.name != "posix":
+    if os.name != "posix" or folder == _postponed.get():
         return
     try:
         handle = os.open(folder, os.O_RDONLY)

@@ -92,7 +92,8 @@ class TestCreateRun:
             (folder.path / name).touch()
             create_run(folder.path, "x", tmp_path)
         folder.begin()
-        for name in ("findings.json", "source.txt", "split.npz", "model.py", ".split.npz.abcd.tmp"):
+        names = ("findings.json", "source.txt", "split.npz", "model.py", "input_ranges.json")
+        for name in (*names, ".split.npz.abcd.tmp"):
             (folder.path / name).write_text("left")
             create_run(folder.path, "x", tmp_path)
         folder.write_status("running")
@@ -108,6 +109,15 @@ class TestCreateRun:
         (tmp_path / name).touch()
         with pytest.raises(RunError, match="is not empty"):
             create_run(tmp_path, "x", tmp_path)
+
+    def test_a_status_is_written_where_it_is_another_one(self, tmp_path: Path) -> None:
+        folder = RunFolder(tmp_path)
+        written = []
+        for state, report in (("running", "due"), ("running", "due"), ("running", "made")):
+            folder.write_status(state, report=report)
+            assert folder.status_document()["report"] == report
+            written.append((tmp_path / "status.json").stat().st_ino)
+        assert written[0] == written[1] != written[2]
 
     @pytest.mark.parametrize("status", [None, '{"state": "finished"}', "[]", "junk"])
     def test_and_files_that_no_fit_began(self, status: str | None, tmp_path: Path) -> None:

@@ -25,7 +25,13 @@ from ..data.splits.split import Split
 from ..distributed import follows, processes
 from ..errors import CheckpointError, FileError, RunError, SartorError, UsageError
 from ..events import Started
-from ..files import write_bytes, write_json, write_json_lines, write_text
+from ..files import (
+    names_flushed_together,
+    write_bytes,
+    write_json,
+    write_json_lines,
+    write_text,
+)
 from ..home import tidy_cache
 from ..inference import familiarity
 from ..inspection.probes.preflight import count_parameters
@@ -168,8 +174,7 @@ def _fit(
             resolved = _keep_lists(folder, assembled.recipe, dataset)
             promise = "due" if report else "none"
             engine = facts(without_native, assembled, how_chosen(wanted, assembled, tuning))
-            _write_beginnings(folder, resolved, material, tuning, promise, engine)
-            write_json(folder.input_ranges_path, ranges.result())
+            _write_beginnings(folder, resolved, material, tuning, promise, engine, ranges.result())
             progress = Progress(seconds=time.perf_counter() - ready)
             if on_event is not None:
                 started = _started(folder, assembled, progress, loss, tuning)
@@ -528,6 +533,7 @@ def _write_beginnings(
     tuning: Tuning | None,
     promise: str,
     engine: Mapping[str, Any],
+    ranges: familiarity.Ranges,
 ) -> None:
     """Write everything that reproduces the run, before its first step."""
     if is_custom(recipe.model.model):
@@ -536,12 +542,14 @@ def _write_beginnings(
             mark_as_ours(folder, recipe.to_tables()["model"])
         except FileError as error:
             warn([f"The run will ask for --trust, for it could not be marked: {error.message}"])
-    write_bytes(folder.split_path, material.split.to_bytes())
-    write_json(folder.environment_path, {**describe_environment(), **engine})
-    if tuning:
-        write_json(folder.engine_path, tuning.document)
-    folder.write_status("running", report=promise)
-    # This makes the folder a run; what follows it can do without.
+    with names_flushed_together(folder.path):
+        write_bytes(folder.split_path, material.split.to_bytes())
+        write_json(folder.environment_path, {**describe_environment(), **engine})
+        if tuning:
+            write_json(folder.engine_path, tuning.document)
+        write_json(folder.input_ranges_path, ranges)
+        folder.write_status("running", report=promise)
+    # This makes the folder a run.
     write_text(folder.recipe_path, recipe.to_toml())
 
 

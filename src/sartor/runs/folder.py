@@ -34,6 +34,7 @@ _BEGINNINGS = (
     "split.npz",
     "environment.json",
     "engine.json",
+    "input_ranges.json",
     # Last, since it says that the others are ours.
     "status.json",
 )
@@ -189,7 +190,9 @@ class RunFolder:
 
     def write_status(self, state: str, **more: Any) -> None:
         """Say how the run stands: running, finished, stopped early, interrupted or failed."""
-        files.write_json(self.path / "status.json", {"format": FORMAT, "state": state, **more})
+        document = {"format": FORMAT, "state": state, **more}
+        if self.status_document() != document:
+            files.write_json(self.path / "status.json", document)
 
     def report_state(self) -> str:
         """The report that training ends with: due, made or none; "" where the run does not say."""
@@ -245,9 +248,10 @@ class RunFolder:
         what = f"the run {self.path}"
         holder = self.path / _HOLDER
         with locked(self.path / _LOCK, what=what, patience=patience, when_busy=refuse):
-            # The lock is the file's and ends with the process; this only says whose it is.
+            # The lock is the file's and ends with the process; this only says whose it is, so
+            # nothing waits for the disk.
             with suppress(FileError):
-                files.write_json(holder, _this_process())
+                files.write_json(holder, _this_process(), durable=False)
             try:
                 yield
             finally:
