@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import machine
 
@@ -39,8 +39,8 @@ class Goal:
         """What a user would type; also the name under which its results are kept."""
         words = [f"sartor fit --recipe {self.recipe}"]
         for name, value in self.settings.items():
-            words += [f"--{name.replace('_', '-')}", _word(value)]
-        return " ".join(word for word in words if word)
+            words += [f"--{name.replace('_', '-')}", _words(name, value)]
+        return " ".join(words)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +191,12 @@ def _ablation_row(one: Ablation, base: Sequence[Result], found: Sequence[Result]
 def _percent(values: Sequence[float]) -> str:
     mean = f"{statistics.fmean(values):.2%}"
     return f"{mean} ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else mean
+
+
+def _words(name: str, value: object) -> str:
+    if name == "augment":
+        return " ".join(map(str, cast(Sequence[object], value))) or "none"
+    return _word(value)
 
 
 def _word(value: object) -> str:

@@ -165,6 +165,19 @@ class TestFastest:
             assert found.busy == busy
             assert found.choice == timings[not busy]
 
+    @pytest.mark.parametrize(
+        ("others", "found"), [((7.0, 7.1), 0.0), ((7.0, 8.2), 200.0), ((None, None), 200.0)]
+    )
+    def test_own_threads_that_take_cores_from_each_other_are_no_other_programs(
+        self,
+        others: tuple[float | None, float | None],
+        found: float,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(racing, "involuntary_switches", lambda: 500)
+        monkeypatch.setattr(racing, "seconds_of_others", lambda: others[1])
+        assert racing._interruptions(100, others[0], seconds=2.0) == found
+
 
 def jobs_of(make_job: MakeJob, **networks: nn.Module) -> Callable[[ExecutionPlan], Job]:
     """Jobs whose network depends on the memory format."""
