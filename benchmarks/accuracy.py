@@ -111,7 +111,6 @@ def _ablations(recipe: str, seeds: int, undone: Mapping[str, Settings]) -> tuple
 _UNDONE: Mapping[str, Settings] = {
     "labels not smoothed": {"smoothing": 0.0},
     "cosine instead of one cycle": {"sched": "cosine"},
-    "engine plain, in bfloat16": {"engine": "plain"},
 }
 
 _LENET: Settings = {"channels": [12, 24], "kernel": 5, "hidden": [64]}
