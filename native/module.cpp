@@ -14,6 +14,7 @@
 #include "checksum.h"
 #include "isa.h"
 #include "network.h"
+#include "resampling.h"
 #include "shared_memory.h"
 #include "threads.h"
 #include "trainer.h"
@@ -26,7 +27,7 @@ using sartor::LayerSpec;
 using sartor::Network;
 using sartor::Shape;
 
-constexpr int kAbi = 2;
+constexpr int kAbi = 3;
 constexpr int64_t kLargestSide = 1 << 24;
 constexpr int64_t kLargestSize = int64_t(1) << 31;
 constexpr int kMostThreads = 1024;
@@ -547,6 +548,34 @@ uint64_t checksum_of(const Array<const uint8_t, nb::ndim<1>>& content) {
     return sartor::checksum(content.data(), int64_t(content.size()));
 }
 
+using Draws = Array<const uint64_t, nb::ndim<2>>;
+using Drawn = Array<const double, nb::ndim<2>>;
+using Found = Array<double, nb::ndim<2>>;
+
+void count_draws_of(const Draws& words, const Found& counts) {
+    if (words.shape(0) != counts.shape(0) || words.shape(1) != counts.shape(1))
+        refuse("words and counts differ in shape");
+    nb::gil_scoped_release released;
+    sartor::count_draws(words.data(), int64_t(words.shape(0)), int64_t(words.shape(1)),
+                        counts.data());
+}
+
+void risks_of(const Drawn& counts, const Rows& order, const Rates& wrong, const Rows& ends,
+              const Found& out) {
+    int64_t places = int64_t(counts.shape(1));
+    if (counts.shape(0) != out.shape(0) || places != int64_t(out.shape(1)))
+        refuse("counts and risks differ in shape");
+    for (size_t size : {order.shape(0), wrong.shape(0), ends.shape(0)})
+        if (int64_t(size) != places) refuse("each place needs an order, an end, and right or wrong");
+    for (int64_t k = 0; k < places; ++k)
+        if (order.data()[k] < 0 || order.data()[k] >= places || ends.data()[k] < k ||
+            ends.data()[k] >= places)
+            refuse("there is no such place");
+    nb::gil_scoped_release released;
+    sartor::risks(counts.data(), int64_t(counts.shape(0)), places, order.data(), wrong.data(),
+                  ends.data(), out.data());
+}
+
 int64_t memory_bytes(int size) {
     if (size < 1 || size > kMostProcesses)
         refuse("processes must be from 1 to " + std::to_string(kMostProcesses));
@@ -572,6 +601,11 @@ NB_MODULE(_native, m) {
 
     m.def("checksum", &checksum_of, nb::arg("content").noconvert(),
           "64 bits that say whether memory is what it was.");
+    m.def("count_draws", &count_draws_of, nb::arg("words").noconvert(),
+          nb::arg("counts").noconvert(), "How often each place is drawn in each resample.");
+    m.def("risks", &risks_of, nb::arg("counts").noconvert(), nb::arg("order").noconvert(),
+          nb::arg("wrong").noconvert(), nb::arg("ends").noconvert(), nb::arg("out").noconvert(),
+          "The risk-coverage curve of each resample.");
 
     nb::class_<PyNetwork>(m, "Network")
         .def(nb::init<const nb::sequence&, std::array<int64_t, 3>, int64_t, int,

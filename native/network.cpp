@@ -13,7 +13,18 @@ namespace {
 
 // With fewer blocks, waking other threads takes longer than their share of the work.
 constexpr int64_t FEW_BLOCKS = 4;
-constexpr int64_t BLOCKS_AT_ONCE = 2;
+// Taken by a thread at a time.
+constexpr int64_t FEWEST_BLOCKS = 2;
+// Carried together through linear layers, whose weights then are read once for all of them, and
+// whose sums fill the registers. The activations of other layers take all of a core's cache.
+constexpr int64_t BLOCKS_TOGETHER = 4;
+
+int64_t blocks_together(const std::vector<LayerSpec>& layers) {
+    for (const LayerSpec& layer : layers)
+        if (layer.kind != "linear" && layer.kind != "relu" && layer.kind != "dropout" &&
+            layer.kind != "flatten") return 1;
+    return BLOCKS_TOGETHER;
+}
 
 // The first `lanes` images of a block, each image's features one after the other.
 void unload(View from, int64_t size, int64_t lanes, float* to) {
@@ -40,11 +51,13 @@ Network::Network(const std::vector<LayerSpec>& layers, Shape input, int64_t clas
     for (size_t k = 0; k < computed.size(); ++k)
         if (computed[k].kind == "linear") last_linear_ = int64_t(k);
     spreads_first_ = computed[0].kind == "conv";
+    together_ = blocks_together(computed);
     if (last_linear_ >= 0) features_ = chain_->layers()[last_linear_]->input.size();
     chain_->prepare(threads);
     for (int thread = 0; thread < threads; ++thread)
-        workspaces_.push_back({Activations(input, chain_->input_margin(), 1),
-                               Activations(chain_->output(), {}, 1), chain_->buffers(1, false)});
+        workspaces_.push_back({Activations(input, chain_->input_margin(), together_),
+                               Activations(chain_->output(), {}, together_),
+                               chain_->buffers(together_, false)});
     refresh();
 }
 
@@ -93,10 +106,10 @@ void Network::each_block(int64_t count, float* logits, float* features, const Lo
     if (team_ == nullptr) team_ = std::make_unique<Threads>(threads_);
     // Taken a few at a time: where other programs hold up a thread, the others go on.
     std::atomic<int64_t> next{0};
+    int64_t taken = std::max(FEWEST_BLOCKS, together_);
     team_->each([&](int thread) {
-        for (int64_t first; (first = next.fetch_add(BLOCKS_AT_ONCE)) < blocks;)
-            carry(thread, {first, std::min(first + BLOCKS_AT_ONCE, blocks)}, count, logits,
-                  features, load);
+        for (int64_t first; (first = next.fetch_add(taken)) < blocks;)
+            carry(thread, {first, std::min(first + taken, blocks)}, count, logits, features, load);
     });
 }
 
@@ -106,18 +119,20 @@ void Network::carry(int thread, Range blocks, int64_t count, float* logits, floa
     Pass pass;
     pass.images = count;
     Part part;
-    part.blocks = {0, 1};
     part.thread = thread;
     const Workspace& work = workspaces_[thread];
     View in = work.input.view(), out = work.output.view();
-    for (int64_t block = blocks.begin; block < blocks.end; ++block) {
-        int64_t first = block * LANES, lanes = pass.lanes(block);
-        load(first, lanes, in);
+    View last = last_linear_ > 0 ? work.between.values[last_linear_ - 1].view() : in;
+    for (int64_t begin = blocks.begin; begin < blocks.end; begin += together_) {
+        part.blocks = {0, std::min(together_, blocks.end - begin)};
+        for (int64_t k = 0; k < part.blocks.end; ++k)
+            load((begin + k) * LANES, pass.lanes(begin + k), in.from(k));
         chain_->forward(pass, part, work.between, in, out);
-        unload(out, classes(), lanes, logits + first * classes());
-        if (features != nullptr) {
-            View at = last_linear_ > 0 ? work.between.values[last_linear_ - 1].view() : in;
-            unload(at, features_, lanes, features + first * features_);
+        for (int64_t k = 0; k < part.blocks.end; ++k) {
+            int64_t first = (begin + k) * LANES, lanes = pass.lanes(begin + k);
+            unload(out.from(k), classes(), lanes, logits + first * classes());
+            if (features != nullptr)
+                unload(last.from(k), features_, lanes, features + first * features_);
         }
     }
 }

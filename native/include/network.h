@@ -38,7 +38,7 @@ class Network {
                        const float* scale, const float* shift, float* logits, float* features);
 
   private:
-    // What one thread needs for a block.
+    // What one thread needs for the blocks that it carries together.
     struct Workspace {
         Activations input, output;
         Chain::Buffers between;
@@ -58,6 +58,7 @@ class Network {
     const std::vector<LayerSpec> layers_;
     std::unique_ptr<Chain> chain_;
     int threads_;
+    int64_t together_ = 1;
     std::vector<Workspace> workspaces_;
     // Of forward passes over many images; started with the first of them.
     std::unique_ptr<Threads> team_;

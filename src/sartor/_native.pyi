@@ -7,6 +7,14 @@ import numpy.typing as npt
 
 def build() -> dict[str, Any]: ...
 def checksum(content: npt.NDArray[Any]) -> int: ...
+def count_draws(words: npt.NDArray[Any], counts: npt.NDArray[Any]) -> None: ...
+def risks(
+    counts: npt.NDArray[Any],
+    order: npt.NDArray[Any],
+    wrong: npt.NDArray[Any],
+    ends: npt.NDArray[Any],
+    out: npt.NDArray[Any],
+) -> None: ...
 
 class Network:
     def __init__(

@@ -6,7 +6,7 @@ This is where a recipe is resolved: `assemble` orders the steps, `resolve` makes
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,6 +49,9 @@ from .training.schedule import chosen_epochs
 from .training.seeding import random_numbers_kept, seed_random_numbers
 from .training.settings import ResolvedTraining, TrainingSettings
 
+Meanwhile = Callable[[UInt8Array, Int64Array], object]
+"""Given the images of a dataset uint8 (N, C, H, W), at the size of the model's input, and which of
+them are for training (M,)."""
 IN_MEMORY = "in-memory:"
 """Prefix of the name of a model that exists only as a Python object."""
 _INITIAL_WEIGHTS = -2
@@ -84,6 +87,7 @@ def assemble(
     network: nn.Module | None = None,
     model_file: Path | None = None,
     weights: StartingWeights | None = None,
+    meanwhile: Meanwhile | None = None,
 ) -> Assembly:
     """Resolve a recipe for a dataset, and make the job that it describes.
 
@@ -91,6 +95,7 @@ def assemble(
         network: trained as it is; by default the recipe's network is built.
         model_file: the copy of a user's own model file, read instead of the original.
         weights: what a network that is built starts from, instead of random weights.
+        meanwhile: called before the data's fingerprint is waited for.
 
     Raises:
         RecipeError: with every problem at once. ModelError: the network cannot be built, or the
@@ -101,6 +106,8 @@ def assemble(
         recipe = recipe.with_settings(known)
     shaped = _with_input(recipe, dataset, split, model_file)
     images = _resized_images(shaped, dataset)
+    if meanwhile is not None:
+        meanwhile(images, split.train)
     model = network
     if model is None:
         model = build_network(shaped, len(dataset.classes), model_file)

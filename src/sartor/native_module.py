@@ -7,7 +7,7 @@ import importlib
 from types import ModuleType
 from typing import Any
 
-_ABI = 2
+_ABI = 3
 """Of the module's functions, which this version of the package calls."""
 
 HOW_TO_HAVE_IT = (

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import sartor
+from sartor.api.opened import OpenedRun
+from sartor.data.splits.split import Split
 from sartor.errors import DataError
 from sartor.events import EpochDone, Event
 from sartor.files import write_bytes
@@ -69,3 +71,59 @@ def test_what_fits_into_memory_may_change(tmp_path: Path) -> None:
     dataset = sartor.load(tmp_path / "set.npz")
     cut_short(tmp_path / "set.npz")
     np.testing.assert_array_equal(dataset.images[:, 0], IMAGES)
+
+
+class TestArrays:
+    """Those of the program, which may write to them whenever it likes."""
+
+    @pytest.fixture
+    def run(self, tmp_path: Path) -> sartor.Run:
+        images = IMAGES.copy()
+        return sartor.fit((images, LABELS), epochs=1, out=tmp_path / "run", **QUICK)
+
+    def test_are_compared_whenever_they_are_asked_for(self, run: sartor.Run) -> None:
+        run.dataset().images[0, 0, 0, 0] ^= 1
+        with pytest.raises(DataError, match=r"is not what .* was trained on"):
+            run.dataset()
+
+    def test_are_compared_once_where_they_are_kept_at_hand(
+        self, run: sartor.Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        compared = []
+        before = sartor.Dataset.fingerprint_now
+        monkeypatch.setattr(
+            sartor.Dataset, "fingerprint_now", lambda self: compared.append(self) or before(self)
+        )
+        with run.kept_at_hand():
+            assert run.dataset() is run.dataset()
+            assert run.split() is run.split()
+        assert len(compared) == 1
+        assert run.split() is not run.split()
+        run.dataset().images[0, 0, 0, 0] ^= 1
+        with pytest.raises(DataError), run.kept_at_hand():
+            run.dataset()
+
+    def test_that_change_in_training_are_found_after_it(self, tmp_path: Path) -> None:
+        images = IMAGES.copy()
+
+        def sink(event: Event) -> None:
+            if isinstance(event, EpochDone):
+                images[0] ^= 1
+
+        with pytest.warns(sartor.errors.SartorWarning, match="could not be calibrated: The data"):
+            sartor.fit((images, LABELS), epochs=1, out=tmp_path / "run", on_event=sink, **QUICK)
+
+    def test_the_split_of_a_fit_is_the_one_that_is_read_back(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        given: list[Split | None] = []
+        before = OpenedRun.kept_at_hand
+        monkeypatch.setattr(
+            OpenedRun,
+            "kept_at_hand",
+            lambda self, split: given.append(split) or before(self, split),
+        )
+        run = sartor.fit((IMAGES, LABELS), epochs=1, out=tmp_path / "run", **QUICK)
+        (split,) = given
+        assert split is not None
+        assert split.to_bytes() == run.split().to_bytes()

@@ -10,8 +10,10 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 
+from sartor import native_module
 from sartor.errors import UsageError
 from sartor.evaluation.bootstrap import (
+    _counted,
     balanced_accuracy,
     bootstrap,
     f1_of_each_class,
@@ -153,3 +155,40 @@ class TestMeanOverClasses:
             by_percentiles += found.low <= 0.5 <= found.high
         assert hits >= 52
         assert by_percentiles < 48
+
+
+@pytest.mark.skipif(native_module.missing() is not None, reason="no engine native")
+class TestCompiled:
+    """The same bits as NumPy."""
+
+    @pytest.mark.parametrize("count", [1, 2, 3, 10, 997, 60_000])
+    def test_draws(self, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        random = np.random.default_rng(0)
+        drawn = random.integers(0, 2**64, (3, count), np.uint64)
+        # Where a quotient by multiplication is off by most.
+        multiples = np.uint64(count) * random.integers(1, 2**64 // count, count, np.uint64)
+        drawn[1], drawn[2, :1] = multiples - np.uint64(1), np.uint64(2**64 - 1)
+        compiled = _counted(drawn)
+        monkeypatch.setattr(native_module, "module", lambda: None)
+        np.testing.assert_array_equal(compiled, _counted(drawn))
+        assert compiled.dtype == np.float64
+        np.testing.assert_array_equal(compiled.sum(axis=1), count)
+
+    def test_wrong_arrays_are_refused(self) -> None:
+        module = native_module.module()
+        assert module is not None
+        places, right = np.arange(3), np.zeros(3)
+        counts, out = np.ones((2, 3)), np.empty((2, 3))
+        with pytest.raises(ValueError, match="differ in shape"):
+            module.count_draws(np.zeros((2, 3), np.uint64), np.empty((3, 2)))
+        with pytest.raises(ValueError, match="differ in shape"):
+            module.risks(counts, places, right, places, np.empty((2, 4)))
+        with pytest.raises(ValueError, match="each place needs"):
+            module.risks(counts, places[:2], right, places, out)
+        for order, ends in (
+            ([0, 1, 3], [0, 1, 2]),
+            ([0, -1, 2], [0, 1, 2]),
+            ([0, 1, 2], [1, 0, 2]),
+        ):
+            with pytest.raises(ValueError, match="there is no such place"):
+                module.risks(counts, np.array(order), right, np.array(ends), out)

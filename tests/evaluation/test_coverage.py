@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score
 
+from sartor import native_module
 from sartor.evaluation.coverage import coverage, risk_coverage_area
 
 CONFIDENCES = np.array([0.9, 0.9, 0.8, 0.7, 0.7, 0.7, 0.4, 0.3, 0.2, 0.1])
@@ -27,6 +28,18 @@ def test_area_by_its_definition() -> None:
         counts = np.bincount(drawn, minlength=len(right))[None].astype(float)
         found = risk_coverage_area(confidences, right)(counts)[0]
         assert found == pytest.approx(plainly(confidences[drawn], right[drawn]))
+
+
+@pytest.mark.skipif(native_module.missing() is not None, reason="no engine native")
+@pytest.mark.parametrize("confidences", [CONFIDENCES, np.linspace(0, 1, 10), np.ones(10)])
+def test_compiled_code_gives_the_same_bits(
+    confidences: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = np.random.default_rng(0).integers(0, 4, (50, 10)).astype(float)
+    counts[:3, :5] = 0
+    compiled = risk_coverage_area(confidences, RIGHT)(counts)
+    monkeypatch.setattr(native_module, "module", lambda: None)
+    np.testing.assert_array_equal(compiled, risk_coverage_area(confidences, RIGHT)(counts))
 
 
 def test_points() -> None:

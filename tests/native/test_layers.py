@@ -345,3 +345,20 @@ def test_what_does_not_fit_is_told(
         return
     with pytest.raises(ValueError, match=about):
         module.Network(layers, shape, CLASSES, 1, None)
+
+
+@pytest.mark.parametrize("isa", instruction_sets())
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_image_of_linear_layers_is_answered_alike_among_any_others(
+    isa: str, threads: int
+) -> None:
+    """Blocks of images are carried several at a time, and the last few of them alone."""
+    torch.manual_seed(0)
+    layers = (nn.Flatten(), nn.Linear(12, 37), nn.ReLU(), Dropout(0.5), nn.Linear(37, CLASSES))
+    network, images = nn.Sequential(*layers).eval(), torch.randn(200, 3, 2, 2)
+    everything = logits_of(network, images, threads, isa)
+    torch.testing.assert_close(everything, network(images), rtol=1e-5, atol=1e-5)
+    # More than are computed without blocks.
+    for count in (5, 16, 17, 63, 64, 65, 81, 129):
+        assert torch.equal(logits_of(network, images[:count], threads, isa), everything[:count])
+        assert torch.equal(logits_of(network, images[-count:], threads, isa), everything[-count:])

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from .. import assembly
-from ..assembly import Assembly, assemble
+from ..assembly import Assembly, Meanwhile, assemble
 from ..data.dataset import Dataset
 from ..data.settings import PreprocessSettings
 from ..data.sources import as_asked
@@ -175,11 +175,20 @@ class _Offer:
         self._decided = found or {}
 
 
-def assembled_from(recipe: Recipe, dataset: Dataset, model: str | nn.Module | None) -> Assembly:
-    """The job that a recipe makes of the data, with the weights that it starts from."""
+def assembled_from(
+    recipe: Recipe,
+    dataset: Dataset,
+    model: str | nn.Module | None,
+    meanwhile: Meanwhile | None = None,
+) -> Assembly:
+    """The job that a recipe makes of the data, with the weights that it starts from.
+
+    `meanwhile` is as for `assemble`.
+    """
     network = model if isinstance(model, nn.Module) else None
     weights = starting.starting_weights(recipe)
-    return assemble(recipe, dataset, split_of(recipe, dataset), network, weights=weights)
+    split = split_of(recipe, dataset)
+    return assemble(recipe, dataset, split, network, weights=weights, meanwhile=meanwhile)
 
 
 def try_model(assembled: Assembly) -> tuple[float, list[str]]:

@@ -13,11 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from .. import assembly
-from ..arrays import UInt8Array
+from ..arrays import Int64Array, UInt8Array
 from ..assembly import Assembly, Material, assemble
 from ..console.watching import shown
 from ..data.dataset import Dataset
@@ -138,7 +137,8 @@ def _fit(
 ) -> OpenedRun:
     dataset, wanted = dataset_and_recipe(data, model, recipe, settings, on_event, trust)
     ready = time.perf_counter()
-    assembled = assembled_from(wanted, dataset, model)
+    ranges = _RangesAhead()
+    assembled = assembled_from(wanted, dataset, model, ranges.begin)
     for line in assembled.remarks:
         note(on_event, line)
     way = assembled.recipe.training.transfer
@@ -169,6 +169,7 @@ def _fit(
             promise = "due" if report else "none"
             engine = facts(without_native, assembled, how_chosen(wanted, assembled, tuning))
             _write_beginnings(folder, resolved, material, tuning, promise, engine)
+            write_json(folder.input_ranges_path, ranges.result())
             progress = Progress(seconds=time.perf_counter() - ready)
             if on_event is not None:
                 started = _started(folder, assembled, progress, loss, tuning)
@@ -191,7 +192,7 @@ def _fit(
                 # Its Python file ran in this process already.
                 trust=is_custom(assembled.recipe.model.model),
             )
-            _judge(run, report=report)
+            _judge(run, report=report, split=material.split)
         return run
 
 
@@ -372,14 +373,19 @@ def _check_data(
         warn(found["summary"] for found in findings if found["severity"] == "error")
 
 
-def _judge(run: OpenedRun, *, report: bool) -> None:
-    """What follows a training: its calibration and its report, wherever the run is moved to."""
+def _judge(run: OpenedRun, *, report: bool, split: Split | None = None) -> None:
+    """What follows a training: its calibration and its report, wherever the run is moved to.
+
+    Args:
+        split: the run's, where it is known already.
+    """
     with Place.of(run.folder) as place:
         while True:
             try:
-                calibrate(run)
-                if report:
-                    _report(run)
+                with run.kept_at_hand(split):
+                    calibrate(run)
+                    if report:
+                        _report(run)
             except SartorError:
                 if place.now() == run.folder:
                     raise
@@ -530,25 +536,28 @@ def _write_beginnings(
             mark_as_ours(folder, recipe.to_tables()["model"])
         except FileError as error:
             warn([f"The run will ask for --trust, for it could not be marked: {error.message}"])
-    with ThreadPoolExecutor(1, "sartor-ranges") as thread:
-        # While others are written, which waits for the disk.
-        ranges = thread.submit(familiarity.ranges_of, _some_training_images(material))
-        write_bytes(folder.split_path, material.split.to_bytes())
-        write_json(folder.environment_path, {**describe_environment(), **engine})
-        if tuning:
-            write_json(folder.engine_path, tuning.document)
-        folder.write_status("running", report=promise)
-        # This makes the folder a run; what follows it can do without.
-        write_text(folder.recipe_path, recipe.to_toml())
-        write_json(folder.input_ranges_path, ranges.result())
+    write_bytes(folder.split_path, material.split.to_bytes())
+    write_json(folder.environment_path, {**describe_environment(), **engine})
+    if tuning:
+        write_json(folder.engine_path, tuning.document)
+    folder.write_status("running", report=promise)
+    # This makes the folder a run; what follows it can do without.
+    write_text(folder.recipe_path, recipe.to_toml())
 
 
-def _some_training_images(material: Material) -> UInt8Array:
-    """Evenly chosen, uint8 (N, C, H, W)."""
-    train = material.split.train
-    chosen = torch.from_numpy(train[:: len(train) // familiarity.MOST_IMAGES + 1])
-    images: UInt8Array = material.images[chosen.to(material.images.device)].cpu().numpy()
-    return images
+class _RangesAhead:
+    """The input ranges of the training images, computed by a thread while other things are done."""
+
+    def begin(self, images: UInt8Array, train: Int64Array) -> None:
+        """Images uint8 (N, C, H, W), and which of them are for training (M,)."""
+        rows = train[:: len(train) // familiarity.MOST_IMAGES + 1]
+        pool = ThreadPoolExecutor(1, "sartor-ranges")
+        self._coming = pool.submit(lambda: familiarity.ranges_of(images[rows]))
+        pool.shutdown(wait=False)
+
+    def result(self) -> familiarity.Ranges:
+        """As `familiarity.ranges_of`, of evenly chosen images."""
+        return self._coming.result()
 
 
 def _started(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 import statistics
 import warnings
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
@@ -64,6 +65,7 @@ class OpenedRun:
         """What was fitted for which weights, by their SHA-256, as far as it was asked for."""
         self._said: set[str] = set()
         self._compared = False
+        self._at_hand: _AtHand | None = None
 
     @classmethod
     def open(
@@ -178,6 +180,28 @@ class OpenedRun:
         Raises:
             DataError: it is not the same any more, or was a Python object that is not at hand.
         """
+        if self._at_hand is None:
+            return self._compared_dataset(on_event)
+        if self._at_hand.dataset is None:
+            self._at_hand.dataset = self._compared_dataset(on_event)
+        return self._at_hand.dataset
+
+    @contextmanager
+    def kept_at_hand(self, split: Split | None = None) -> Iterator[None]:
+        """Read and compare dataset and split once, however often they are asked for meanwhile.
+
+        For work of one piece, during which nobody else has the program's arrays.
+
+        Args:
+            split: the run's, where it is known already.
+        """
+        before, self._at_hand = self._at_hand, _AtHand(split=split)
+        try:
+            yield
+        finally:
+            self._at_hand = before
+
+    def _compared_dataset(self, on_event: Sink | None) -> Dataset:
         recipe = self.recipe
         self.refuse_changes()
         whose = recipe.data.source if self.given_dataset is None else self.given_dataset.name
@@ -222,6 +246,13 @@ class OpenedRun:
         Raises:
             RunError: it is missing, damaged, or not the one that the recipe names.
         """
+        if self._at_hand is None:
+            return self._read_split()
+        if self._at_hand.split is None:
+            self._at_hand.split = self._read_split()
+        return self._at_hand.split
+
+    def _read_split(self) -> Split:
         content = self.folder.read_bytes(self.folder.split_path, "split.npz")
         split, data = Split.from_bytes(content), self.recipe.data
         # Runs from before there was such a hash have none.
@@ -318,6 +349,14 @@ class OpenedRun:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SartorWarning)
             return described_weights(load_checkpoint(self.folder, checkpoint), checkpoint)
+
+
+@dataclass
+class _AtHand:
+    """What of a run need not be read again."""
+
+    dataset: Dataset | None = None
+    split: Split | None = None
 
 
 def open_run(

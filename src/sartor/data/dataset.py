@@ -157,8 +157,16 @@ class Dataset:
         pool.shutdown(wait=False)
 
     def _computed_fingerprint(self) -> str:
-        if self._can_change():
-            self.__dict__["_kept_checksum"] = self._checksum()
+        if not self._can_change():
+            return self._sha256()
+        # Beside each other, for reading all pixels takes long.
+        with ThreadPoolExecutor(1, "sartor-checksum") as thread:
+            checksum = thread.submit(self._checksum)
+            found = self._sha256()
+            self.__dict__["_kept_checksum"] = checksum.result()
+        return found
+
+    def _sha256(self) -> str:
         digest = hashlib.sha256(repr((self.images.shape, self.classes)).encode())
         if self.pixels_sha256 is None:
             digest.update(np.ascontiguousarray(self.images).data)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import native_module
 from ..arrays import Float64Array, Int64Array
 from ..errors import UsageError
 from ..machine import available_cores
@@ -159,12 +160,21 @@ def _resampled_counts(count: int, start: int, stop: int, seed: int) -> Iterator[
     at_once = max(1, _DRAWS_AT_ONCE // count)
     for first in range(start, stop, at_once):
         number = min(at_once, stop - first)
-        drawn = following(number * count)
-        drawn %= np.uint64(count)
-        cells = drawn.view(np.int64).reshape(number, count)
-        cells += count * np.arange(number)[:, None]
-        counts = np.bincount(cells.ravel(), minlength=number * count)
-        yield counts.reshape(number, count).astype(np.float64)
+        yield _counted(following(number * count).reshape(number, count))
+
+
+def _counted(drawn: npt.NDArray[np.uint64]) -> Float64Array:
+    """How often each of N images was drawn, float64 (R, N), by random numbers (R, N)."""
+    number, count = drawn.shape
+    compiled = native_module.module()
+    if compiled is not None:
+        found = np.empty(drawn.shape)
+        compiled.count_draws(drawn, found)
+        return found
+    cells = (drawn % np.uint64(count)).view(np.int64)
+    cells += count * np.arange(number)[:, None]
+    counts = np.bincount(cells.ravel(), minlength=number * count)
+    return counts.reshape(number, count).astype(np.float64)
 
 
 # ------------------------------------------------------------------------------------ statistics

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import native_module
 from ..arrays import Float64Array, Int64Array
 from .bootstrap import Estimate, Statistic, bootstrap
 from .clusters import share_interval
@@ -102,22 +103,32 @@ def risk_coverage_area(confidences: Float64Array, right: npt.NDArray[np.bool_]) 
     """The area under the risk-coverage curve, as a statistic."""
     order, last = _ranking(confidences)
     wrong = np.asarray(~right[order], np.float64)
-    # Where no two are equal, each is the last of its confidence.
-    ends = None if np.array_equal(last, np.arange(len(last))) else last
+    compiled = native_module.module()
 
     def statistic(counts: Float64Array) -> Float64Array:
-        drawn = np.take(counts, order, axis=1)
-        taken = np.cumsum(drawn, axis=1)
-        mistakes = drawn * wrong
-        np.cumsum(mistakes, axis=1, out=mistakes)
-        if ends is not None:
-            taken, mistakes = np.take(taken, ends, axis=1), np.take(mistakes, ends, axis=1)
-        # Before the first that was drawn there is no mistake either.
-        risks = np.divide(mistakes, np.maximum(taken, 1, out=taken), out=mistakes)
-        risks *= drawn
+        if compiled is None:
+            risks = _risks(counts, order, wrong, last)
+        else:
+            risks = np.empty(counts.shape)
+            compiled.risks(np.ascontiguousarray(counts), order, wrong, last, risks)
         return np.asarray(risks.sum(axis=1) / counts.sum(axis=1))
 
     return statistic
+
+
+def _risks(
+    counts: Float64Array, order: Int64Array, wrong: Float64Array, last: Int64Array
+) -> Float64Array:
+    """As `risks` of the compiled module, (R, N): for each image, the most confident first, the
+    share of mistakes until the `last` one of its confidence, as often as it was drawn."""
+    drawn = np.take(counts, order, axis=1)
+    taken = np.cumsum(drawn, axis=1)
+    mistakes = np.cumsum(drawn * wrong, axis=1)
+    # Where no two are equal, each is the last of its confidence.
+    if not np.array_equal(last, np.arange(len(last))):
+        taken, mistakes = np.take(taken, last, axis=1), np.take(mistakes, last, axis=1)
+    # Before the first that was drawn there is no mistake either.
+    return np.asarray(drawn * (mistakes / np.maximum(taken, 1)))
 
 
 def _ranking(
