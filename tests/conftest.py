@@ -6,11 +6,13 @@ import itertools
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +25,7 @@ from sartor.cli import main
 from sartor.data.dataset import Dataset
 from sartor.data.named.catalogue import load_named
 from sartor.home import cache_home
+from tests.held import HELD, Hold
 
 # How long an example takes says more about the machine's other work than about the code.
 settings.register_profile("untimed", deadline=None)
@@ -169,13 +172,20 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start `sartor WORDS` as a process of its own; it ends with the test at the latest."""
+    """Start `sartor WORDS` as a process of its own; it ends with the test at the latest.
+
+    With `held`, which a Hold says, it waits where that says; see held.py.
+    """
     started: list[subprocess.Popen[str]] = []
 
-    def begin(*words: object, **options: Any) -> subprocess.Popen[str]:
-        line = [sys.executable, "-m", "sartor", *map(str, words)]
+    def begin(
+        *words: object, held: dict[str, str] | None = None, **options: Any
+    ) -> subprocess.Popen[str]:
+        program = ["-m", "sartor"] if held is None else [HELD]
+        line = [sys.executable, *program, *map(str, words)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen(line, text=True, **(pipes | options))
+        environment = {"env": {**os.environ, **(held or {})}}
+        process = subprocess.Popen(line, text=True, **(pipes | environment | options))
         started.append(process)
         return process
 
@@ -183,6 +193,30 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def hold(tmp_path: Path) -> Hold:
+    """What holds a process at the end of an epoch."""
+    return Hold(tmp_path / "hold")
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Iterator[Callable[[], int]]:
+    """Finds ports at which a process may listen, and that the system gives to nobody else.
+
+    A socket that does not listen keeps each; SO_REUSEADDR, which servers set, lets them in.
+    """
+    with ExitStack() as kept:
+
+        def find() -> int:
+            keeper = kept.enter_context(socket.socket())
+            keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            keeper.bind(("", 0))
+            port: int = keeper.getsockname()[1]
+            return port
+
+        yield find
 
 
 @pytest.fixture(scope="session")
