@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -16,7 +17,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 from hypothesis.configuration import set_hypothesis_home_dir
 
@@ -27,8 +30,9 @@ from sartor.data.named.catalogue import load_named
 from sartor.home import cache_home
 from tests.held import HELD, Hold
 
-# How long an example takes says more about the machine's other work than about the code.
-settings.register_profile("untimed", deadline=None)
+# How long an example takes says more about the machine's other work than about the code. What
+# decides on a change tries the same examples each time; elsewhere they are new ones.
+settings.register_profile("untimed", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("untimed")
 # Where it is by default, but seen from every working folder.
 set_hypothesis_home_dir(Path(__file__).parents[1] / ".hypothesis")
@@ -47,6 +51,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     )
     for reason, count in reasons.items():
         terminalreporter.write_line(f"skipped {count}: {reason}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup() -> None:
+    """Draw the same random numbers in a fixture and in a test, whichever ran before."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    """See `pytest_fixture_setup`."""
+    pytest_fixture_setup()
 
 
 @pytest.fixture(scope="session", autouse=True)
