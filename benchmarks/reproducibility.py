@@ -84,7 +84,8 @@ def _of_instructions() -> Iterator[Condition]:
     )
     for one in reversed(narrower):
         name, settings = f"instructions {one}", {"instructions": one}
-        yield Condition(name=name, settings=settings, **several)
+        # All but generic round a product and a sum once.
+        yield Condition(name=name, settings=settings, promised=one != "generic", **several)
         yield Condition(
             name=f"{name}, again", settings=settings, like=name, promised=True, **several
         )
@@ -368,7 +369,9 @@ that libraries choose kernels by), and the run keeps a list of it.
 **Between machines.** Other instruction sets add in another order, and results differ in their last
 digits, which training then magnifies; how far is measured below. The order of batches,
 augmentation, dropout and the split are the same everywhere: they come from counter-based generators
-in whole numbers. Of two machines expect equal figures, not equal bits.
+in whole numbers. Of two machines expect equal figures, not equal bits. The engine native is closer:
+its kernels for AVX2 and AVX-512 give the same bits, and what the README shows of Fashion-MNIST,
+measured on an AMD EPYC, was the same to the last digit on an Intel Xeon.
 
 **On a GPU** kernels may add in whatever order their threads come. sartor does not switch PyTorch to
 deterministic algorithms, which are slower and do not exist for everything; a resumed run then

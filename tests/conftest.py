@@ -5,16 +5,21 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import random
 import shutil
+import socket
 import subprocess
 import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 from hypothesis.configuration import set_hypothesis_home_dir
 
@@ -23,9 +28,11 @@ from sartor.cli import main
 from sartor.data.dataset import Dataset
 from sartor.data.named.catalogue import load_named
 from sartor.home import cache_home
+from tests.held import HELD, Hold
 
-# How long an example takes says more about the machine's other work than about the code.
-settings.register_profile("untimed", deadline=None)
+# How long an example takes says more about the machine's other work than about the code. What
+# decides on a change tries the same examples each time; elsewhere they are new ones.
+settings.register_profile("untimed", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("untimed")
 # Where it is by default, but seen from every working folder.
 set_hypothesis_home_dir(Path(__file__).parents[1] / ".hypothesis")
@@ -44,6 +51,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     )
     for reason, count in reasons.items():
         terminalreporter.write_line(f"skipped {count}: {reason}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup() -> None:
+    """Draw the same random numbers in a fixture and in a test, whichever ran before."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    """See `pytest_fixture_setup`."""
+    pytest_fixture_setup()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -169,13 +190,20 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start `sartor WORDS` as a process of its own; it ends with the test at the latest."""
+    """Start `sartor WORDS` as a process of its own; it ends with the test at the latest.
+
+    With `held`, which a Hold says, it waits where that says; see held.py.
+    """
     started: list[subprocess.Popen[str]] = []
 
-    def begin(*words: object, **options: Any) -> subprocess.Popen[str]:
-        line = [sys.executable, "-m", "sartor", *map(str, words)]
+    def begin(
+        *words: object, held: dict[str, str] | None = None, **options: Any
+    ) -> subprocess.Popen[str]:
+        program = ["-m", "sartor"] if held is None else [HELD]
+        line = [sys.executable, *program, *map(str, words)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen(line, text=True, **(pipes | options))
+        environment = {"env": {**os.environ, **(held or {})}}
+        process = subprocess.Popen(line, text=True, **(pipes | environment | options))
         started.append(process)
         return process
 
@@ -183,6 +211,30 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def hold(tmp_path: Path) -> Hold:
+    """What holds a process at the end of an epoch."""
+    return Hold(tmp_path / "hold")
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Iterator[Callable[[], int]]:
+    """Finds ports at which a process may listen, and that the system gives to nobody else.
+
+    A socket that does not listen keeps each; SO_REUSEADDR, which servers set, lets them in.
+    """
+    with ExitStack() as kept:
+
+        def find() -> int:
+            keeper = kept.enter_context(socket.socket())
+            keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            keeper.bind(("", 0))
+            port: int = keeper.getsockname()[1]
+            return port
+
+        yield find
 
 
 @pytest.fixture(scope="session")

@@ -22,10 +22,13 @@ from sartor import api
 from sartor.data.dataset import Dataset
 from sartor.events import EpochDone, Event
 from sartor.runs.folder import RunFolder
+from tests.held import Hold
 
 FIT = ["fit", "digits", "--model", "lenet", "--model-kwargs", "dropout=0.3", "--batch-size", "32"]
 FIT += ["--warmup-epochs", "1", "--threads", "1", "--seed", "5", "--no-report", "--no-check"]
-EPOCHS = 600  # some 3 seconds: a busy machine must not miss all of them
+EPOCHS = 300
+HELD = 80
+"""At the end of so many of its epochs a process waits for a test that has not seen any before."""
 TIMES = ("seconds", "images_per_second")
 
 
@@ -75,7 +78,7 @@ def outcome(path: Path) -> dict[str, Any]:
 
 def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     """Look closely until something happened; the process must not end before."""
-    give_up = time.monotonic() + 60
+    give_up = time.monotonic() + 120
     while not happened() and process.poll() is None:
         assert time.monotonic() < give_up, "it never happened"
         time.sleep(0.001)
@@ -95,10 +98,10 @@ def epochs_of(out: Path) -> int:
 
 class TestSigkill:
     def test_as_soon_as_the_folder_appears(
-        self, start: Any, command: Any, tmp_path: Path, undisturbed: dict[str, Any]
+        self, start: Any, command: Any, hold: Hold, tmp_path: Path, undisturbed: dict[str, Any]
     ) -> None:
         out = tmp_path / "run"
-        process = start(*FIT, "--epochs", EPOCHS, "--out", out)
+        process = start(*FIT, "--epochs", EPOCHS, "--out", out, held=hold.before(HELD))
         wait_until(out.exists, process)
         process.kill()
         assert process.wait() == -signal.SIGKILL
@@ -133,7 +136,7 @@ class TestSigkill:
 
 class TestSignals:
     def test_killed_then_interrupted_then_terminated(
-        self, start: Any, command: Any, tmp_path: Path, undisturbed: dict[str, Any]
+        self, start: Any, command: Any, hold: Hold, tmp_path: Path, undisturbed: dict[str, Any]
     ) -> None:
         out = tmp_path / "runs" / "one"
         for words, number, exit_code, state in (
@@ -142,11 +145,12 @@ class TestSignals:
             (["resume", out, "--json"], signal.SIGTERM, 143, "interrupted"),
         ):
             grows = trains_on(out)
-            process = start(*words)
+            process = start(*words, held=hold.before(HELD))
             wait_until(grows, process)
             listed = command("runs", out.parent, "--json").document
             assert [run["state"] for run in listed] == ["running"]
             process.send_signal(number)
+            hold.end(HELD)
             stdout, stderr = process.communicate()
             assert process.returncode == exit_code
             assert stdout == ""
@@ -164,6 +168,7 @@ class TestSignals:
         words = ["fit", "digits", "--model", f"{file}:Net", "--model-kwargs", f"mark={stuck}"]
         words += ["--epochs", "2", "--threads", "1", "--out"]
         out, undisturbed = tmp_path / "run", tmp_path / "undisturbed"
+        heard = stuck.with_suffix(".heard")
         process = start(*words, out)
         wait_until(stuck.exists, process)
         for words_in_use in (["resume", out], ["fit", "digits", "--epochs", 1, "--out", out]):
@@ -174,10 +179,9 @@ class TestSignals:
         # Judging a run while it trains is fine.
         assert command("evaluate", out, "--json").document["count"] == 359
         process.send_signal(signal.SIGINT)
-        time.sleep(0.2)
-        assert process.poll() is None, "the first one waits for the end of the step"
+        wait_until(heard.exists, process)  # the first one waits for the end of the step
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=20)
+        _, stderr = process.communicate(timeout=120)
         assert process.returncode == 130
         assert "Stopped." in stderr
         assert "Traceback" not in stderr
@@ -189,6 +193,7 @@ class TestSignals:
 
 
 GETS_STUCK = """
+import signal
 import time
 from pathlib import Path
 from torch import nn
@@ -201,8 +206,12 @@ class Net(nn.Module):
     def forward(self, images):
         self.step += self.training
         if self.step == 5 and not self.mark.exists():
+            before = signal.getsignal(signal.SIGINT)
             self.mark.touch()
-            time.sleep(60)
+            while signal.getsignal(signal.SIGINT) is before:
+                time.sleep(0.01)
+            self.mark.with_suffix(".heard").touch()
+            time.sleep(600)
         return self.linear(images.flatten(1))
 """
 
@@ -299,7 +308,7 @@ class TestInPython:
 
 @pytest.fixture(scope="module")
 def found(dying: subprocess.Popen[str]) -> dict[str, Any]:
-    stdout, stderr = dying.communicate(timeout=300)
+    stdout, stderr = dying.communicate(timeout=600)
     assert dying.returncode == 0, stderr
     found: dict[str, Any] = json.loads(stdout)
     assert found["undisturbed"]["state"] == "finished"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,3 +56,36 @@ def test_cores_are_the_least_of_all(
     monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _pid: set(range(8)), raising=False)
     monkeypatch.setattr(machine, "core_quota", lambda: quota)
     assert machine.available_cores() == cores
+
+
+class TestOthers:
+    def test_what_they_had_of_the_cores_of_this_process(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "proc").mkdir()
+        (tmp_path / "proc/stat").write_text(
+            "cpu  99 99 99 99 99 99 99 99 0 0\n"
+            "cpu0 100 10 20 5000 7 1 2 3 0 0\n"
+            "cpu1 9000 0 0 0 0 0 0 0 0 0\n"
+            "cpu2 200 0 0 9000 0 0 0 64 0 0\n"
+            "intr 12 34\n"
+        )
+        monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _pid: {0, 2}, raising=False)
+        monkeypatch.setattr(machine.os, "sysconf", lambda _name: 100)
+        monkeypatch.setattr(machine.os, "times", lambda: os.times_result((1.5, 0.5, 0, 0, 0)))
+        assert machine.seconds_of_others(tmp_path) == pytest.approx(4.0 - 2.0)
+
+    def test_nothing_said(self, tmp_path: Path) -> None:
+        assert machine.seconds_of_others(tmp_path) is None
+        (tmp_path / "proc").mkdir()
+        (tmp_path / "proc/stat").write_text("cpu0 damaged\n")
+        assert machine.seconds_of_others(tmp_path) is None
+
+    @pytest.mark.skipif(not Path("/proc/stat").exists(), reason="needs /proc/stat")
+    def test_another_process_counts(self) -> None:
+        before = machine.seconds_of_others()
+        subprocess.run([sys.executable, "-c", "sum(range(60_000_000))"], check=True)
+        after = machine.seconds_of_others()
+        assert before is not None
+        assert after is not None
+        assert after - before > 0.3

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +32,10 @@ def environment(rank: int, size: int, port: int) -> dict[str, str]:
     return {**os.environ, **numbers, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, Path]]:
+def folders(
+    tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
+) -> Iterator[dict[int, Path]]:
     """What two and three processes made of it."""
     folders = {size: tmp_path_factory.mktemp(f"several-{size}") for size in ENGINE_OF}
     script = [sys.executable, str(Path(__file__).with_name("several.py"))]

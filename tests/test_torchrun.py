@@ -13,16 +13,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 import sartor
 from sartor import native_module
-from tests.test_several import environment, free_port
+from tests.held import HELD, PATIENCE, Hold
+from tests.test_several import environment
 
 EPOCHS, EARLY, LATE = 6, 2, 4
-"""Of a training; and after how many of them a process is held, see held.py."""
+"""Of a training; and at the end of which of them a process is held, see held.py."""
 SETTINGS: dict[str, Any] = {
     "model": "lenet",
     "model_kwargs": {"dropout": 0.3},
@@ -42,10 +43,9 @@ import sartor
 for engine in {sorted({"plain", NATIVE})}:
     sartor.fit("digits", out=engine, engine=engine, report=False, check=False, **{SETTINGS})
 """
-HELD = str(Path(__file__).with_name("held.py"))
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--monitor-interval", "0.1"]
-PATIENCE = 200
 TIMES = ("seconds", "images_per_second")
+FreePort = Callable[[], int]
 
 
 def outcome(run: Path) -> dict[str, Any]:
@@ -65,9 +65,10 @@ def started(words: list[str], folder: Path, **options: Any) -> subprocess.Popen[
     return subprocess.Popen([sys.executable, *words], cwd=folder, text=True, **pipes, **options)
 
 
-def by_hand(size: int, words: list[str], folder: Path, **said: str) -> list[subprocess.Popen[str]]:
+def by_hand(
+    size: int, port: int, words: list[str], folder: Path, **said: str
+) -> list[subprocess.Popen[str]]:
     """As a launcher does it that is not torchrun."""
-    port = free_port()
     places = [environment(rank, size, port) | said for rank in range(size)]
     return [started(words, folder, env=place) for place in places]
 
@@ -80,44 +81,13 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-class Hold(NamedTuple):
-    """Where process 1 is held, see held.py."""
-
-    place: Path
-
-    def after(self, *epochs: int) -> dict[str, str]:
-        """Hold it after so many epochs; what its environment has to say."""
-        for epoch in epochs:
-            self._of(epoch).touch()
-        return {"HOLD": str(self.place)}
-
-    def reached(self, epoch: int, *processes: subprocess.Popen[str]) -> int:
-        """Wait until it is there; its number."""
-        give_up = time.monotonic() + PATIENCE
-        while not (text := self._of(epoch).read_text(encoding="utf-8")):
-            assert all(process.poll() is None for process in processes), "one ended before"
-            assert time.monotonic() < give_up, "it never came there"
-            time.sleep(0.01)
-        return int(text)
-
-    def end(self, epoch: int) -> None:
-        """Let it go on."""
-        self._of(epoch).unlink()
-
-    def _of(self, epoch: int) -> Path:
-        return self.place.with_name(f"{self.place.name}-{epoch}")
-
-
-@pytest.fixture
-def hold(tmp_path: Path) -> Hold:
-    return Hold(tmp_path / "hold")
-
-
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, free_port: FreePort
+) -> dict[str, dict[str, Any]]:
     """What two processes come to, by engine."""
     folder = tmp_path_factory.mktemp("undisturbed") / "host"
-    for process in by_hand(2, ["-c", UNDISTURBED], folder):
+    for process in by_hand(2, free_port(), ["-c", UNDISTURBED], folder):
         code, _, err = ended(process)
         assert code == 0, err
     return {engine: outcome(folder / engine) for engine in ("plain", NATIVE)}
@@ -128,7 +98,7 @@ def test_a_killed_process_is_started_again_and_all_go_on_to_the_same_bits(
 ) -> None:
     launch = ["--nproc-per-node", "2", "--max-restarts", "1", HELD]
     line = [*TORCHRUN[1:], *launch, *FIT, NATIVE, "--checkpoint-seconds", "0"]
-    said = {**os.environ, **hold.after(EARLY)}
+    said = {**os.environ, **hold.before(EARLY)}
     launcher = started(line, tmp_path / "host", env=said)
     os.kill(hold.reached(EARLY, launcher), signal.SIGKILL)
     assert len(sartor.Run.open(tmp_path / "host/run").history) == EARLY - 1
@@ -142,11 +112,12 @@ def test_a_killed_process_is_started_again_and_all_go_on_to_the_same_bits(
 
 
 def test_a_signal_to_one_stops_all_after_the_same_step(
-    undisturbed: dict[str, Any], hold: Hold, tmp_path: Path
+    undisturbed: dict[str, Any], hold: Hold, free_port: FreePort, tmp_path: Path
 ) -> None:
     """And two processes go on to the same bits, one to other last digits."""
     host = tmp_path / "host"
-    processes = by_hand(2, [HELD, *FIT, "plain"], host, **hold.after(EARLY))
+    line = [HELD, *FIT, "plain"]
+    processes = by_hand(2, free_port(), line, host, **hold.before(EARLY))
     hold.reached(EARLY, *processes)
     processes[1].send_signal(signal.SIGTERM)
     hold.end(EARLY)
@@ -160,7 +131,8 @@ def test_a_signal_to_one_stops_all_after_the_same_step(
     rows = len(sartor.Run.open(host / "run").history)
     assert rows == EARLY, "after the first step of the next epoch"
     shutil.copytree(host / "run", tmp_path / "other/run")
-    first, second = map(ended, by_hand(2, ["-m", "sartor", "resume", "run"], host))
+    line = ["-m", "sartor", "resume", "run"]
+    first, second = map(ended, by_hand(2, free_port(), line, host))
     assert first[0] == 0, first[2]
     assert "run: run" in first[1]
     assert second == (0, "", "")
@@ -179,7 +151,9 @@ _numbers = itertools.count()
 
 
 @pytest.fixture
-def hosts(tmp_path: Path, hold: Hold) -> Iterator[tuple[Start, Callable[[str], None]]]:
+def hosts(
+    tmp_path: Path, hold: Hold, free_port: FreePort
+) -> Iterator[tuple[Start, Callable[[str], None]]]:
     """Two machines with a cable between them: what starts torchrun on one of them, and what sets
     the cable up or down. Each has its own disk."""
     if shutil.which("ip") is None:
@@ -207,7 +181,7 @@ def hosts(tmp_path: Path, hold: Hold) -> Iterator[tuple[Start, Callable[[str], N
 
         def start(place: int) -> subprocess.Popen[str]:
             said = {"GLOO_SOCKET_IFNAME": cables[place], "SARTOR_HOME": str(tmp_path / f"c{place}")}
-            said |= hold.after(EARLY, LATE) | {"PYTHONDONTWRITEBYTECODE": "1"}
+            said |= hold.before(EARLY, LATE) | {"PYTHONDONTWRITEBYTECODE": "1"}
             conf = f"is_host={int(place == 0)},join_timeout={PATIENCE}"
             meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"10.213.7.1:{port}"]
             meeting += ["--rdzv-id", "test", "--rdzv-conf", conf]

@@ -155,12 +155,20 @@ void prefetch_tile(const Sink& sink, ptrdiff_t width, int row, int height, int c
     }
 }
 
+// Where the features begin whose gradient is found in a place of its own, for vectors of it reach
+// beyond the weight's row: the last group of up to four blocks, as the widest vectors take them. It
+// is the same for narrower vectors, since sums that begin elsewhere are rounded differently.
+int whole_features(int inputs) {
+    int blocks = ceil_div(inputs, LANES), groups = ceil_div(blocks, 4);
+    return inputs % LANES ? part_begin(blocks, groups, groups - 1) * LANES : inputs;
+}
+
 // The weight's gradient. `panels(tile)` gives the turned features of a tile, of all blocks.
 template <class Panels>
 void weight_gradient(int inputs, View out_gradient, Range blocks, Range rows, const Sink& sink,
                      Panels panels) {
     alignas(64) float found[MOST_ROWS[1] * MOST_VECTORS * LANES];
-    int count = ceil_div(inputs, LANES);
+    int count = ceil_div(inputs, LANES), whole_until = whole_features(inputs);
     const float* factors = out_gradient.data + blocks.begin * out_gradient.block;
     for (int t = 0; t < tiles_of(count); ++t) {
         Tile tile = tile_of(count, t);
@@ -173,7 +181,7 @@ void weight_gradient(int inputs, View out_gradient, Range blocks, Range rows, co
                         out_gradient.plane, 1, out_gradient.block, vectors.data, vectors.block,
                         vectors.inner, vectors.inner * LANES, LANES, int(blocks.size())};
             ptrdiff_t at = ptrdiff_t(row) * inputs + column;
-            bool whole = column + width <= inputs;
+            bool whole = column < whole_until;
             if (whole && sink.gradient != nullptr) {
                 Sums sums{sink.gradient + at, inputs, LANES, nullptr, sink.adds};
                 return add_products(height, tile.vectors, terms, sums);

@@ -79,9 +79,32 @@ def available_memory() -> int:
 
 
 def involuntary_switches() -> int:
-    """How often another program took a core away from this one; 0 where the system does not say."""
+    """How often a thread of this process lost its core before it gave it up, to another program or
+    to another of its own threads; 0 where the system does not say."""
     try:
         import resource
     except ImportError:  # Windows
         return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+def seconds_of_others(root: Path = Path("/")) -> float | None:
+    """Processor seconds that all but this process have had since the start of the machine.
+
+    Of the cores that this process may use; a hypervisor's other guests count as well. A difference
+    of two calls is exact to a few hundredths. None where the system does not say.
+    """
+    try:
+        lines = (root / "proc/stat").read_text().splitlines()
+        cores = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+        ticks = os.sysconf("SC_CLK_TCK")
+        used = 0
+        for line in lines:
+            name, *counts = line.split()
+            if name in cores:
+                user, nice, system, _idle, _waiting, hard, soft, stolen = map(int, counts[:8])
+                used += user + nice + system + hard + soft + stolen
+    except (OSError, ValueError, AttributeError):
+        return None
+    own = os.times()
+    return used / ticks - own.user - own.system

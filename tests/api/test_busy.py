@@ -118,7 +118,7 @@ def test_the_recipe_makes_it_again(
 
     run, _ = fit_beside_others(tmp_path / "run", monkeypatch, measured)
     monkeypatch.setattr(running.hardware, "tuned", tuned)
-    monkeypatch.setattr("sartor.api.fitting.calibrate", lambda _run: None)
+    monkeypatch.setattr("sartor.api.finishing.calibrate", lambda _run: None)
     again = sartor.fit(recipe=run.path / "recipe.toml", out=tmp_path / "again", report=False)
     assert threads[-2:] == [2, 1]
     assert again.weights_sha256 == run.weights_sha256

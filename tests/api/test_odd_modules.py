@@ -134,7 +134,9 @@ class TestLazy:
         assert len(longer.history) == 2
 
     def test_a_layer_that_evaluation_leaves_out_is_named(self, digits: Dataset, file: Path) -> None:
-        with pytest.raises(ModelError, match="The layer second of the model has no shape yet"):
+        with pytest.raises(
+            ModelError, match=r'Layer "second" \(LazyLinear\) of the model has no shape'
+        ):
             fit(digits, file, "Conditional")
 
 

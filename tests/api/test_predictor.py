@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import sartor
@@ -85,10 +86,36 @@ def test_channels_may_come_last_as_a_dataset_takes_them(run: sartor.Run, digits:
     )
 
 
+def test_numbers_may_be_whatever_fit_takes(
+    run: sartor.Run, digits: Dataset, tmp_path: Path
+) -> None:
+    run.export(tmp_path / "b.zip")
+    images = digits.images[:5]
+    floats = images / np.float32(255)
+    for predictor in (run.predictor(), sartor.Predictor(tmp_path / "b.zip")):
+        expected = predictor.probabilities(images)
+        for same in (floats, torch.from_numpy(floats), list(floats), images.astype(np.int64)):
+            np.testing.assert_array_equal(predictor.probabilities(same), expected)
+        assert predictor.labels(floats) == predictor.labels(images)
+        assert predictor.labels(floats[:0]) == []
+    trained = sartor.fit(
+        (floats, digits.labels[:5] % 2),
+        model="linear",
+        epochs=1,
+        val_fraction=0,
+        report=False,
+        out=tmp_path / "floats",
+    )
+    assert trained.predictor().labels(floats) == trained.predictor().labels(images)
+
+
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (np.zeros((2, 1, 8, 8), np.float32), "float32, not uint8"),
+        (np.full((2, 1, 8, 8), 1.5, np.float32), "from 1.5 to 1.5, which are neither bytes nor"),
+        (np.full((2, 1, 8, 8), -0.5, np.float32), "neither bytes nor floats"),
+        (np.full((2, 1, 8, 8), np.nan), "Not finite"),
+        (np.full((2, 1, 8, 8), "a"), "no pixels"),
         (np.zeros((8, 8), np.uint8), r"shape \(8, 8\)"),
         (np.zeros((2, 8, 8, 4), np.uint8), r"shape \(2, 8, 8, 4\)"),
         (np.ma.masked_less(np.zeros((2, 8, 8), np.uint8), 1), "128 masked values"),

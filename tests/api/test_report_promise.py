@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +14,17 @@ import sartor
 from sartor.api import reporting
 from sartor.events import EpochDone, Event
 from sartor.runs.folder import RunFolder
+from tests.held import Hold
 
 FIT = ["fit", "digits", "--model", "linear", "--epochs", "2", "--threads", "1", "--no-check"]
 
 
-def wait_for_the_end(out: Path, process: Any) -> None:
-    give_up = time.monotonic() + 120
-    while not (out / "status.json").exists() or RunFolder(out).status()["state"] != "finished":
-        assert time.monotonic() < give_up
-        assert process.poll() is None, "it ended too early"
-        time.sleep(0.001)
-
-
-def test_killed_while_the_report_is_made(start: Any, command: Any, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    process = start(*FIT, "--out", out)
-    wait_for_the_end(out, process)
+def test_killed_while_the_report_is_made(
+    start: Any, command: Any, hold: Hold, tmp_path: Path
+) -> None:
+    out, writing = tmp_path / "run", hold._replace(function="sartor.api.reporting._write")
+    process = start(*FIT, "--out", out, held=writing.before(1))
+    writing.reached(1, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (out / "report.html").exists()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import sartor
-from sartor.api import fitting, running
+from sartor.api import finishing, running
 from sartor.data.dataset import Dataset
 from sartor.errors import FileError, RunError
 from sartor.events import Event, Note, StepDone
@@ -113,18 +113,18 @@ class TestMovedWhileItTrains:
     # The first try says what it misses; the second is made where the run is.
     @pytest.mark.filterwarnings("ignore:The report could not be made")
     @pytest.mark.filterwarnings("ignore:The calibration is not kept")
-    @pytest.mark.parametrize("what", ["calibrate", "_report"])
+    @pytest.mark.parametrize("what", ["calibrate", "make_report"])
     def test_moved_while_it_is_judged(
         self, what: str, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        judge = getattr(fitting, what)
+        judge = getattr(finishing, what)
 
         def move(run: Any) -> None:
             if (tmp_path / "old").exists():
                 (tmp_path / "old").rename(tmp_path / "new")
             judge(run)
 
-        monkeypatch.setattr(fitting, what, move)
+        monkeypatch.setattr(finishing, what, move)
         settings = SMALL | {"epochs": 1, "report": True}
         run = sartor.fit(digits, out=tmp_path / "old", **settings)
         assert [path.name for path in tmp_path.iterdir()] == ["new"]

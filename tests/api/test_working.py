@@ -444,7 +444,7 @@ def test_a_worker_that_slept_beyond_its_lease_does_no_harm(labelled: Path, tmp_p
     words = [sys.executable, "-m", "sartor", "work", str(folder), "--quiet", "--threads", "1"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as one:
         try:
-            until = time.monotonic() + 60
+            until = time.monotonic() + 120
             while not list((folder / "leases").glob("[0-9]*")) and time.monotonic() < until:
                 time.sleep(0.005)
             one.send_signal(signal.SIGSTOP)
@@ -453,6 +453,6 @@ def test_a_worker_that_slept_beyond_its_lease_does_no_harm(labelled: Path, tmp_p
             before = {path: path.read_bytes() for path in folder.rglob("*.parquet")}
         finally:
             one.send_signal(signal.SIGCONT)
-        _, err = one.communicate(timeout=60)
+        _, err = one.communicate(timeout=120)
     assert one.returncode == 0, err
     assert {path: path.read_bytes() for path in folder.rglob("*.parquet")} == before

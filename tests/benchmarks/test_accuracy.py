@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import accuracy
@@ -39,6 +40,11 @@ def test_a_goal_is_the_command_that_makes_it_again() -> None:
     assert GOAL.command == (
         "sartor fit --recipe fashion-fast --epochs 1 --model-kwargs widths=16,32"
     )
+    moved = {"augment": ["rotate=10", "shift=0.1"], "tta": "none"}
+    assert replace(GOAL, settings=moved).command.endswith(
+        "--augment rotate=10 shift=0.1 --tta none"
+    )
+    assert replace(GOAL, settings={"augment": []}).command.endswith("--augment none")
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_figures_add_up_and_the_rest_of_the_page_stays(tmp_path: Path) -> None:
 def test_a_process_that_ends_badly_is_told(
     code: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fuzz, "MOST_SILENCE", 1 if "silence" in code or "time" in code else 60)
+    monkeypatch.setattr(fuzz, "MOST_SILENCE", 1 if "1 s" in reason else 60)
     monkeypatch.setattr(fuzz, "FOR_IMPORTS", 3)
     if "bytearray" in code:
         monkeypatch.setattr(fuzz, "MOST_BYTES", 200 << 20)

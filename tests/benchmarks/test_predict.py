@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import predict
 import pytest
@@ -13,19 +13,25 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 
-def test_contenders_take_turns_and_the_first_round_is_not_counted() -> None:
+def test_contenders_take_turns_and_the_first_round_is_not_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked: list[str] = []
+    wall = work = 0.0
 
     def slow(name: str) -> int:
+        nonlocal wall, work
         asked.append(name)
-        time.sleep(0.02 if len(asked) > 2 else 0.2)
+        wall += 0.5 if len(asked) > 2 else 8.0
+        work += 0.25
         return 2
 
+    clock = SimpleNamespace(perf_counter=lambda: wall, process_time=lambda: work)
+    monkeypatch.setattr(predict, "time", clock)
     figures = predict.in_turns({"a": lambda: slow("a"), "b": lambda: slow("b")}, 2)
     assert asked == ["a", "b"] * 3
-    for one in figures.values():
-        assert len(one["wall"]) == len(one["work"]) == 2
-        assert all(0.009 < seconds < 0.09 for seconds in one["wall"])
+    expected = {"wall": [0.25, 0.25], "work": [0.125, 0.125]}
+    assert figures == {"a": expected, "b": expected}
 
 
 def test_a_row_for_a_run_and_one_for_its_bundle(trained: Path, tmp_path: Path) -> None:

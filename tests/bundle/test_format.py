@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from sartor.bundle.format import RECORD, Bundle, is_bundle, write_bundle
+import sartor
+from sartor.bundle.format import RECORD, WEIGHTS, Bundle, is_bundle, write_bundle
 from sartor.errors import BundleError, UsageError
 from sartor.files import sha256_of
 
@@ -267,6 +268,16 @@ class TestWhatItSays:
         rewritten(path, lambda parts: parts.update({RECORD: content}))
         with pytest.raises(BundleError, match="damaged"):
             Bundle.open(path)
+
+    def test_a_part_of_a_bundle_is_one_that_is_not_whole(self, path: Path) -> None:
+        """Who copied it without its record is not told of runs."""
+        rewritten(path, lambda parts: parts.update({WEIGHTS: parts.pop(RECORD)}))
+        assert is_bundle(path)
+        with pytest.raises(BundleError, match=r"only a part of one: it holds no bundle\.json"):
+            sartor.Predictor(path)
+        if path.is_dir():
+            (path / "recipe.toml").touch()
+            assert not is_bundle(path), "a run may hold whatever it likes"
 
     def test_what_is_not_a_bundle(self, tmp_path: Path) -> None:
         for name in ("nothing", "nothing.zip"):

@@ -52,13 +52,14 @@ def test_the_card_is_covered_by_the_bundles_hashes(wild_bundle: Path) -> None:
 
 
 def test_the_server_of_the_card_answers_as_the_bundle_does(
-    card: str, start: Callable[..., subprocess.Popen[str]], command: Callable[..., Any]
+    card: str,
+    start: Callable[..., subprocess.Popen[str]],
+    command: Callable[..., Any],
+    free_port: Callable[[], int],
 ) -> None:
     lines = [line for block in snippets(card, "sh") for line in block.splitlines()]
     serve, post = (line for line in lines if "serve" in line or line.startswith("curl"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     words = shlex.split(serve.removesuffix("&").replace("8000", port))
     _, option, form, url = shlex.split(post.replace("8000", port))
     assert option == "-F"

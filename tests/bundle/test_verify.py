@@ -254,7 +254,7 @@ def test_sets_count_and_rounding_at_the_threshold_does_not() -> None:
     assert _judged(rows, rows, [["a", "b"]], 0.8).ok
     check = _judged(rows, rows, [["a", "b"]], 0.5)
     assert not check.ok
-    assert "The sets of 1 pictures are others" in check.detail
+    assert "The set of classes differs for 1 picture." in check.detail
     for sets in ([["a"]], [["a", "b"]]):
         assert _judged(rows, rows, sets, 0.70001).ok
     assert not _judged([[np.nan, 0.3]], rows, [["a"]], 0.5).ok

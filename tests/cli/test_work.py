@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ import pytest
 
 from sartor.data.dataset import Dataset
 from sartor.data.pictures.preprocess import as_picture
+from tests.held import Hold
 
 pyarrow = pytest.importorskip("pyarrow", reason="needs the extra parquet")
 
@@ -161,18 +159,17 @@ class TestWords:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals of POSIX")
-def test_sigterm_leaves_the_shard_to_others(command: Any, labelled: Path, tmp_path: Path) -> None:
+def test_sigterm_leaves_the_shard_to_others(
+    command: Any, start: Any, hold: Hold, labelled: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "w"
     command("work", folder, labelled, "--plan", "decode", "--shard-size", 1)
-    words = [sys.executable, "-m", "sartor", "work", str(folder), "--threads", "1"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as one:
-        until = time.monotonic() + 60
-        while not list((folder / "results").glob("*.parquet")) and time.monotonic() < until:
-            time.sleep(0.005)
-        one.send_signal(signal.SIGTERM)
-        _, err = one.communicate(timeout=60)
-    if one.returncode == 0:
-        pytest.skip("the machine was too slow to stop it in time")
+    shards = hold._replace(function="sartor.shards.working._Working._do")
+    one = start("work", folder, "--threads", 1, held=shards.before(30))
+    shards.reached(30, one)
+    one.send_signal(signal.SIGTERM)
+    shards.end(30)
+    _, err = one.communicate(timeout=120)
     assert one.returncode == 143
     assert "Go on with the same command." in err
     assert not list((folder / "leases").glob("[!.]*"))

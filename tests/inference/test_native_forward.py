@@ -155,7 +155,7 @@ def test_a_copy_of_a_process_that_is_predicting_predicts(threads: int) -> None:
             child = os.fork()
             if child == 0:
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)
-                signal.alarm(20)
+                signal.alarm(120)
                 os._exit(0 if torch.equal(native(pixels), expected) else 1)
             assert os.waitpid(child, 0)[1] == 0
     finally:

@@ -171,11 +171,12 @@ class TestFetching:
     def test_a_hub_that_says_nothing_is_given_up(
         self, caches: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        usual = hub_fetching._SILENCE_SECONDS
         monkeypatch.setattr(hub_fetching, "_SILENCE_SECONDS", 0.3)
         began = time.monotonic()
         with silent_server() as url, pytest.raises(UnavailableError, match="timed out") as caught:
             hub_fetching.from_hub(by_url(url), None, lambda _: None)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < usual
         ways = ("HTTPS_PROXY", f"copy {caches / 'torch'}", "--weights FILE.safetensors")
         assert all(way in caught.value.hint for way in ways)
 

@@ -263,21 +263,29 @@ def test_losses(objective: Objective, mixed: bool) -> None:
     assert_close(by_native(case), by_autograd(case))
 
 
-def test_ten_steps_are_as_exact_as_those_of_pytorch() -> None:
+@pytest.mark.parametrize(
+    ("opt", "lr", "shares"), [("sgd", 0.1, (0.5, 1)), ("adam", 0.001, (0.5, 0.999))]
+)
+def test_ten_steps_are_as_exact_as_those_of_pytorch(
+    opt: str, lr: float, shares: tuple[float, float]
+) -> None:
+    """Adam divides by the size of a gradient: what becomes of a few tiny ones is chance."""
     case = Case(
         inputs=784,
         hidden=(128, 64, 32),
         classes=10,
         batch=128,
         images=1280,
-        training=TrainingSettings(opt="adam", lr=0.001),
+        training=TrainingSettings(opt=opt, lr=lr),
     )
     exact = by_autograd(case, torch.float64).weights
 
-    def error(weights: dict[str, Tensor]) -> float:
-        return max(float((weights[name] - exact[name]).abs().max()) for name in exact)
+    def errors(weights: dict[str, Tensor]) -> Tensor:
+        every = torch.cat([(weights[name] - exact[name]).flatten() for name in exact])
+        return every.abs().quantile(torch.tensor(shares, dtype=torch.float64))
 
-    assert error(by_native(case).weights) < 2 * error(by_autograd(case).weights)
+    native, theirs = errors(by_native(case).weights), errors(by_autograd(case).weights)
+    assert (native < 1.5 * theirs).all()
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

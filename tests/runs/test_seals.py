@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import sartor
-from sartor.api import fitting
+from sartor.api import resuming
 from sartor.errors import RunError
 from sartor.events import EpochDone, Event
 from sartor.runs.folder import RunFolder
@@ -125,7 +125,7 @@ class TestTheRecipe:
             raise ZeroDivisionError
 
         with monkeypatch.context() as patch:
-            patch.setattr(fitting, "run_training", die)
+            patch.setattr(resuming, "run_training", die)
             with pytest.raises(ZeroDivisionError):
                 sartor.resume(run_copy, epochs=5)
         assert sartor.Run.open(run_copy).recipe.training.epochs == 5

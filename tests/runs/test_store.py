@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,8 @@ def test_a_bundle_that_is_not_there_is_no_run_that_is_not_there(runs: Path) -> N
     broken.write_bytes(b"PK")
     with pytest.raises(RunError, match=r"broken\.zip is not a bundle.*sartor export RUN"):
         find_run(broken, runs)
+    for name, said in (("photo.jpg", "is neither a run nor a bundle"), ("bundle.json", "a bundle")):
+        with zipfile.ZipFile(runs / "other.zip", "w") as archive:
+            archive.writestr(name, "content")
+        with pytest.raises(RunError, match=said):
+            find_run(runs / "other.zip", runs)

@@ -7,10 +7,10 @@ import base64
 import io
 import json
 import re
-import socket
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +104,9 @@ class TestPredict:
         bomb = small[:12] + header + zlib.crc32(header).to_bytes(4) + small[33:]
         stream = io.BytesIO()
         Image.new("1", (10_000, 10_000)).save(stream, "PNG")
-        for content in (bomb, stream.getvalue()):
-            begun = time.perf_counter()
+        # Whoever decoded the last one would find that it is damaged.
+        for content in (bomb, stream.getvalue(), stream.getvalue()[:100]):
             assert_fault(client.post("/v1/predict", content=content), 413)
-            assert time.perf_counter() - begun < 1
 
     def test_what_is_asked_of_an_answer(self, client: httpx.Client, images: list[bytes]) -> None:
         form = {"file": ("a", images[2])}
@@ -266,15 +265,13 @@ def test_what_should_not_happen_is_logged_and_told_in_the_same_shape(
 class TestConnections:
     HEAD = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\n"
 
-    def test_slow_headers(self, address: Address) -> None:
-        begun = time.perf_counter()
-        answer = address.send(*[bytes([byte]) for byte in self.HEAD[:12]], pause=0.1)
+    def test_slow_headers(self, hasty: Address) -> None:
+        answer = hasty.send(*[bytes([byte]) for byte in self.HEAD[:12]], pause=0.1)
         assert answer.startswith(b"HTTP/1.1 408 ")
-        assert time.perf_counter() - begun < 3
-        assert address.send(b"") == b""
+        assert hasty.send(b"") == b""
 
-    def test_a_slow_body(self, address: Address) -> None:
-        answer = address.send(self.HEAD + b"Content-Length: 100\r\n\r\n", *[b"x"] * 8, pause=0.1)
+    def test_a_slow_body(self, hasty: Address) -> None:
+        answer = hasty.send(self.HEAD + b"Content-Length: 100\r\n\r\n", *[b"x"] * 8, pause=0.1)
         assert answer.startswith(b"HTTP/1.1 408 ")
 
     def test_headers_without_end(self, address: Address) -> None:
@@ -294,22 +291,27 @@ class TestConnections:
         assert address.awaited(lambda line: line["status"] == 499)
         assert not address.logged("failure")
 
-    def test_more_than_there_may_be(self, address: Address, client: httpx.Client) -> None:
-        with httpx.Client(base_url=address.url, trust_env=False) as second:
-            assert second.get("/health").status_code == 200
-            crowd = [
-                socket.create_connection(("127.0.0.1", address.port))
-                for _ in range(LIMITS["connections"])
-            ]
-            time.sleep(0.2)
+    def test_more_than_there_may_be(self, address: Address) -> None:
+        with ExitStack() as crowd:
+            for _ in range(LIMITS["connections"]):
+                second = crowd.enter_context(closing(open_connection(address)))
             assert address.send(b"").startswith(b"HTTP/1.1 503 ")
             # Who was there before is served.
             assert second.get("/health").status_code == 200
-            for one in crowd:
-                one.close()
-        time.sleep(0.1)
-        assert client.get("/health").status_code == 200
+        with closing(open_connection(address)):
+            """There is room again."""
 
-    def test_one_after_the_other_on_one_connection(self, address: Address) -> None:
+    def test_one_after_the_other_on_one_connection(self, hasty: Address) -> None:
         request = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
-        assert address.send(request * 20).count(b'{"status":"ok"}') == 20
+        assert hasty.send(request * 20).count(b'{"status":"ok"}') == 20
+
+
+def open_connection(address: Address) -> httpx.Client:
+    """A client that is connected; it waits for the room of others that have gone."""
+    for _ in range(1000):
+        client = httpx.Client(base_url=address.url, timeout=60, trust_env=False)
+        if client.get("/health").status_code == 200:
+            return client
+        client.close()
+        time.sleep(0.05)
+    raise AssertionError("there is never room")

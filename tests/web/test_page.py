@@ -116,7 +116,7 @@ def opened(browser: Any, url: str, width: int = 1280, scheme: str = "light") -> 
     awaited(browser, "return document.documentElement.dataset.ready")
 
 
-def awaited(browser: Any, script: str, seconds: float = 20) -> Any:
+def awaited(browser: Any, script: str, seconds: float = 60) -> Any:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         found = browser.execute_script(script)

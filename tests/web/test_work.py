@@ -134,7 +134,7 @@ def test_a_large_picture_does_not_keep_small_ones_waiting(
 
     def waiting(self: Any, content: bytes, name: str, *, max_pixels: int) -> UInt8Array:
         if max_pixels > 100:
-            assert answered.wait(5)
+            assert answered.wait(60)
         return original(self, content, name, max_pixels=max_pixels)
 
     monkeypatch.setattr(type(judge().preprocess), "from_stranger", waiting)
@@ -156,7 +156,7 @@ class TestBusy:
         go_on = threading.Event()
 
         def session(images: UInt8Array) -> Any:
-            assert go_on.wait(5)
+            assert go_on.wait(60)
             return by_brightness(images)
 
         async def ask() -> None:
@@ -179,14 +179,14 @@ class TestBusy:
 
         def session(images: UInt8Array) -> Any:
             begun.set()
-            assert go_on.wait(5)
+            assert go_on.wait(60)
             seen.extend(images[:, 0, 0, 0].tolist())
             return by_brightness(images)
 
         async def ask() -> None:
             live = Live(judge(session), 1)
             first = made.submit(live, pictures([1]), is_gone=never)
-            assert await asyncio.to_thread(begun.wait, 5)
+            assert await asyncio.to_thread(begun.wait, 60)
             given_up = made.submit(live, pictures([2]), is_gone=never)
             hung_up = made.submit(live, pictures([3]), is_gone=lambda: True)
             last = made.submit(live, pictures([4]), is_gone=never)

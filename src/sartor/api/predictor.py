@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import Float32Array, Float64Array, Int64Array, UInt8Array
+from ..arrays import AnyArray, Float32Array, Float64Array, Int64Array, UInt8Array
 from ..bundle.format import Bundle, is_bundle
 from ..bundle.opening import BY_ONNX, TORCH, session_of
 from ..bundle.sessions import AnsweringSession, Outputs, Session, images_at_once, joined
@@ -187,15 +187,15 @@ class Predictor:
         self.loss = run.recipe.training.loss
         self.weights_sha256 = network.weights_sha256
 
-    def outputs(self, images: UInt8Array) -> Outputs:
+    def outputs(self, images: AnyArray) -> Outputs:
         """Probabilities float32 (N, classes) and novelty scores float32 (N,), for `answers`.
 
         Args:
-            images: uint8 (N, H, W), (N, H, W, C) or (N, C, H, W); those of another size than the
-                network's are prepared as pictures are.
+            images: (N, H, W), (N, H, W, C) or (N, C, H, W), bytes or floats in 0..1, as `fit`
+                takes them; those of another size than the network's are prepared as pictures are.
 
         Raises:
-            DataError: another shape or type, or a single image in colour, (H, W, 3).
+            DataError: another shape, other numbers, or a single image in colour, (H, W, 3).
         """
         if self._session is None:
             logits, novelty = self._in_pytorch.scored(images)
@@ -211,7 +211,7 @@ class Predictor:
             ]
         )
 
-    def scored(self, images: UInt8Array) -> Scored:
+    def scored(self, images: AnyArray) -> Scored:
         """What is said of each image, as `answers` takes it; images as for `outputs`."""
         if self._session is None:
             from ..evaluation.predictions import predicted_of
@@ -221,7 +221,7 @@ class Predictor:
         probabilities, novelty = self.outputs(images)
         return Scored(probabilities.astype(np.float64), novelty, None)
 
-    def probabilities(self, images: UInt8Array) -> Float64Array:
+    def probabilities(self, images: AnyArray) -> Float64Array:
         """float64 (N, classes), each row summing to 1; NaN where outputs are not finite.
 
         Images as for `outputs`. They are probabilities as the network gives them; of one trained
@@ -231,7 +231,7 @@ class Predictor:
             return self._in_pytorch.probabilities(images)
         return self.outputs(images).probabilities.astype(np.float64)
 
-    def labels(self, images: UInt8Array) -> list[str]:
+    def labels(self, images: AnyArray) -> list[str]:
         """The most probable class for each image; images as for `outputs`.
 
         Raises:
@@ -249,7 +249,7 @@ class Predictor:
             )
         return [self.classes[place] for place in probabilities.argmax(axis=1)]
 
-    def logits(self, images: UInt8Array) -> Float32Array:
+    def logits(self, images: AnyArray) -> Float32Array:
         """float32 (N, classes), in PyTorch; images as for `outputs`.
 
         Raises:
@@ -298,7 +298,7 @@ class Predictor:
             )
         return self._network
 
-    def _batch(self, images: UInt8Array) -> UInt8Array:
+    def _batch(self, images: AnyArray) -> UInt8Array:
         """uint8 (N, H, W, C), contiguous."""
         channels, height, width = self.preprocess.input_shape
         if (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 from ..evaluation.metrics import Evaluation
 from ..wording import plain
-from . import exporting, fitting, judging, predicting, reporting, tracing
+from . import exporting, fitting, judging, predicting, reporting, resuming, tracing
 from .exporting import Exported
 from .notes import Sink
 from .opened import OpenedRun
@@ -134,4 +134,4 @@ def _as_public(verb: Callable[_Arguments, OpenedRun]) -> Callable[_Arguments, Ru
 
 
 fit = _as_public(fitting.fit)
-resume = _as_public(fitting.resume)
+resume = _as_public(resuming.resume)

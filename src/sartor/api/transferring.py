@@ -219,7 +219,8 @@ def _refuse(several: list[str], recipe: Recipe) -> None:
             "--transfer features, which fits a head in one step.",
             "Leave it out, or train all weights: --transfer finetune.",
         )
-    unfit = [word for word in recipe.training.augment if not _is_flip(word)]
+    words = [word for word in recipe.training.augment if word != "none"]
+    unfit = [word for word in words if not _is_flip(word)]
     if unfit:
         raise UsageError(
             f"--augment {unfit[0]} means nothing for --transfer features, which knows only the "

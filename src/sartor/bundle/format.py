@@ -15,6 +15,7 @@ import re
 import stat
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -32,6 +33,8 @@ RECORD = "bundle.json"
 WEIGHTS, ONNX, PROGRAM, SOURCE = "model.safetensors", "model.onnx", "program.pt2", "model.py"
 CALIBRATION, CARD = "calibration.safetensors", "README.md"
 INT8 = "model.int8.onnx"
+_TELLING = (RECORD, WEIGHTS, ONNX)
+"""Files of which one at least lies in every bundle, also in a part of one."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -111,14 +114,10 @@ class Bundle:
                 "Copy the whole bundle, or make one of a run: sartor export RUN --out NAME",
             )
         record, sha256 = _checked_record(content, where)
-        try:
+        with _explained(f"The {RECORD} of {where}"):
             found = _parsed(cls, where, record, sha256)
+        with _explained(f"The calibration of {where}"):
             return replace(found, calibration=_calibration(found))
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            detail = f"it lacks {error}" if isinstance(error, KeyError) else reason(error)
-            raise BundleError(
-                f"The {RECORD} of {where} cannot be used: {detail}.", _EXPORT_AGAIN
-            ) from error
 
     @property
     def input_ranges(self) -> Ranges:
@@ -189,16 +188,17 @@ _EXPORT_AGAIN = "Copy the whole bundle again, or export it again: sartor export 
 
 
 def is_bundle(path: str | Path) -> bool:
-    """Whether a path is that of a bundle, whole or not: a folder with bundle.json, or a .zip with
-    one."""
+    """Whether a path is that of a bundle, whole or not: a folder or a .zip with bundle.json, or
+    with the network of one that has lost it."""
     where = Path(path)
     try:
         if where.is_dir():
-            return (where / RECORD).is_file()
+            is_run = (where / "recipe.toml").exists()
+            return any((where / name).is_file() for name in ((RECORD,) if is_run else _TELLING))
         if not where.is_file():
             return False
         with zipfile.ZipFile(where) as archive:
-            return RECORD in archive.namelist()
+            return not set(_TELLING).isdisjoint(archive.namelist())
     except OSError as error:
         # What it is cannot be told; who opens it says why.
         return where.suffix.lower() == ".zip" and files.unreadable(where, error) is not None
@@ -310,6 +310,20 @@ def _refused(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Say of a fault inside that it makes a part of a bundle unusable.
+
+    Raises:
+        BundleError: there was one.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        detail = f"it lacks {error}" if isinstance(error, KeyError) else reason(error)
+        raise BundleError(f"{what} cannot be used: {detail}.", _EXPORT_AGAIN) from error
+
+
 def _parsed(kind: type[_Kind], path: Path, record: Mapping[str, Any], sha256: str) -> _Kind:
     """All but the calibration."""
     architecture = _architecture(record["architecture"])
@@ -353,7 +367,9 @@ def _calibration(bundle: Bundle) -> Calibration:
     try:
         return Calibration.from_json(bundle.record["calibration"], arrays)
     except DataError as error:
-        raise ValueError(error.message.rstrip(".")) from error
+        raise ValueError(
+            error.message.removeprefix("The calibration cannot be used: ").rstrip(".")
+        ) from error
 
 
 def _listed_file(name: str, entry: Mapping[str, Any]) -> tuple[str, tuple[str, int]]:

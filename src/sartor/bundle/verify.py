@@ -19,6 +19,7 @@ from ..errors import BundleError, MissingExtraError, PictureError, SartorError
 from ..evaluation.conformal import members
 from ..inference.answers import answers
 from ..inference.calibration import Calibration
+from ..wording import plural
 from . import golden as examples
 from .format import INT8, ONNX, PROGRAM, SOURCE, Bundle
 from .golden import Golden
@@ -341,4 +342,4 @@ def _set_faults(
     perhaps = members(found, calibration.set_threshold + TOLERANCE)
     other = ((surely & ~wanted) | (wanted & ~perhaps)).any(axis=1) & finite
     if other.any():
-        yield f"The sets of {int(other.sum()):,} pictures are others."
+        yield f"The set of classes differs for {plural(int(other.sum()), 'picture')}."

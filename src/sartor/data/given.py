@@ -55,15 +55,17 @@ def bytes_of(images: Any) -> UInt8Array:
     Raises:
         DataError: other numbers, such as normalized ones.
     """
-    array = as_array(images)
+    array = as_array(images, "images")
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * np.uint8(255)
-    if array.dtype.kind not in "iuf" or not array.size:
+    if array.dtype.kind not in "iuf":
         raise DataError(
             f"Images of {array.dtype} are no pixels.", "Give bytes 0 to 255, or floats 0 to 1."
         )
+    if not array.size:
+        return array.astype(np.uint8)
     low, high = float(array.min()), float(array.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         broken = int((~np.isfinite(array)).sum())
@@ -129,25 +131,24 @@ def is_array(value: Any) -> bool:
     )
 
 
-def as_array(value: Any) -> AnyArray:
-    """An array, a tensor, or a list of such of one shape, as an array."""
+def as_array(value: Any, what: str = "values") -> AnyArray:
+    """An array, a tensor, or a list of such of one shape, as an array; `what` it is, in errors."""
     if isinstance(value, list | tuple):
-        return np.stack([as_array(one) for one in value])
+        return np.stack([as_array(one, what) for one in value])
     if hasattr(value, "detach"):
         value = value.detach().cpu()
-    return plain_array(value, "values")
+    return plain_array(value, what)
 
 
-def images_in_order(images: UInt8Array, input_shape: tuple[int, int, int]) -> UInt8Array:
-    """uint8 (N, C, H, W), from the orders that `Dataset` takes; `input_shape` is the network's.
+def images_in_order(given: Any, input_shape: tuple[int, int, int]) -> UInt8Array:
+    """uint8 (N, C, H, W), from the orders that `Dataset` takes and the numbers that `fit` takes,
+    see `bytes_of`; `input_shape` is the network's.
 
     Raises:
-        DataError: another shape or type, or a single image in colour, (H, W, 3).
+        DataError: another shape, other numbers, or a single image in colour, (H, W, 3).
     """
     channels, *size = input_shape
-    images = plain_array(images, "images")
-    if images.dtype != np.uint8:
-        raise DataError(f"Images are of {images.dtype}, not uint8.", "Give bytes, 0 to 255.")
+    images = bytes_of(given)
     if images.ndim == 3:
         gray_of_this_size = channels == 1 and list(images.shape[1:]) == size
         if not gray_of_this_size and 3 in (images.shape[0] * (channels == 3), images.shape[2]):

@@ -93,9 +93,7 @@ def _layers(module: nn.Module, name: str, place: _Place) -> Iterator[Layer]:
         case _:
             layer = _layer(module, name, place)
             if layer is None:
-                raise NotAChainError(
-                    f"it has no kernel for {name or 'the network'}, {_shown(module)}"
-                )
+                raise NotAChainError(f"it has no kernel for {described(name, module)}")
             place.at_images = False
             yield layer
 
@@ -237,11 +235,10 @@ def _refuse_unknown(network: nn.Module) -> None:
     if len({id(one) for one in modules.values()}) < len(modules):
         raise NotAChainError("a layer is used twice")
     for name, module in modules.items():
-        shown = name or "the network"
         if type(module) not in _KINDS:
-            raise NotAChainError(f"it has no kernel for {shown}, {_shown(module)}")
+            raise NotAChainError(f"it has no kernel for {described(name, module)}")
         if has_hooks(module) or "forward" in vars(module):
-            raise NotAChainError(f"{shown} has a hook")
+            raise NotAChainError(f"{described(name, module)}, has a hook")
     seen: set[int] = set()
     for name, tensor in [
         *network.named_parameters(remove_duplicate=False),
@@ -276,10 +273,11 @@ def _optional(tensor: Tensor | None) -> npt.NDArray[Any] | None:
     return None if tensor is None else array_of(tensor)
 
 
-def _shown(module: nn.Module) -> str:
-    """Its class and settings, on one line."""
+def described(name: str, module: nn.Module) -> str:
+    """A layer of a network by its name there, its class and its settings, on one line."""
     settings = module.extra_repr() if not any(True for _ in module.children()) else ""
-    return f"{type(module).__name__}({settings})" if settings else f"a {type(module).__name__}"
+    kind = f"{type(module).__name__}({settings})" if settings else f"a {type(module).__name__}"
+    return f'layer "{name}", {kind}' if name else f"the network, {kind}"
 
 
 _KINDS = (

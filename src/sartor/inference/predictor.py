@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..arrays import Float32Array, Float64Array, UInt8Array
+from ..arrays import AnyArray, Float32Array, Float64Array, UInt8Array
 from ..data.given import images_in_order
 from ..data.pictures.preprocess import Preprocess
 from ..errors import DataError
@@ -58,13 +58,14 @@ class Predictor:
         self._novelty = None if score is None else Novelty(score, loss).to(forward.device)
         self._normalize: Callable[[Tensor], Tensor] = preprocess.normalizer(forward.device)
 
-    def logits(self, images: UInt8Array) -> Float32Array:
-        """float32 (N, classes) of uint8 images (N, H, W), (N, H, W, C) or (N, C, H, W).
+    def logits(self, images: AnyArray) -> Float32Array:
+        """float32 (N, classes) of images (N, H, W), (N, H, W, C) or (N, C, H, W).
 
-        Images of another size than the network's are prepared as pictures are.
+        Bytes or floats in 0..1, as `fit` takes them. Images of another size than the network's are
+        prepared as pictures are.
 
         Raises:
-            DataError: another shape or type, or a single image in colour, (H, W, 3).
+            DataError: another shape, other numbers, or a single image in colour, (H, W, 3).
         """
         prepared = self.preprocess.pictures(images_in_order(images, self.preprocess.input_shape))
         parts = [
@@ -73,7 +74,7 @@ class Predictor:
         ]
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
 
-    def scored(self, images: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
+    def scored(self, images: AnyArray) -> tuple[Float32Array, Float32Array | None]:
         """Logits, and the novelty (N,) of images as for `logits`; None where there is no score."""
         prepared = self.preprocess.pictures(images_in_order(images, self.preprocess.input_shape))
         score = self.calibration.novelty
@@ -97,7 +98,7 @@ class Predictor:
         """What the logits are divided by."""
         return self.calibration.temperature
 
-    def probabilities(self, images: UInt8Array) -> Float64Array:
+    def probabilities(self, images: AnyArray) -> Float64Array:
         """float64 (N, classes), each row summing to 1; NaN where outputs are not finite.
 
         Images as for `logits`. They are at the temperature of the calibration; of a network trained
@@ -111,7 +112,7 @@ class Predictor:
             return probabilities_of(logits, self._loss)
         return np.exp(scaled(log_probabilities_of(logits, self._loss), self.temperature))
 
-    def labels(self, images: UInt8Array) -> list[str]:
+    def labels(self, images: AnyArray) -> list[str]:
         """The class with the highest output for each image; images as for `logits`.
 
         Raises:

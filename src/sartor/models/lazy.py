@@ -40,16 +40,16 @@ def materialise(network: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
         network.train(was_training)
     if waiting := _waiting(network):
         raise ModelError(
-            f"The layer {waiting[0]} of the model has no shape yet after images went through it.",
+            f"{waiting[0]} of the model has no shape yet after images went through it.",
             "Use it in forward() in evaluation mode too, or remove it.",
         )
     return network
 
 
 def _waiting(network: nn.Module) -> list[str]:
-    """Names of the layers that still wait for their first input."""
+    """The layers that still wait for their first input, each to begin a sentence with."""
     return [
-        name or type(module).__name__
+        f'Layer "{name}" ({type(module).__name__})' if name else type(module).__name__
         for name, module in network.named_modules()
         if any(is_lazy(one) for one in (*module.parameters(False), *module.buffers(False)))
     ]

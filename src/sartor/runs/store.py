@@ -20,6 +20,7 @@ from .history import best_row
 RUNS = Path("runs")
 _LARGEST = 1e15
 _SEED = "seed-"
+_BUNDLE = "bundle.json"
 _DIGITS = 20
 
 
@@ -116,13 +117,29 @@ def _refuse_bundle(path: Path) -> None:
     Raises:
         RunError: it is one, as far as a look tells.
     """
-    folder = (path / "bundle.json").is_file() and not RunFolder(path).recipe_path.exists()
-    if folder or (path.suffix.lower() == ".zip" and zipfile.is_zipfile(path)):
+    folder = (path / _BUNDLE).is_file() and not RunFolder(path).recipe_path.exists()
+    archive = path.suffix.lower() == ".zip" and zipfile.is_zipfile(path)
+    if folder or (archive and _holds(path, _BUNDLE)):
         raise RunError(
-            f"{path} is {'a bundle' if folder else 'a .zip file'}, not a run.",
+            f"{path} is a bundle, not a run.",
             "Name the run that the bundle was exported from; predict, evaluate, verify and serve "
             "take bundles, too.",
         )
+    if archive:
+        raise RunError(
+            f"{path} is neither a run nor a bundle: it holds no {_BUNDLE}.",
+            "Name a run (`sartor runs` lists them), or make a bundle of one: sartor export RUN "
+            "--out NAME.zip",
+        )
+
+
+def _holds(archive: Path, name: str) -> bool:
+    """Whether a .zip file has a member of that name, as far as its directory can be read."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            return name in opened.namelist()
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        return False
 
 
 def _refuse_missing_bundle(path: Path) -> None:

@@ -36,6 +36,14 @@ def test_one_string_is_several_words() -> None:
     assert steps_of(["flip", "crop=2"]) == steps_of(["flip crop=2"])
 
 
+def test_none_undoes_what_a_recipe_says() -> None:
+    assert steps_of(["none"]) == {} == steps_of([])
+    assert canonical(["none"]) == ()
+    assert parse(["none", "flip"])[1] == [
+        'augment "none" stands beside other words; it means none of them'
+    ]
+
+
 @pytest.mark.parametrize("name", STEPS)
 def test_written_out_it_means_the_same(name: str) -> None:
     (word,) = canonical([name])

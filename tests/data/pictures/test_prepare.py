@@ -452,20 +452,23 @@ class TestCache:
         assert free_bytes(tmp_path) > 0
 
     def test_two_at_once_decode_once(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        chunk, events = decoding._Decoder.chunk, []
-        begun = threading.Event()
+        chunk, events, mine = decoding._Decoder.chunk, list[Event](), list[Event]()
+        begun, waits = threading.Event(), threading.Event()
 
         def slow(*arguments: Any) -> Any:
             begun.set()
-            time.sleep(0.3)
+            assert waits.wait(60)
             return chunk(*arguments)
+
+        def listen(event: Event) -> None:
+            mine.append(event)
+            waits.set()
 
         monkeypatch.setattr(decoding._Decoder, "chunk", slow)
         other = threading.Thread(target=found_in, args=(folder, events))
         other.start()
-        assert begun.wait(10)
-        mine: list[Event] = []
-        found = found_in(folder, mine)
+        assert begun.wait(60)
+        found = prepared(list_folder(folder), PreprocessSettings(), on_event=listen)
         other.join()
         assert decoded_in(events) == 12
         assert [type(event) for event in mine] == [Note]
@@ -479,17 +482,17 @@ def flipped(content: bytes, place: int) -> bytes:
 
 
 SLOW = """
-import sys, time
+import itertools, sys, time
 from sartor.data.pictures import decoding
 from sartor.data.sources import find_source
 from sartor.data.pictures.prepare import prepared
 from sartor.data.settings import DataSettings, PreprocessSettings
 
 decoding._CHUNK_PICTURES, decoding.available_cores = 4, lambda: 1
-chunk = decoding._Decoder.chunk
+chunk, chunks = decoding._Decoder.chunk, itertools.count(1)
 
 def slow(*arguments):
-    time.sleep(0.05)
+    time.sleep(0.05 if next(chunks) < 12 else 600)
     return chunk(*arguments)
 
 decoding._Decoder.chunk = slow
@@ -510,7 +513,7 @@ class TestKilled:
         self, many: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with subprocess.Popen([sys.executable, "-c", SLOW, str(many)]) as process:
-            give_up = time.monotonic() + 60
+            give_up = time.monotonic() + 120
             while lines_in(home) < 4:
                 assert process.poll() is None, "ended too early"
                 assert time.monotonic() < give_up

@@ -315,15 +315,18 @@ def with_tensor_hook() -> nn.Module:
 @pytest.mark.parametrize(
     ("network", "reason"),
     [
-        (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), "no kernel for 1"),
-        (nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, affine=False)), "no kernel for 1"),
-        (nn.Sequential(Own(4, 4)), "no kernel for 0"),
-        (nn.Sequential(nn.Flatten(0), nn.Linear(4, 4)), "no kernel for 0"),
-        (nn.Sequential(nn.Conv2d(4, 2, 1, groups=2)), "no kernel for 0"),
-        (nn.Sequential(nn.Conv2d(4, 2, 1, dilation=2)), "no kernel for 0"),
-        (nn.Sequential(nn.Conv2d(4, 2, 1, padding="same")), "no kernel for 0"),
-        (nn.Sequential(nn.Conv2d(4, 2, 1, padding_mode="circular")), "no kernel for 0"),
-        (nn.Sequential(nn.MaxPool2d(1, ceil_mode=True)), "no kernel for 0"),
+        (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)), 'no kernel for layer "1", '),
+        (
+            nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, affine=False)),
+            'no kernel for layer "1", ',
+        ),
+        (nn.Sequential(Own(4, 4)), 'no kernel for layer "0", '),
+        (nn.Sequential(nn.Flatten(0), nn.Linear(4, 4)), 'no kernel for layer "0", '),
+        (nn.Sequential(nn.Conv2d(4, 2, 1, groups=2)), 'no kernel for layer "0", '),
+        (nn.Sequential(nn.Conv2d(4, 2, 1, dilation=2)), 'no kernel for layer "0", '),
+        (nn.Sequential(nn.Conv2d(4, 2, 1, padding="same")), 'no kernel for layer "0", '),
+        (nn.Sequential(nn.Conv2d(4, 2, 1, padding_mode="circular")), 'no kernel for layer "0", '),
+        (nn.Sequential(nn.MaxPool2d(1, ceil_mode=True)), 'no kernel for layer "0", '),
         (nn.Sequential(nn.ZeroPad2d(1), nn.ReLU()), "margins"),
         (nn.Sequential(nn.Linear(4, 4).double()), "not float32"),
         (nn.Sequential(nn.Linear(4, 4, device="meta")), "not on meta"),
@@ -332,7 +335,7 @@ def with_tensor_hook() -> nn.Module:
         (patched(nn.Sequential(nn.Linear(4, 4))), "hook"),
         (with_tensor_hook(), "hook"),
         (shared(), "used twice"),
-        (nn.ModuleList([nn.Linear(4, 4)]), "no kernel for the network"),
+        (nn.ModuleList([nn.Linear(4, 4)]), "no kernel for the network, a ModuleList"),
         (nn.Sequential(nn.Flatten(), nn.Linear(5, 4)), "5"),
         (nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), "3 outputs"),
     ],
@@ -388,7 +391,8 @@ def test_auto_takes_it_and_others_say_why_not() -> None:
     assert job_of("lenet", "auto").settings.engine == "native"
     other = nn.Sequential(nn.Flatten(), nn.Linear(432, 5), nn.Softplus())
     assert job_of(copy.deepcopy(other), "auto").settings.engine == "plain"
-    with pytest.raises(RecipeError, match="cannot train this network: it has no kernel for 2"):
+    reason = 'cannot train this network: it has no kernel for layer "2", '
+    with pytest.raises(RecipeError, match=reason):
         job_of(other, "native")
     for given_, engine in (
         ({"memory_format": "channels-last"}, "plain"),

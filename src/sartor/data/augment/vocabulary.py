@@ -246,11 +246,13 @@ ELSEWHERE: Mapping[str, str] = {
 def parse(words: Sequence[str]) -> tuple[dict[str, Step], list[str]]:
     """The steps that `words` ask for, by name and in order, and every problem found on the way.
 
-    A word is a name, or a name with values in the order of its settings: `crop=4,reflect`.
+    A word is a name, or a name with values in the order of its settings: `crop=4,reflect`. The one
+    word `none` asks for no step.
     """
     steps: dict[str, Step] = {}
     found: list[str] = []
-    for word in " ".join(words).split():
+    split = " ".join(words).split()
+    for word in split if split != ["none"] else ():
         name, equals, text = word.partition("=")
         kind = STEPS.get(name)
         if kind is None:
@@ -299,6 +301,8 @@ def _built(kind: type[Step], text: str) -> tuple[Step, list[str]]:
 
 
 def _unknown(name: str) -> str:
+    if name == "none":
+        return 'augment "none" stands beside other words; it means none of them'
     plain = name.lower().replace("_", "-").removeprefix("--")
     if plain in STEPS or plain in ELSEWHERE:
         return f'unknown augmentation "{name}"; did you mean "{ELSEWHERE.get(plain, plain)}"?'

@@ -21,7 +21,7 @@ from ...device import choose_device, is_present
 from ...device import torch_memory_format as torch_memory_format
 from ...distributed import member, processes
 from ...errors import RecipeError
-from ...inference.chain import Shape
+from ...inference.chain import Shape, described
 from ...machine import available_cores
 from ...torch_internals import cpu_multiplies_bfloat16
 from ..seeding import random_numbers_kept
@@ -124,8 +124,8 @@ def against_channels_last(model: nn.Module, device: str) -> str | None:
             down, across = layer.stride
             if down < across:
                 return (
-                    f"PyTorch computes {name or 'the network'} wrongly in it, a convolution of "
-                    f"one channel with stride ({down}, {across})"
+                    "PyTorch computes convolutions of one channel with stride "
+                    f"({down}, {across}) wrongly in it, here {described(name, layer)}"
                 )
     return None
 

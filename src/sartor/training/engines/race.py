@@ -21,7 +21,7 @@ from torch import nn
 from ...data.feed.ahead import chosen_workers, prepared_ahead
 from ...data.feed.batches import Batches
 from ...device import synchronize
-from ...machine import involuntary_switches
+from ...machine import involuntary_switches, seconds_of_others
 from ...models.custom import reason_of
 from ..job import Figures, Job, Outcome
 from ..loop import update
@@ -43,6 +43,9 @@ FAR = 2.0
 _INTERRUPTED = 80.0
 """So often a second do other programs take a core away on a busy machine: 150 to 270 times beside
 two of them, 2 to 30 where there are none."""
+_OTHERS_CORES = 0.15
+"""Other programs that use less than this many cores are not what threads lose theirs to: PyTorch's
+threads stay awake for a while after a step, and take cores from each other and from native's."""
 _STEPS_TO_RECORD = 4
 # Wide, for some networks draw other random numbers in another layout; the contract of the tests is
 # narrow.
@@ -84,7 +87,8 @@ class Measurement:
     seconds: float
     """What measuring took."""
     interruptions: float
-    """How often a second another program took a core away; 0 where the system does not say."""
+    """How often a second another program took a core away; 0 where the system does not say, or no
+    other program did much."""
 
     @property
     def busy(self) -> bool:
@@ -178,7 +182,7 @@ def race(engines: Sequence[ExecutionPlan], job_of: JobOf, seconds: float) -> Mea
     Raises:
         Exception: whatever the default engine fails with.
     """
-    began, switches = time.perf_counter(), involuntary_switches()
+    began, switches, others = time.perf_counter(), involuntary_switches(), seconds_of_others()
     default = _Contestant(engines[0], job_of)
     contestants, left_out = [default], []
     for one in engines[1:]:
@@ -200,8 +204,16 @@ def race(engines: Sequence[ExecutionPlan], job_of: JobOf, seconds: float) -> Mea
         timings=tuple(one.timing(default) for one in contestants),
         left_out=tuple(left_out),
         seconds=took,
-        interruptions=(involuntary_switches() - switches) / took,
+        interruptions=_interruptions(switches, others, took),
     )
+
+
+def _interruptions(switches: int, others: float | None, seconds: float) -> float:
+    """How often a second other programs took a core, since these were counted so long ago."""
+    now = seconds_of_others()
+    if others is not None and now is not None and now - others < _OTHERS_CORES * seconds:
+        return 0.0
+    return (involuntary_switches() - switches) / seconds
 
 
 def with_compiled(measured: Measurement, job_of: JobOf, seconds: float) -> Measurement:

@@ -1,6 +1,6 @@
 // Section 6 of docs/preprocess.md: ink on paper, prepared as sets of handwritten digits were.
 
-import { grayOf, halfToEven, pasted } from "./preprocess.js";
+import { grayOf, halfToEven, pasted } from "./picture.js";
 import { box, cubic, image, resampled, weightsOf } from "./resampling.js";
 
 const SHARE = 20 / 28;

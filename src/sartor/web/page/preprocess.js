@@ -1,6 +1,7 @@
 // docs/preprocess.md: how a picture becomes the pixels that the network is given.
 
 import { inkOf } from "./ink.js";
+import { grayOf, halfToEven, pasted } from "./picture.js";
 import { decodePng, isPng } from "./png.js";
 import { filterOf, image, limited, resampled } from "./resampling.js";
 
@@ -144,17 +145,6 @@ function repeated(picture, channels) {
   return image(picture.width, picture.height, channels, levels);
 }
 
-export function grayOf(picture) {
-  if (picture.bands === 1) return picture;
-  const { width, height, levels } = picture;
-  const gray = new Uint8Array(width * height);
-  for (let pixel = 0, place = 0; pixel < gray.length; pixel++, place += 3) {
-    const colour = 19595 * levels[place] + 38470 * levels[place + 1] + 7471 * levels[place + 2];
-    gray[pixel] = (colour + 32768) >> 16;
-  }
-  return image(width, height, 1, gray);
-}
-
 function upright(picture, orientation) {
   if (orientation === 1) return picture;
   const turned = orientation >= 5;
@@ -192,26 +182,10 @@ function resized(picture, width, height, { resize, resampling }, padding) {
   return pasted(canvas, small, left, top);
 }
 
-export function pasted(canvas, picture, left, top) {
-  const row = picture.width * picture.bands;
-  for (let y = 0; y < picture.height; y++) {
-    const place = ((top + y) * canvas.width + left) * canvas.bands;
-    canvas.levels.set(picture.levels.subarray(y * row, (y + 1) * row), place);
-  }
-  return canvas;
-}
-
 function middle(width, height, wanted) {
   const ratio = width / height;
   const across = ratio > wanted ? wanted * height : width;
   const down = ratio < wanted ? width / wanted : height;
   const [left, top] = [(width - across) * 0.5, (height - down) * 0.5];
   return [left, top, left + across, top + down];
-}
-
-export function halfToEven(value) {
-  const floor = Math.floor(value);
-  const rest = value - floor;
-  if (rest !== 0.5) return Math.round(value);
-  return floor % 2 === 0 ? floor : floor + 1;
 }
