@@ -26,10 +26,6 @@ struct Rows {
     // Of each feature, filled up to a multiple of LANES: byte * scale + shift.
     const float* scale = nullptr;
     const float* shift = nullptr;
-    // Rows of the next step that this thread will read: while a piece of the features of these is
-    // used, the same piece of those comes from memory.
-    const uint8_t* const* next = nullptr;
-    int64_t next_images = 0;
 };
 
 // Activations turned, so that 16 features are a vector: [feature / 16][image][16]. With them a

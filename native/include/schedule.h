@@ -1,7 +1,6 @@
 // How the threads of a team divide a batch between them.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <vector>
 
@@ -17,8 +16,6 @@ struct Batch {
     // Where each image lies; one of the two.
     std::vector<const uint8_t*> bytes;
     std::vector<const float*> floats;
-    // Of bytes: where those lie that most likely follow in the next step.
-    std::vector<const uint8_t*> next;
     std::vector<int64_t> labels;
     const float* shares = nullptr;
     int64_t images = 0;
@@ -40,9 +37,6 @@ struct Batch {
     int64_t blocks() const { return (images + LANES - 1) / LANES; }
     Targets targets() const { return {shares ? nullptr : labels.data(), shares}; }
 };
-
-// Fetches the images of a part.
-using Fetch = std::function<void(int part)>;
 
 // What both schedules are made of.
 struct Plan {
@@ -71,11 +65,8 @@ class Schedule {
     virtual int64_t words(int64_t images) const = 0;
     // Fetches some blocks of the batch, of `images` images.
     virtual void gather(const Batch& batch, int64_t images, Range blocks) = 0;
-    // Whether a part of a pass reads no images but those of its own blocks, the share of the part.
-    virtual bool own_images() const = 0;
-    // Forward, loss and backward, by all threads. `fetch(part)`, where it is given, has to be called
-    // for each part before its images are read; only where these are its own.
-    virtual void pass(Batch& batch, const Fetch& fetch) = 0;
+    // Forward, loss and backward, by all threads.
+    virtual void pass(Batch& batch) = 0;
     // Gradients of trained parameter `index`, to be added up; empty if `pass` has updated it.
     virtual const std::vector<float*>& gradients(int index) const = 0;
     // Whether `pass` adds to the gradients that it finds, even in a step's first part.

@@ -216,8 +216,6 @@ int64_t weight_scratch(int64_t blocks) { return blocks * LANES * MOST_VECTORS * 
 void linear_weight_gradient(int inputs, View out_gradient, const Rows& in, int64_t images,
                             Range blocks, Range rows, const Sink& sink, float* scratch) {
     weight_gradient(inputs, out_gradient, blocks, rows, sink, [&](const Tile& tile) {
-        for (int64_t k = 0; k < in.next_images; ++k)
-            __builtin_prefetch(in.next[k] + tile.first * WIDTH, 0, 2);
         ptrdiff_t inner = std::min(tile.vectors * WIDTH, LANES);
         ptrdiff_t panel = blocks.size() * LANES * inner;
         for (int v = 0; v < tile.vectors; ++v) {

@@ -45,9 +45,7 @@ class ByBlocks final : public Schedule {
     }
     void gather(const Batch&, int64_t, Range) override {}
 
-    bool own_images() const override { return !whole_; }
-
-    void pass(Batch& batch, const Fetch& fetch) override {
+    void pass(Batch& batch) override {
         Pass pass;
         pass.images = batch.images;
         pass.communicator = plan_.communicator;
@@ -66,7 +64,6 @@ class ByBlocks final : public Schedule {
             });
         else
             plan_.threads.each([&](int thread) {
-                if (fetch) fetch(thread);
                 Part part;
                 part.thread = thread;
                 Range own = share_of(batch.blocks(), thread, plan_.parts());

@@ -128,13 +128,10 @@ class Mlp final : public Schedule {
                                    plain_view(input_, layers_.front().inputs));
     }
 
-    bool own_images() const override { return !by_rows_; }
-
-    void pass(Batch& batch, const Fetch& fetch) override {
+    void pass(Batch& batch) override {
         int last = int(layers_.size()) - 1;
         if (!by_rows_) {
             plan_.threads.each([&](int part) {
-                if (fetch) fetch(part);
                 Work work{part, share_of(batch.blocks(), part, plan_.parts())};
                 for (int k = 0; k <= last; ++k) forward(work, batch, k);
                 judge(work.blocks, batch);
@@ -198,16 +195,6 @@ class Mlp final : public Schedule {
         return rows;
     }
 
-    // The same, with those of the next step that a part will gather.
-    Rows pixels_before_next(const Batch& batch, int part) const {
-        Rows rows = pixels_of(batch);
-        if (!batch.of_bytes) return rows;
-        Range blocks = share_of(batch.blocks(), part, plan_.parts());
-        rows.next = batch.next.data() + blocks.begin * LANES;
-        rows.next_images = std::min(blocks.end * LANES, batch.images) - blocks.begin * LANES;
-        return rows;
-    }
-
     ByteBlocks byte_blocks() const {
         return {reinterpret_cast<const uint8_t*>(input_.data()),
                 filled(layers_.front().inputs) * LANES};
@@ -258,9 +245,8 @@ class Mlp final : public Schedule {
         if (layer.weight_index >= 0) {
             Sink sink = sink_of(work, batch, layer.weight_index);
             if (k == 0)
-                kernels_.weight_gradient_of_rows(layer.inputs, gradient(k),
-                                                 pixels_before_next(batch, work.part), batch.images,
-                                                 work.blocks, rows, sink, scratch);
+                kernels_.weight_gradient_of_rows(layer.inputs, gradient(k), pixels_of(batch),
+                                                 batch.images, work.blocks, rows, sink, scratch);
             else
                 kernels_.weight_gradient(layer.inputs, gradient(k),
                                          Turned{buffers_[k - 1].turned.data(), panel_}, work.blocks,

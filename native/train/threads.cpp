@@ -6,7 +6,6 @@
 #include <string>
 #include <system_error>
 
-#include "turns.h"
 #include "waiting.h"
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -61,7 +60,6 @@ void Threads::start() {
 }
 
 void Threads::serve(int thread, uint32_t seen) {
-    ShortTurns turns;
     for (;;) {
         wait_until([&] { return phase_.load() != seen; });
         // The phase first: the last one, which has no work, begins after `ends_` is set.

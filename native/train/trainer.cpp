@@ -3,11 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
 #include <stdexcept>
 
 #include "schedule.h"
-#include "turns.h"
 
 namespace sartor {
 
@@ -70,12 +68,11 @@ class Trainer::Run {
         reserve(std::min(batch, data.images));
         Stretch stretch{data, batch, count, learning_rates, seeds, reports};
         spread_scales(data);
-        std::optional<ShortTurns> turns;
-        if (threads_.threads() > 1) turns.emplace();
         for (int64_t step = 0; step < count; ++step) {
             begin(stretch, step);
             for (Place place = place_of(stretch, step, 0);; place = place_of(stretch, step, place.part + 1)) {
-                pass(stretch, place);
+                prepare(stretch, place);
+                schedule_->pass(batch_);
                 report(reports[step]);
                 if (place.last) break;
             }
@@ -123,7 +120,6 @@ class Trainer::Run {
         int64_t most = (whole + processes - 1) / processes;
         schedule_->reserve(most);
         batch_.bytes.resize(most);
-        batch_.next.resize(most);
         batch_.floats.resize(most);
         batch_.labels.resize(most);
         batch_.judged.resize((most + LANES - 1) / LANES);
@@ -169,7 +165,8 @@ class Trainer::Run {
         return {step, part, {first + own.begin, first + own.end}, to - from, own.begin, to == end};
     }
 
-    void pass(const Stretch& stretch, const Place& place) {
+
+    void prepare(const Stretch& stretch, const Place& place) {
         const Data& data = stretch.data;
         batch_.images = place.images.size();
         batch_.whole = place.whole;
@@ -178,17 +175,10 @@ class Trainer::Run {
         batch_.shares = data.shares
                             ? data.shares + place.images.begin * plan_.network.classes()
                             : nullptr;
-        auto fetch_part = [&](int part) {
-            fetch(data, place, share_of(batch_.blocks(), part, plan_.parts()));
-        };
-        // One meeting of all threads less.
-        if (schedule_->own_images() && schedule_->words(batch_.whole) == 0)
-            return schedule_->pass(batch_, fetch_part);
         threads_.each([&](int part) {
-            fetch_part(part);
+            fetch(data, place, share_of(batch_.blocks(), part, plan_.parts()));
             if (part == plan_.parts() - 1) draw(stretch, place);
         });
-        schedule_->pass(batch_, nullptr);
     }
 
     void fetch(const Data& data, const Place& place, Range blocks) {
@@ -197,13 +187,10 @@ class Trainer::Run {
              ++k) {
             int64_t number = place.images.begin + k;
             int64_t row = data.rows ? data.rows[number] : number;
-            if (data.bytes) {
+            if (data.bytes)
                 batch_.bytes[k] = data.bytes + row * size;
-                int64_t next = std::min(number + batch_.images, data.images - 1);
-                batch_.next[k] = data.bytes + (data.rows ? data.rows[next] : next) * size;
-            } else {
+            else
                 batch_.floats[k] = data.floats + number * size;
-            }
             if (data.labels) batch_.labels[k] = data.labels[data.bytes ? row : number];
         }
         if (blocks.size() > 0) schedule_->gather(batch_, batch_.images, blocks);
