@@ -149,6 +149,11 @@ class TestWithoutATerminal:
         assert "report:" not in command("fit", "digits", *words).out
         assert not (tmp_path / "run" / "report.html").exists()
 
+    def test_what_rounds_to_zero_has_no_minus(self) -> None:
+        gap = {"gap": -1e-6, "gap_interval": (-0.01, 0.01), "ece": 0, "ece_by_chance": 0}
+        line = tables._calibration_lines(gap | {"verdict": ""})
+        assert line.startswith("confidence minus accuracy +0.00 points (-1.00 to +1.00)")
+
     def test_report(self, command: Any, run_copy: Path) -> None:
         lines = command("report", run_copy).out.splitlines()
         number = r"\d+\.\d\d%"

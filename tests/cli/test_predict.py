@@ -321,7 +321,9 @@ class TestProgress:
         monkeypatch.setenv("TERM", "xterm")
         progress = progress_for_stderr()
         progress(self.EVENT)
-        time.sleep(0.3)
+        until = time.monotonic() + 60
+        while "0:09 left" not in terminal.getvalue() and time.monotonic() < until:
+            time.sleep(0.01)
         assert "predicting" in terminal.getvalue()
         assert "0:09 left" in terminal.getvalue()
         progress(replace(self.EVENT, done=10_000, ended=True, seconds_left=None))

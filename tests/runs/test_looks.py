@@ -89,6 +89,8 @@ def test_other_runs_on_the_same_images_count(
     other.evaluate("test")
     assert counted(other) == Looks(times=2, by_this_run=1, weights=2, single=0)
     fresh = sartor.fit("digits", out=tmp_path / "fresh", **SMALL | {"seed": 2})
+    page = " ".join((fresh.path / "report.html").read_text().split())
+    assert "judged 2 times so far, with 2 different weights; never by this run" in page
     said = " ".join(command("evaluate", fresh.path).out.split())
     assert (
         "These test images have been judged 3 times so far, with 3 different weights; "

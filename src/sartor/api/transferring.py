@@ -116,7 +116,7 @@ def chosen_rung(head: str, tuned: str, groups: Int64Array | None = None) -> Choi
         sentence += f"worse by {loss}; the head on features is taken"
     else:
         sentence += (
-            f"no clear difference ({100 * low:+.1f} to {100 * high:+.1f} points); the head on "
+            f"no clear difference ({100 * low:+z.1f} to {100 * high:+z.1f} points); the head on "
             "features is taken"
         )
     return Choice(

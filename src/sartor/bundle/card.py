@@ -264,8 +264,8 @@ def _calibration(record: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"On the {_split(figures['split'])} images mean confidence is "
             f"{_percent(after['confidence'])} against {_percent(figures['accuracy'])} accuracy: a "
-            f"gap of {100 * after['gap']:+.1f} points (95 % interval {100 * low:+.1f} to "
-            f"{100 * high:+.1f}). Expected calibration error "
+            f"gap of {100 * after['gap']:+z.1f} points (95 % interval {100 * low:+z.1f} to "
+            f"{100 * high:+z.1f}). Expected calibration error "
             f"{_percent(after['ece'])}, where chance alone would show up to "
             f"{_percent(after['ece_by_chance'])}."
         )

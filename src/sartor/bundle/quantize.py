@@ -314,8 +314,9 @@ def _judged(
         kept=not reasons,
         sentence=(
             f"In 8 bits: {verdict}. On {len(right):,} validation images {accuracies[1]:.2%} "
-            f"against {accuracies[0]:.2%} in float32, {100 * (accuracies[1] - accuracies[0]):+.2f} "
-            f"points (95 % interval {low:+.2f} to {high:+.2f}); {times}; "
+            f"against {accuracies[0]:.2%} in float32, "
+            f"{100 * (accuracies[1] - accuracies[0]):+z.2f} points "
+            f"(95 % interval {low:+z.2f} to {high:+z.2f}); {times}; "
             f"{sizes[1]:,} against {sizes[0]:,} bytes."
         ),
         images=len(right),

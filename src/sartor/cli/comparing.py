@@ -168,7 +168,7 @@ def _print_pair(pair: Pair) -> None:
     gained, lost = len(pair.only_second), len(pair.only_first)
     neither = pair.count - pair.both - gained - lost
     _print_wrapped(
-        f"2 - 1: {100 * pair.difference:+.2f} points, 95 % interval {_interval(pair.interval)}; "
+        f"2 - 1: {100 * pair.difference:+z.2f} points, 95 % interval {_interval(pair.interval)}; "
         f"{_test_name(pair)} p {_p_value(pair.p_value)}"
     )
     _print_wrapped(
@@ -191,7 +191,7 @@ def _print_pairs(comparison: Comparison) -> None:
     for pair in comparison.pairs:
         table.add_row(
             _numbers(pair, comparison),
-            f"{100 * pair.difference:+.2f}" + " *" * pair.distinguishable,
+            f"{100 * pair.difference:+z.2f}" + " *" * pair.distinguishable,
             _interval(pair.interval),
             f"{len(pair.only_second):,}",
             f"{len(pair.only_first):,}",
@@ -248,7 +248,7 @@ def _print_told_classes(comparison: Comparison) -> None:
 
 def _class_cells(entry: ClassDifference) -> tuple[str, str, str]:
     return (
-        f"{100 * entry.difference:+.1f}" + " *" * entry.distinguishable,
+        f"{100 * entry.difference:+z.1f}" + " *" * entry.distinguishable,
         _interval(entry.interval, 1),
         _p_value(entry.p_adjusted),
     )

@@ -378,10 +378,10 @@ def _baseline_lines(document: dict[str, Any]) -> Iterator[str]:
 
 def _calibration_lines(reliability: dict[str, Any], indent: str = "") -> str:
     """Confidence minus accuracy, and the calibration error beside what chance gives."""
-    low, high = (f"{100 * limit:+.2f}" for limit in reliability["gap_interval"])
+    low, high = (f"{100 * limit:+z.2f}" for limit in reliability["gap_interval"])
     verdict = f": {reliability['verdict']}" if reliability["verdict"] else ""
     return (
-        f"{indent}confidence minus accuracy {100 * reliability['gap']:+.2f} points "
+        f"{indent}confidence minus accuracy {100 * reliability['gap']:+z.2f} points "
         f"({low} to {high}){verdict}\n"
         f"{indent}calibration error {reliability['ece']:.2%}, by chance up to "
         f"{reliability['ece_by_chance']:.2%}"

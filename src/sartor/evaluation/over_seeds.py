@@ -70,7 +70,7 @@ class RecipePair:
         low, high = (100 * bound for bound in self.interval)
         return (
             f"As recipes, {self.first} and {self.second} are not distinguishable: difference "
-            f"{100 * self.difference:+.2f} points, {low:+.2f} to {high:+.2f} ({over})"
+            f"{100 * self.difference:+z.2f} points, {low:+z.2f} to {high:+z.2f} ({over})"
         )
 
     def to_json(self) -> dict[str, Any]:

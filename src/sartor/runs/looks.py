@@ -47,7 +47,7 @@ class Looks:
 
     @property
     def sentence(self) -> str:
-        """Such as "judged 3 times so far, with 2 different weights; 1 time by this run"."""
+        """Such as "judged 3 times so far, with 2 different weights; never by this run"."""
         text = f"judged {_times(self.times)} so far"
         if self.times > 1:
             weights = (
@@ -132,4 +132,4 @@ def _kept(path: Path, row: Mapping[str, Any]) -> bool:
 
 
 def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count:,} times"
+    return {0: "never", 1: "once"}.get(count, f"{count:,} times")

@@ -220,7 +220,7 @@ class Mirror(SimpleHTTPRequestHandler):
 
     def do_GET(self) -> None:
         Mirror.asked[self.path] += 1
-        Mirror.open.wait(20)
+        Mirror.open.wait(300)
         super().do_GET()
 
     def log_message(self, *_: Any) -> None:
