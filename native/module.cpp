@@ -325,14 +325,21 @@ class PySharedMemory {
 class PyCommunicator final : public sartor::Communicator {
   public:
     explicit PyCommunicator(const nb::object& given)
-        : Communicator(nb::cast<int>(given.attr("rank")), nb::cast<int>(given.attr("size"))),
-          given_(given) {
+        : Communicator(number(given, "rank"), number(given, "size")), given_(given) {
         if (size() < 1 || rank() < 0 || rank() >= size())
             refuse("rank " + std::to_string(rank()) + " is not one of " + std::to_string(size()) +
                    " processes");
     }
 
   private:
+    static int number(const nb::object& given, const char* name) {
+        const nb::object found = given.attr(name);
+        int value = 0;
+        if (!nb::try_cast<int>(found, value))
+            refuse(std::string(name) + " must be a whole number, not " + shown(found));
+        return value;
+    }
+
     template <typename T>
     static nb::object array_of(T* data, int64_t count) {
         using Found = nb::ndarray<nb::numpy, T, nb::ndim<1>, nb::c_contig>;

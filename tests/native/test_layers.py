@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -124,7 +125,12 @@ def logits_of(network: nn.Module, images: Tensor, threads: int = 1, isa: str = "
 
 
 def step(
-    network: nn.Module, images: Tensor, labels: Tensor, threads: int = 1, isa: str = "auto"
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    threads: int = 1,
+    isa: str = "auto",
+    together: Any = None,
 ) -> float:
     """A step of gradient descent with rate 1; returns the loss, summed over the images."""
     module = native_module.module()
@@ -152,6 +158,7 @@ def step(
         },
         1,
         0.0,
+        together,
     )
     losses, weights, correct = np.empty(1), np.empty(1), np.empty(1, np.int64)
     rest = (np.ones(1), np.array([7], np.uint64), losses, weights, correct)
@@ -362,3 +369,18 @@ def test_an_image_of_linear_layers_is_answered_alike_among_any_others(
     for count in (5, 16, 17, 63, 64, 65, 81, 129):
         assert torch.equal(logits_of(network, images[:count], threads, isa), everything[:count])
         assert torch.equal(logits_of(network, images[-count:], threads, isa), everything[-count:])
+
+
+@pytest.mark.parametrize(
+    ("rank", "size", "said"),
+    [
+        (0, 2**40, "size must be a whole number, not 1099511627776"),
+        (None, 2, "rank must be a whole number, not None"),
+        (0, "2", "size must be a whole number, not 2"),
+        (2, 2, "rank 2 is not one of 2 processes"),
+    ],
+)
+def test_a_place_among_processes_that_is_none_is_refused(rank: Any, size: Any, said: str) -> None:
+    network, images = nn.Sequential(nn.Flatten(), nn.Linear(4, CLASSES)), torch.ones(3, 1, 2, 2)
+    with pytest.raises(ValueError, match=said):
+        step(network, images, torch.zeros(3), together=SimpleNamespace(rank=rank, size=size))
