@@ -51,9 +51,9 @@ class TrainingSettings:
     drop_last: bool = False
     """Skip the last step of an epoch if its batch is incomplete."""
     augment: tuple[str, ...] = ()
-    """Random changes to training images, such as flip crop=4, or none. Applied in this order.
-    Words: flip vflip crop shift rotate affine perspective resized-crop cutout erase blur sharpness
-    grayscale mixup cutmix; with kornia installed also color-jitter randaugment trivialaugment."""
+    """Random changes in training, such as flip crop=4, or none. Applied in this order. Words: flip
+    vflip crop shift rotate affine perspective resized-crop cutout erase blur sharpness grayscale
+    mixup cutmix; with kornia installed also color-jitter randaugment trivialaugment."""
     opt: Annotated[str, OneOf("optimizer", OPTIMIZERS)] = "adamw"
     """Optimizer."""
     lr: Annotated[float, Range(0, 1_000, open_low=True)] = 0.002
