@@ -115,6 +115,12 @@ Margin Chain::gradient_margin() const {
     return layers_.empty() ? Margin{} : layers_.back()->gradient_margin();
 }
 
+bool Chain::blocks_only() const {
+    for (const auto& layer : layers_)
+        if (layer->blocks_only()) return true;
+    return false;
+}
+
 bool Chain::whole_batch() const {
     for (const auto& layer : layers_)
         if (layer->whole_batch()) return true;

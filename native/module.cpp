@@ -592,8 +592,11 @@ int64_t memory_bytes(int size) {
 nb::dict build() {
     nb::list isas;
     for (sartor::Isa isa : sartor::usable_isas()) isas.append(sartor::name_of(isa));
+    nb::list bfloat16;
+    for (sartor::Isa isa : sartor::usable_bfloat16()) bfloat16.append(sartor::name_of(isa));
     nb::dict found;
     found["isas"] = isas;
+    found["bfloat16"] = bfloat16;
     found["chosen"] = sartor::name_of(sartor::chosen_isa(""));
     found["compiler"] = __VERSION__;
     found["abi"] = kAbi;

@@ -73,6 +73,8 @@ class Network {
     int64_t last_linear_ = -1;
     int64_t features_ = 0;
     bool spreads_first_ = false;
+    // Up to so many images go by themselves.
+    int most_few_ = FEW_IMAGES;
 };
 
 }  // namespace sartor
