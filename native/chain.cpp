@@ -115,9 +115,9 @@ Margin Chain::gradient_margin() const {
     return layers_.empty() ? Margin{} : layers_.back()->gradient_margin();
 }
 
-bool Chain::blocks_only() const {
+bool Chain::narrow() const {
     for (const auto& layer : layers_)
-        if (layer->blocks_only()) return true;
+        if (layer->narrow()) return true;
     return false;
 }
 

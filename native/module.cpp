@@ -623,6 +623,8 @@ NB_MODULE(_native, m) {
              nb::arg("layers"), nb::arg("input_shape"), nb::arg("outputs"), nb::arg("threads"),
              nb::arg("isa").none())
         .def_prop_ro("outputs", [](const PyNetwork& self) { return self.network->classes(); })
+        .def_prop_ro("multiplies_bfloat16",
+                     [](const PyNetwork& self) { return self.network->multiplies_bfloat16(); })
         .def_prop_ro("features", [](const PyNetwork& self) { return self.network->features(); })
         .def("refresh", &PyNetwork::refresh)
         .def("forward", &PyNetwork::forward, nb::arg("images").noconvert(), nb::arg("out").noconvert(),

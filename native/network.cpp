@@ -64,7 +64,7 @@ Network::Network(const std::vector<LayerSpec>& layers, Shape input, int64_t clas
     together_ = blocks_together(computed);
     if (last_linear_ >= 0) features_ = chain_->layers()[last_linear_]->input.size();
     // Of rounded products, an image's are the same in any company.
-    most_few_ = chain_->blocks_only() ? 0 : FEW_IMAGES;
+    most_few_ = chain_->narrow() ? 0 : FEW_IMAGES;
     chain_->prepare(threads);
     for (int thread = 0; thread < threads; ++thread)
         workspaces_.push_back({Activations(input, chain_->input_margin(), together_),

@@ -20,6 +20,8 @@ class Network {
     int64_t classes() const { return chain_->output().size(); }
     // Inputs of the last linear layer; 0 without one.
     int64_t features() const { return features_; }
+    // Whether a layer is computed with products of bfloat16.
+    bool multiplies_bfloat16() const { return chain_->narrow(); }
     int threads() const { return threads_; }
     Isa isa() const { return isa_; }
     const Kernels& kernels() const { return kernels_; }

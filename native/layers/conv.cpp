@@ -52,7 +52,7 @@ class Convolution final : public Layer {
     Margin input_margin() const override { return narrow_ ? Margin{} : padding_; }
     // Gradients through pooling or ReLU are spread over a map of the layer's own.
     Margin gradient_margin() const override { return spreads() || narrow_ ? Margin{} : margin_; }
-    bool blocks_only() const override { return narrow_ != nullptr; }
+    bool narrow() const override { return narrow_ != nullptr; }
     bool reads_output() const override { return rectified_; }
 
     void prepare(int threads) override {

@@ -74,10 +74,16 @@ class Assembly:
 
     def with_engine(self, plan: hardware.ExecutionPlan) -> Assembly:
         """The same job with another engine; the optimizer is new."""
-        recipe = self.recipe.with_engine(**vars(plan))
+        recipe = with_plan(self.recipe, plan)
         network = place_network(self.job.model, recipe)
         job = make_job(recipe, self.material, network)
         return replace(self, job=job, recipe=recipe)
+
+
+def with_plan(recipe: ResolvedRecipe, plan: hardware.ExecutionPlan) -> ResolvedRecipe:
+    """The recipe with another engine, and with the instructions that this uses here."""
+    instructions = hardware.instructions_for(plan, recipe.training.instructions)
+    return recipe.with_engine(**vars(plan)).to_run_here({"instructions": instructions})
 
 
 def assemble(

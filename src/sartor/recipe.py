@@ -329,8 +329,8 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
         yield f"the engine {training.engine} is gone: leave engine out, which chooses native"
     if training.engine == "native" and training.memory_format == "channels-last":
         yield "the engine native keeps weights contiguous, not channels-last"
-    if training.engine == "native" and training.amp_dtype not in ("auto", "float32"):
-        yield f"the engine native computes in float32, not in {training.amp_dtype}"
+    if training.engine == "native" and training.amp_dtype == "float16":
+        yield "the engine native computes in float32 or bfloat16, not in float16"
     asked = training.instructions != "auto" and not recipe.data.fingerprint
     if asked and training.engine not in ("auto", "native"):
         yield f"instructions are those of the engine native, not of {training.engine}"

@@ -31,6 +31,9 @@ from ..seeding import seed_random_numbers, step_seeds
 from ..settings import TrainingSettings
 from ..state import Progress
 
+FEWEST_BFLOAT16_CHANNELS = 32
+"""Of a convolution, in and out, from which on the compiled module computes it in bfloat16."""
+
 
 def reason_against(
     settings: TrainingSettings, network: nn.Module, input_shape: Shape, outputs: int
@@ -40,17 +43,33 @@ def reason_against(
         return native_module.missing()
     if settings.device != "cpu":
         return f"it runs on the CPU, not on {settings.device}"
-    if settings.amp_dtype not in ("auto", "float32"):
-        return f"it computes in float32, not in {settings.amp_dtype}"
+    if settings.amp_dtype == "float16":
+        return "it computes in float32 or bfloat16, not in float16"
     if settings.memory_format == "channels-last":
         return "it keeps weights contiguous, not channels-last"
     if settings.freeze_epochs:
         return "freeze_epochs changes what is trained in the middle of a training"
+    narrow = settings.amp_dtype == "bfloat16"
+    if narrow and not native_module.bfloat16_sets():
+        return "it does not multiply bfloat16 on this processor"
+    instructions = native_module.bfloat16_sets()[-1] if narrow else "auto"
     try:
-        network_of(layers_of(network, input_shape), input_shape, outputs, 1, "auto")
+        made = network_of(layers_of(network, input_shape), input_shape, outputs, 1, instructions)
     except NotAChainError as reason:
         return str(reason)
+    if narrow and not made.multiplies_bfloat16:
+        return "it multiplies bfloat16 in convolutions of 32 channels or more, and there are none"
     return None
+
+
+def may_multiply_bfloat16(network: nn.Module) -> bool:
+    """Whether there is a convolution that is computed in bfloat16 where the processor can."""
+    return any(
+        isinstance(one, nn.Conv2d)
+        and min(one.in_channels, one.out_channels) >= FEWEST_BFLOAT16_CHANNELS
+        and set(one.stride) == {1}
+        for one in network.modules()
+    )
 
 
 class Native:
