@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,7 @@ def assert_rounded(found: Tensor, rounded: Tensor, exact: Tensor) -> None:
     """Much nearer to what rounded operands give than exact ones are, though float32's rounding of
     sums makes that a few operands are rounded the other way."""
     away, between = (found - rounded).norm(), (exact - rounded).norm()
-    assert away <= 0.5 * between + 1e-4 * rounded.norm().clamp_min(1e-2)
+    assert away <= 0.3 * between + 1e-5 * rounded.norm()
 
 
 @settings(max_examples=40)
@@ -123,15 +124,22 @@ def test_forward_rounds_what_it_multiplies(
     assert_rounded(logits_of(network, images, isa=isa).double(), expected, exact)
 
 
-def test_products_of_float32_are_told_apart() -> None:
-    """By the tolerance of these tests."""
-    layers = [nn.Conv2d(3, 40, 1), nn.ReLU(), nn.Conv2d(40, 48, 3), nn.Flatten()]
-    network, (images, _) = nn.Sequential(*layers, nn.Linear(48 * 12, CLASSES)), batch((3, 5, 6), 21)
+@each_set
+def test_all_three_products_are_of_rounded_operands(isa: str) -> None:
+    layers = [nn.Conv2d(3, 40, 1), nn.ReLU(), nn.Conv2d(40, 48, 3, padding=1), nn.Flatten()]
+    network = nn.Sequential(*layers, nn.Linear(48 * 30, CLASSES))
+    images, labels = batch((3, 5, 6), 53)
     seeded(network, 5)
-    exact = copy.deepcopy(network).double()(images.double()).detach()
-    expected = reference_of(network)(images.double()).detach()
-    with pytest.raises(AssertionError):
-        assert_rounded(logits_of(network, images).double(), expected, exact)
+    exact, rounded = copy.deepcopy(network).double(), reference_of(network)
+    for one in (exact, rounded):
+        F.cross_entropy(one(images.double()), labels).backward()
+    for name, check in ((isa, nullcontext()), ("x86-64-v4", pytest.raises(AssertionError))):
+        with check:
+            found = copy.deepcopy(network)
+            step(found, images, labels, isa=name)
+            for k in (0, 2):
+                moved = (network[k].weight.double() - found[k].weight.double()).detach()
+                assert_rounded(moved, rounded[k].weight.grad, exact[k].weight.grad)
 
 
 @settings(max_examples=60)
@@ -150,19 +158,19 @@ def test_a_step_rounds_what_it_multiplies(
     with torch.no_grad():
         # No probability is nearly 1: its gradient would be a difference of nearly equal numbers.
         network[-1].weight.mul_(0.02)
-    reference, exact = reference_of(network), copy.deepcopy(network).double()
+    reference = reference_of(network)
     loss = F.cross_entropy(reference(images.double()), labels)
     loss.backward()
-    F.cross_entropy(exact(images.double()), labels).backward()
     before = copy.deepcopy(network)
     assert step(network, images, labels, threads, isa) == pytest.approx(
         loss.item() * size, rel=1e-3, abs=1e-3
     )
-    for first, now, theirs, true in zip(
-        *(one.parameters() for one in (before, network, reference, exact)), strict=True
+    for first, now, theirs in zip(
+        *(one.parameters() for one in (before, network, reference)), strict=True
     ):
-        moved = (first.double() - now.double()).detach()
-        assert_rounded(moved, theirs.grad, true.grad)
+        # In a small network, a single operand that is rounded the other way is much.
+        away = (first.double() - now.double()).detach() - theirs.grad
+        assert away.norm() <= 2**-8 * theirs.grad.norm() + 1e-6
 
 
 def stack() -> nn.Sequential:
