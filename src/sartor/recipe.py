@@ -32,7 +32,12 @@ from .models.settings import ModelSettings, is_setting
 from .settings import build, fields_of
 from .training.engine_changes import cut_at, parsed_engine_changes, with_engine_change
 from .training.schedule import parsed_extensions, with_extension
-from .training.settings import RETIRED_ENGINES, ResolvedTraining, TrainingSettings
+from .training.settings import (
+    BFLOAT16_INSTRUCTIONS,
+    RETIRED_ENGINES,
+    ResolvedTraining,
+    TrainingSettings,
+)
 
 PARTS: Mapping[str, type] = {
     "data": DataSettings,
@@ -334,6 +339,12 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
     asked = training.instructions != "auto" and not recipe.data.fingerprint
     if asked and training.engine not in ("auto", "native"):
         yield f"instructions are those of the engine native, not of {training.engine}"
+    rounding = training.instructions in BFLOAT16_INSTRUCTIONS
+    if training.engine in ("auto", "native") and rounding and training.amp_dtype == "float32":
+        yield f"instructions {training.instructions} multiply bfloat16, not float32"
+    asked = training.instructions != "auto" and not rounding
+    if training.engine == "native" and asked and training.amp_dtype == "bfloat16":
+        yield f"instructions {training.instructions} multiply float32, not bfloat16"
     if training.freeze_epochs and training.engine not in ("auto", "plain", "compiled"):
         yield f"freeze_epochs needs the engine plain or compiled, not {training.engine}"
     if training.transfer == "ladder" and training.patience is not None:

@@ -28,11 +28,15 @@ from ..loop import update
 from ..optim import EPSILON, RMSPROP_DECAY
 from ..schedule import learning_rate, learning_rates
 from ..seeding import seed_random_numbers, step_seeds
-from ..settings import TrainingSettings
+from ..settings import BFLOAT16_INSTRUCTIONS, TrainingSettings
 from ..state import Progress
 
 FEWEST_BFLOAT16_CHANNELS = 32
 """Of a convolution, in and out, from which on the compiled module computes it in bfloat16."""
+_NONE_WIDE = (
+    f"it multiplies bfloat16 in convolutions of stride 1 with {FEWEST_BFLOAT16_CHANNELS} channels "
+    "or more, in and out, and there are none"
+)
 
 
 def reason_against(
@@ -50,6 +54,8 @@ def reason_against(
     if settings.freeze_epochs:
         return "freeze_epochs changes what is trained in the middle of a training"
     narrow = settings.amp_dtype == "bfloat16"
+    if narrow and settings.instructions not in ("auto", *BFLOAT16_INSTRUCTIONS):
+        return f"instructions {settings.instructions} do not multiply bfloat16"
     if narrow and not native_module.bfloat16_sets():
         return "it does not multiply bfloat16 on this processor"
     instructions = native_module.bfloat16_sets()[-1] if narrow else "auto"
@@ -57,9 +63,7 @@ def reason_against(
         made = network_of(layers_of(network, input_shape), input_shape, outputs, 1, instructions)
     except NotAChainError as reason:
         return str(reason)
-    if narrow and not made.multiplies_bfloat16:
-        return "it multiplies bfloat16 in convolutions of 32 channels or more, and there are none"
-    return None
+    return _NONE_WIDE if narrow and not made.multiplies_bfloat16 else None
 
 
 def may_multiply_bfloat16(network: nn.Module) -> bool:
@@ -89,6 +93,8 @@ class Native:
         network = network_of(
             layers, input_shape, job.num_classes, settings.threads, settings.instructions
         )
+        if settings.amp_dtype == "bfloat16" and not network.multiplies_bfloat16:
+            raise NotAChainError(_NONE_WIDE)
         module = native_module.module()
         assert module is not None, "it made the network"
         self._trainer = module.Trainer(

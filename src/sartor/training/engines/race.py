@@ -125,11 +125,9 @@ def choices(
         replace(default, memory_format=layout, amp_dtype=precision, engine=kind)
         for layout, precision, kind in itertools.product(formats, precisions, kinds)
     ]
-    if default.engine == "native" and "instructions" in free:
-        ours = precisions if native.may_multiply_bfloat16(model) else []
-        if not native_module.bfloat16_sets():
-            ours = []
-        engines += [replace(default, amp_dtype=precision) for precision in ours]
+    rounds = native_module.bfloat16_sets() and native.may_multiply_bfloat16(model)
+    if default.engine == "native" and rounds and "instructions" in free:
+        engines += [replace(default, amp_dtype=precision) for precision in precisions]
     return [default, *(one for one in engines if one != default)]
 
 
@@ -140,7 +138,7 @@ def duel(
     PyTorch, at twice the rate or more; nothing where the processor has none."""
     if default.engine != "native" or not hardware.multiplies_bfloat16(device):
         return []
-    others = {}
+    others: dict[str, ExecutionPlan] = {}
     for one in choices(default, free, model, device)[1:]:
         if one.amp_dtype == "bfloat16":
             others.setdefault(one.engine, one)
