@@ -115,6 +115,12 @@ Margin Chain::gradient_margin() const {
     return layers_.empty() ? Margin{} : layers_.back()->gradient_margin();
 }
 
+bool Chain::narrow() const {
+    for (const auto& layer : layers_)
+        if (layer->narrow()) return true;
+    return false;
+}
+
 bool Chain::whole_batch() const {
     for (const auto& layer : layers_)
         if (layer->whole_batch()) return true;

@@ -592,8 +592,11 @@ int64_t memory_bytes(int size) {
 nb::dict build() {
     nb::list isas;
     for (sartor::Isa isa : sartor::usable_isas()) isas.append(sartor::name_of(isa));
+    nb::list bfloat16;
+    for (sartor::Isa isa : sartor::usable_bfloat16()) bfloat16.append(sartor::name_of(isa));
     nb::dict found;
     found["isas"] = isas;
+    found["bfloat16"] = bfloat16;
     found["chosen"] = sartor::name_of(sartor::chosen_isa(""));
     found["compiler"] = __VERSION__;
     found["abi"] = kAbi;
@@ -620,6 +623,8 @@ NB_MODULE(_native, m) {
              nb::arg("layers"), nb::arg("input_shape"), nb::arg("outputs"), nb::arg("threads"),
              nb::arg("isa").none())
         .def_prop_ro("outputs", [](const PyNetwork& self) { return self.network->classes(); })
+        .def_prop_ro("multiplies_bfloat16",
+                     [](const PyNetwork& self) { return self.network->multiplies_bfloat16(); })
         .def_prop_ro("features", [](const PyNetwork& self) { return self.network->features(); })
         .def("refresh", &PyNetwork::refresh)
         .def("forward", &PyNetwork::forward, nb::arg("images").noconvert(), nb::arg("out").noconvert(),

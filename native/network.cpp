@@ -32,6 +32,16 @@ void unload(View from, int64_t size, int64_t lanes, float* to) {
         for (int64_t k = 0; k < size; ++k) to[l * size + k] = from.data[k * from.plane + l];
 }
 
+// The layers, to be computed with that instruction set.
+std::vector<LayerSpec> with_isa(std::vector<LayerSpec> layers, Isa isa) {
+    for (LayerSpec& spec : layers) {
+        spec.isa = isa;
+        spec.body = with_isa(std::move(spec.body), isa);
+        spec.shortcut = with_isa(std::move(spec.shortcut), isa);
+    }
+    return layers;
+}
+
 }  // namespace
 
 Network::Network(const std::vector<LayerSpec>& layers, Shape input, int64_t classes, int threads,
@@ -40,7 +50,7 @@ Network::Network(const std::vector<LayerSpec>& layers, Shape input, int64_t clas
     if (threads < 1) throw std::invalid_argument("a network needs a thread or more");
     if (input.channels < 1 || input.rows < 1 || input.columns < 1)
         throw std::invalid_argument("images need a channel, a row and a column or more");
-    chain_ = std::make_unique<Chain>(layers, input, kernels_.make);
+    chain_ = std::make_unique<Chain>(with_isa(layers, isa), input, kernels_.make);
     if (chain_->layers().empty()) throw std::invalid_argument("a network needs a layer");
     bool any = classes == 0;
     if ((!any && chain_->output().size() != classes) || chain_->output().pixels() != 1)
@@ -53,6 +63,8 @@ Network::Network(const std::vector<LayerSpec>& layers, Shape input, int64_t clas
     spreads_first_ = computed[0].kind == "conv";
     together_ = blocks_together(computed);
     if (last_linear_ >= 0) features_ = chain_->layers()[last_linear_]->input.size();
+    // Of rounded products, an image's are the same in any company.
+    most_few_ = chain_->narrow() ? 0 : FEW_IMAGES;
     chain_->prepare(threads);
     for (int thread = 0; thread < threads; ++thread)
         workspaces_.push_back({Activations(input, chain_->input_margin(), together_),
@@ -139,7 +151,7 @@ void Network::carry(int thread, Range blocks, int64_t count, float* logits, floa
 
 void Network::forward(const float* images, int64_t count, float* logits, float* features) {
     int64_t size = input().size();
-    if (count <= FEW_IMAGES)
+    if (count <= most_few_)
         return each_few(count, logits, features,
                         [&](int64_t number, float*) { return images + number * size; });
     each_block(count, logits, features, [&](int64_t first, int64_t lanes, View in) {
@@ -154,7 +166,7 @@ void Network::forward_bytes(const uint8_t* images, const int64_t* rows, int64_t 
                             const float* scale, const float* shift, float* logits,
                             float* features) {
     int64_t size = input().size();
-    if (count <= FEW_IMAGES)
+    if (count <= most_few_)
         return each_few(count, logits, features, [&](int64_t number, float* to) {
             const uint8_t* from = images + (rows != nullptr ? rows[number] : number) * size;
             for (int64_t k = 0; k < size; ++k) {

@@ -174,6 +174,8 @@ struct LayerSpec {
     std::vector<LayerSpec> body, shortcut;
     // Set by `fused`: max-pooling of 2x2 and ReLU within the layer.
     bool pooled = false, rectified = false;
+    // Set by the network: one that multiplies bfloat16, for layers that are wide enough.
+    Isa isa = Isa::base;
 };
 
 // The same chain with a layer where several can be computed as one.
@@ -194,6 +196,8 @@ class Layer {
     // What it reads beyond the edge of its input, and of its output's gradient.
     virtual Margin input_margin() const { return {}; }
     virtual Margin gradient_margin() const { return {}; }
+    // Whether it rounds to bfloat16, as `forward_few` does not.
+    virtual bool narrow() const { return false; }
     // Whether it waits for the other threads: then all of them go through it at once, with all of
     // their blocks.
     virtual bool whole_batch() const { return false; }
@@ -241,6 +245,7 @@ class Chain {
     Shape output() const { return layers_.empty() ? input_ : layers_.back()->output; }
     Margin input_margin() const;
     Margin gradient_margin() const;
+    bool narrow() const;
     bool whole_batch() const;
     void order_draws(std::vector<int64_t>& features);
     void prepare(int threads);

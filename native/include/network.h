@@ -20,6 +20,8 @@ class Network {
     int64_t classes() const { return chain_->output().size(); }
     // Inputs of the last linear layer; 0 without one.
     int64_t features() const { return features_; }
+    // Whether a layer is computed with products of bfloat16.
+    bool multiplies_bfloat16() const { return chain_->narrow(); }
     int threads() const { return threads_; }
     Isa isa() const { return isa_; }
     const Kernels& kernels() const { return kernels_; }
@@ -73,6 +75,8 @@ class Network {
     int64_t last_linear_ = -1;
     int64_t features_ = 0;
     bool spreads_first_ = false;
+    // Up to so many images go by themselves.
+    int most_few_ = FEW_IMAGES;
 };
 
 }  // namespace sartor

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "arithmetic.h"
+#include "bfloat16_conv.h"
 #include "correlation.h"
 #include "few_pixels.h"
 #include "layers.h"
@@ -43,25 +44,35 @@ class Convolution final : public Layer {
         forward_.clip(0, maps.rows, -padding_.top, stride_[0], input.rows);
         forward_.clip(1, maps.columns, -padding_.left, stride_[1], input.columns);
         prepare_backward();
+        if (multiplies_bfloat16(spec.isa) && Bfloat16Convolution::suits(spec))
+            narrow_ = std::make_unique<Bfloat16Convolution>(spec, input, maps);
     }
 
-    Margin input_margin() const override { return padding_; }
+    // What is rounded to bfloat16 is a copy, which has a margin of its own.
+    Margin input_margin() const override { return narrow_ ? Margin{} : padding_; }
     // Gradients through pooling or ReLU are spread over a map of the layer's own.
-    Margin gradient_margin() const override { return spreads() ? Margin{} : margin_; }
+    Margin gradient_margin() const override { return spreads() || narrow_ ? Margin{} : margin_; }
+    bool narrow() const override { return narrow_ != nullptr; }
     bool reads_output() const override { return rectified_; }
+
+    void prepare(int threads) override {
+        if (narrow_) narrow_->prepare(threads);
+    }
 
     void reserve(int64_t blocks, int threads) override {
         Layer::reserve(blocks, threads);
+        if (narrow_) narrow_->reserve(threads, parameters[0].trained);
         if (pooled_) largest_ = Buffer(divided_up(blocks * output.size() * LANES, sizeof(float)));
         spread_.clear();
         picked_.clear();
         for (int thread = 0; spreads() && thread < threads; ++thread)
             spread_.emplace_back(maps_, margin_, 1);
-        for (int thread = 0; pooled_ && thread < threads; ++thread)
+        for (int thread = 0; picks_by_window() && thread < threads; ++thread)
             picked_.emplace_back(output.size() * Picked::WINDOW);
     }
 
     void refresh(int thread, int threads) override {
+        if (narrow_) return narrow_->pack(weight_, thread, threads);
         int64_t taps = kernel_[0] * kernel_[1], in = input.channels;
         auto weight = [&](int64_t o, int64_t i, int64_t tap) {
             return weight_[(o * in + i) * taps + tap];
@@ -72,6 +83,7 @@ class Convolution final : public Layer {
     }
 
     void forward(const Pass& pass, const Part& part, View in, View out) override {
+        if (narrow_) return forward_narrow(pass, part, in, out);
         Sweep sweep = sweep_of(forward_, in, out);
         sweep.bias = bias_;
         sweep.rectified = rectified_;
@@ -89,7 +101,7 @@ class Convolution final : public Layer {
     void backward(const Pass&, const Part& part, View in, View out, View out_gradient,
                   View in_gradient) override {
         bool onward = in_gradient.data != nullptr, trained = parameters[0].trained;
-        bool by_window = pooled_ && stride_[1] == 1;
+        bool by_window = picks_by_window(), adds = false;
         float* weight_sums = trained ? parameters[0].gradients[part.thread] : nullptr;
         for (int64_t block = part.blocks.begin; block < part.blocks.end; ++block) {
             View gradient = out_gradient.from(block);
@@ -97,11 +109,18 @@ class Convolution final : public Layer {
                 sum_block(out, gradient, block, parameters[1].gradients[part.thread]);
             if (pooled_ && (onward || trained)) {
                 View map = onward || !by_window ? spread_[part.thread].view() : View{};
-                pick(out.from(block), gradient, block, picked_[part.thread].data(), map);
+                float* picked = by_window ? picked_[part.thread].data() : nullptr;
+                pick(out.from(block), gradient, block, picked, map);
                 gradient = map;
             } else if (rectified_) {
                 rectify(out.from(block), gradient, spread_[part.thread].view());
                 gradient = spread_[part.thread].view();
+            }
+            if (narrow_) {
+                if (trained) narrow_->weigh(in.from(block), gradient, part.thread, adds);
+                if (onward) pass_on_narrow(gradient, in_gradient.from(block), part.thread);
+                adds = true;
+                continue;
             }
             if (trained && by_window)
                 weigh_picked(in, block, picked_[part.thread].data(), weight_sums);
@@ -109,6 +128,7 @@ class Convolution final : public Layer {
                 weigh_block(in, block, gradient, weight_sums);
             if (onward) pass_on(gradient, in_gradient, block);
         }
+        if (narrow_ && trained && adds) narrow_->add_sums(part.thread, weight_sums);
     }
 
     void refresh_few() override {
@@ -144,6 +164,7 @@ class Convolution final : public Layer {
     };
 
     bool spreads() const { return pooled_ || rectified_; }
+    bool picks_by_window() const { return pooled_ && stride_[1] == 1 && !narrow_; }
 
     const float* read_at(View in, int64_t block, int64_t r, int64_t c) const {
         return in.at(block, 0, r * stride_[0] - padding_.top, c * stride_[1] - padding_.left);
@@ -238,6 +259,67 @@ class Convolution final : public Layer {
             }
     }
 
+    // Sums of products of bfloat16, [pixel][16 channels][LANES], with bias, pooling and ReLU.
+    void forward_narrow(const Pass& pass, const Part& part, View in, View out) const {
+        for (int64_t block = part.blocks.begin; block < part.blocks.end; ++block) {
+            auto write = [&](const Results& results) {
+                for (int64_t k = 0; k < results.channels; ++k) {
+                    int64_t o = results.first + k;
+                    vec bias = splat(bias_ != nullptr ? bias_[o] : 0);
+                    const float* sums = results.sums + k * LANES;
+                    if (pooled_)
+                        write_window(pass, block, o, results.pixels[0], sums, bias, out);
+                    else
+                        for (int p = 0; p < results.count; ++p, sums += SIDE * LANES) {
+                            auto [r, c] = results.pixels[p];
+                            write_pixel(sums, bias, out.at(block, o, r, c));
+                        }
+                }
+            };
+            narrow_->forward(in.from(block), part.thread, pooled_, write);
+        }
+    }
+
+    void write_pixel(const float* sums, vec bias, float* to) const {
+        for (int l = 0; l < LANES; l += WIDTH) {
+            vec sum = load(sums + l) + bias;
+            store(to + l, rectified_ ? relu(sum) : sum);
+        }
+    }
+
+    // `first` is the upper left pixel of the window.
+    void write_window(const Pass& pass, int64_t block, int64_t o, Pixel first, const float* sums,
+                      vec bias, View out) const {
+        int64_t r = first.row / 2, c = first.column / 2;
+        for (int l = 0; l < LANES; l += WIDTH) {
+            vec best = load(sums + l);
+            ivec number = {};
+            for (int p = 1; p < PIXELS; ++p) {
+                vec sum = load(sums + p * SIDE * LANES + l);
+                ivec take = taken(sum, best);
+                best = take ? sum : best;
+                number = take ? ivec{} + p : number;
+            }
+            best += bias;
+            store(out.at(block, o, r, c) + l, rectified_ ? relu(best) : best);
+            if (!pass.training) continue;
+            bytes small = __builtin_convertvector(number, bytes);
+            std::memcpy(largest_at(block, r, c) + o * output.pixels() * LANES + l, &small, WIDTH);
+        }
+    }
+
+    void pass_on_narrow(View gradient, View in_gradient, int thread) const {
+        narrow_->pass_on(gradient, thread, [&](const Results& results) {
+            for (int64_t k = 0; k < results.channels; ++k)
+                for (int p = 0; p < results.count; ++p) {
+                    auto [r, c] = results.pixels[p];
+                    const float* sums = results.sums + (p * SIDE + k) * LANES;
+                    float* to = in_gradient.at(0, results.first + k, r, c);
+                    for (int l = 0; l < LANES; l += WIDTH) store(to + l, load(sums + l));
+                }
+        });
+    }
+
     int8_t* largest_at(int64_t block, int64_t r, int64_t c) const {
         return reinterpret_cast<int8_t*>(largest_.data()) +
                (block * output.size() + r * output.columns + c) * LANES;
@@ -255,7 +337,7 @@ class Convolution final : public Layer {
             }
     }
 
-    // The gradient of a block before pooling and ReLU: by window and, if asked for, as a map.
+    // The gradient of a block before pooling and ReLU: by window and as a map, as asked for.
     void pick(View out, View out_gradient, int64_t block, float* picked, View map) const {
         for (int64_t o = 0; o < output.channels; ++o)
             for (int64_t r = 0; r < output.rows; ++r) {
@@ -277,16 +359,18 @@ class Convolution final : public Layer {
                         ivec below = number > 1, is_right = (number & 1) != 0;
                         vec left = is_right ? vec{} : gradient;
                         vec right = is_right ? gradient : vec{};
-                        store(picked + l, left);
-                        store(picked + LANES + l, right);
-                        store_mask(picked + 2 * LANES + l, below);
+                        if (picked != nullptr) {
+                            store(picked + l, left);
+                            store(picked + LANES + l, right);
+                            store_mask(picked + 2 * LANES + l, below);
+                        }
                         if (upper == nullptr) continue;
                         store(upper + 2 * j + l, below ? vec{} : left);
                         store(upper + 2 * j + LANES + l, below ? vec{} : right);
                         store(lower + 2 * j + l, below ? left : vec{});
                         store(lower + 2 * j + LANES + l, below ? right : vec{});
                     }
-                    picked += Picked::WINDOW;
+                    if (picked != nullptr) picked += Picked::WINDOW;
                 }
             }
     }
@@ -369,6 +453,8 @@ class Convolution final : public Layer {
     float *weight_, *bias_;
     const bool pooled_, rectified_;
     Correlation forward_;
+    // Its products in bfloat16, or null: in float32.
+    std::unique_ptr<Bfloat16Convolution> narrow_;
     FewPixels few_;
     std::vector<Phase> phases_;
     // Whether there are pixels of the input that no tap reads, for the stride is larger.

@@ -26,6 +26,7 @@ class Residual final : public Layer {
     Margin gradient_margin() const override {
         return larger(body_->gradient_margin(), shortcut_->gradient_margin());
     }
+    bool narrow() const override { return body_->narrow() || shortcut_->narrow(); }
     bool whole_batch() const override { return body_->whole_batch() || shortcut_->whole_batch(); }
     bool trained() const override { return body_->trained() || shortcut_->trained(); }
 

@@ -95,7 +95,9 @@ class Chance:
             found |= {"in": inputs, "out": out, "weight": self.floats(out, inputs)}
             found["bias"] = self.draw.choice([None, self.floats(out)])
         elif kind == "conv":
-            out, kernel = self.whole(1, 20), self.pair(1, 5)
+            # With enough channels, products may be of bfloat16.
+            most = self.draw.choice([20, 70])
+            out, kernel = self.whole(most // 2 - 9, most), self.pair(1, 5)
             inputs = self.whole(1, 9) if self.wrong() else channels
             sides = kernel if isinstance(kernel, list) else [3, 3]
             found |= {"in": inputs, "out": out, "kernel": kernel, "stride": self.pair(1, 3)}
@@ -125,11 +127,15 @@ class Chance:
         return found
 
 
+def sets_of(native: Any) -> list[str]:
+    return [*native.build()["isas"], *native.build()["bfloat16"]]
+
+
 def chain(chance: Chance, native: Any) -> tuple[list[Layer], tuple[int, int, int], int, Any]:
     """Layers that fit together as far as the engine takes them, and the network of them."""
     draw = chance.draw
     shape = (draw.randint(1, 4), draw.randint(1, 12), draw.randint(1, 12))
-    threads, isa = draw.choice([1, 2, 3]), draw.choice([None, *native.build()["isas"]])
+    threads, isa = draw.choice([1, 2, 3]), draw.choice([None, *sets_of(native)])
     layers: list[Layer] = []
     now = shape
     for _ in range(draw.randint(1, 5)):

@@ -17,6 +17,8 @@ SARTOR_TRAIN_KERNELS(v4)
 const TrainKernels& train_kernels_of(Isa isa) {
     switch (isa) {
 #if defined(SARTOR_HAS_v4)
+        case Isa::tile:
+        case Isa::dot:
         case Isa::v4: return v4::train_kernels();
 #endif
 #if defined(SARTOR_HAS_v3)

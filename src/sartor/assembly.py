@@ -72,12 +72,25 @@ class Assembly:
     without_native: str | None = None
     """Why the engine native cannot train it, in a clause; None if it can."""
 
-    def with_engine(self, plan: hardware.ExecutionPlan) -> Assembly:
-        """The same job with another engine; the optimizer is new."""
-        recipe = self.recipe.with_engine(**vars(plan))
+    def with_engine(
+        self, plan: hardware.ExecutionPlan, instructions: str | None = None
+    ) -> Assembly:
+        """The same job with another engine, by default with the recipe's instructions; the
+        optimizer is new."""
+        recipe = with_plan(self.recipe, plan, instructions)
         network = place_network(self.job.model, recipe)
         job = make_job(recipe, self.material, network)
         return replace(self, job=job, recipe=recipe)
+
+
+def with_plan(
+    recipe: ResolvedRecipe, plan: hardware.ExecutionPlan, instructions: str | None = None
+) -> ResolvedRecipe:
+    """The recipe with another engine, and with the instructions that this uses here: those given,
+    else the recipe's, where they serve its precision."""
+    present = instructions or recipe.training.instructions
+    used = hardware.instructions_for(plan, present)
+    return recipe.with_engine(**vars(plan)).to_run_here({"instructions": used})
 
 
 def assemble(

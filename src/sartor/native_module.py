@@ -47,6 +47,12 @@ def instruction_sets() -> tuple[str, ...]:
     return () if found is None else tuple(found.build()["isas"])
 
 
+def bfloat16_sets() -> tuple[str, ...]:
+    """Those of its instruction sets that multiply bfloat16 and are here, the fastest last."""
+    found = module()
+    return () if found is None else tuple(found.build()["bfloat16"])
+
+
 def describe() -> dict[str, Any]:
     """For environment.json: what the module was built with, or why there is none."""
     found = module()

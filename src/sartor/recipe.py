@@ -32,7 +32,12 @@ from .models.settings import ModelSettings, is_setting
 from .settings import build, fields_of
 from .training.engine_changes import cut_at, parsed_engine_changes, with_engine_change
 from .training.schedule import parsed_extensions, with_extension
-from .training.settings import RETIRED_ENGINES, ResolvedTraining, TrainingSettings
+from .training.settings import (
+    BFLOAT16_INSTRUCTIONS,
+    RETIRED_ENGINES,
+    ResolvedTraining,
+    TrainingSettings,
+)
 
 PARTS: Mapping[str, type] = {
     "data": DataSettings,
@@ -329,11 +334,17 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
         yield f"the engine {training.engine} is gone: leave engine out, which chooses native"
     if training.engine == "native" and training.memory_format == "channels-last":
         yield "the engine native keeps weights contiguous, not channels-last"
-    if training.engine == "native" and training.amp_dtype not in ("auto", "float32"):
-        yield f"the engine native computes in float32, not in {training.amp_dtype}"
+    if training.engine == "native" and training.amp_dtype == "float16":
+        yield "the engine native computes in float32 or bfloat16, not in float16"
     asked = training.instructions != "auto" and not recipe.data.fingerprint
     if asked and training.engine not in ("auto", "native"):
         yield f"instructions are those of the engine native, not of {training.engine}"
+    rounding = training.instructions in BFLOAT16_INSTRUCTIONS
+    if training.engine in ("auto", "native") and rounding and training.amp_dtype == "float32":
+        yield f"instructions {training.instructions} multiply bfloat16, not float32"
+    asked = training.instructions != "auto" and not rounding
+    if training.engine == "native" and asked and training.amp_dtype == "bfloat16":
+        yield f"instructions {training.instructions} multiply float32, not bfloat16"
     if training.freeze_epochs and training.engine not in ("auto", "plain", "compiled"):
         yield f"freeze_epochs needs the engine plain or compiled, not {training.engine}"
     if training.transfer == "ladder" and training.patience is not None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from .. import native_module
 from ..assembly import assemble
 from ..console.watching import shown
 from ..distributed import follows, processes
@@ -19,7 +21,7 @@ from ..home import tidy_cache
 from ..recipe import ResolvedRecipe
 from ..runs.environment import describe_environment, differences
 from ..runs.folder import RunFolder
-from ..training.engine_changes import engines_from
+from ..training.engine_changes import plans_from
 from ..training.engines import hardware
 from ..training.loop import Job
 from ..training.schedule import extended_at, learning_rate, planned_epochs
@@ -209,7 +211,7 @@ def _with_engine_of_here(
     """The recipe as this machine can go on with it; where that is with another engine, it says
     from which step on."""
     step, device = progress.step, run.here(recipe).training.device
-    reasons = [_why_gone(run, engine, device) for engine in engines_from(recipe.training, step)]
+    reasons = [_why_gone(run, plan, device) for plan in plans_from(recipe.training, step)]
     reason = next(filter(None, reasons), None)
     if reason is None:
         return run.here(recipe)
@@ -230,11 +232,14 @@ def _with_engine_of_here(
     )
 
 
-def _why_gone(run: OpenedRun, engine: str, device: str) -> str | None:
+def _why_gone(run: OpenedRun, plan: Mapping[str, str | int], device: str) -> str | None:
     """Why a run cannot go on with an engine of its own, as the beginning of a sentence."""
+    engine, instructions = str(plan["engine"]), plan.get("instructions")
     if engine in RETIRED_ENGINES:
         return f"The engine {engine} that {run.path} was trained with is gone"
-    problem = hardware.problem(engine, device)
+    problem = hardware.problem(engine, device, str(plan["amp_dtype"]))
+    if problem is None and instructions not in (None, *native_module.bfloat16_sets()):
+        problem = f"instructions {instructions} are not available"
     return problem and f"{problem[0].upper()}{problem[1:]}"
 
 

@@ -201,7 +201,10 @@ def with_plan_of_now(assembled: Assembly, before: Job, progress: Progress) -> Jo
     plan = plan_at(assembled.recipe.training, progress.step)
     if all(getattr(before.settings, name) == value for name, value in plan.items()):
         return before
-    changed = assembled.with_engine(hardware.ExecutionPlan.from_settings(plan))
+    instructions = plan.get("instructions")
+    changed = assembled.with_engine(
+        hardware.ExecutionPlan.from_settings(plan), str(instructions) if instructions else None
+    )
     changed.job.optimizer.load(before.optimizer.tensors)
     return changed.job
 

@@ -258,7 +258,9 @@ def _open_again(folder: RunFolder) -> set[str]:
     document = folder.engine() or {}
     facts = document.get("for")
     found = facts.get("open") if isinstance(facts, dict) else None
-    return set(map(str, found)) - {"amp_dtype"} if isinstance(found, list) else set()
+    return (
+        set(map(str, found)) - {"amp_dtype", "instructions"} if isinstance(found, list) else set()
+    )
 
 
 def _unmeasured(default: ExecutionPlan, reason: str, facts: dict[str, Any]) -> Tuning:
@@ -316,13 +318,14 @@ def _open_settings(wanted: Recipe, device: str) -> set[str]:
         "memory_format": training.memory_format == "auto",
         "amp_dtype": training.amp_dtype == "auto",
         "threads": training.threads is None and device == "cpu",
+        "instructions": training.amp_dtype == training.instructions == "auto" and device == "cpu",
     }
     return {name for name, is_open in asked.items() if is_open}
 
 
 def _trial(one: ExecutionPlan, assembled: Assembly) -> Job:
     """The job that `fit` would make with an engine, on a copy of the model."""
-    recipe = assembled.recipe.with_engine(**asdict(one))
+    recipe = assembly.with_plan(assembled.recipe, one)
     model = assembly.place_network(_copied(assembled), recipe)
     return assembly.make_job(recipe, assembled.material, model)
 

@@ -8,6 +8,7 @@ import re
 from typing import Any, NamedTuple
 
 from .settings import (
+    BFLOAT16_INSTRUCTIONS,
     ENGINES,
     MEMORY_FORMATS,
     PRECISIONS,
@@ -17,7 +18,8 @@ from .settings import (
 
 _CHANGE = re.compile(
     r"(?P<engine>[a-z]+), (?P<amp_dtype>[a-z0-9]+), (?P<memory_format>[a-z-]+), "
-    r"(?P<threads>[1-9]\d{0,4}) threads? until step (?P<step>[1-9]\d{0,11})"
+    r"(?P<threads>[1-9]\d{0,4}) threads?(?:, (?P<instructions>[a-z0-9-]+))? "
+    r"until step (?P<step>[1-9]\d{0,11})"
 )
 _SHAPE = '"native, float32, contiguous, 2 threads until step 90"'
 
@@ -29,7 +31,8 @@ class EngineChange(NamedTuple):
     """Updates done by then: whole epochs, unless the run went on in the middle of one on a machine
     without its engine."""
     plan: dict[str, str | int]
-    """What it trained with until then: memory_format, amp_dtype, threads, engine."""
+    """What it trained with until then: memory_format, amp_dtype, threads, engine; of the engine
+    native in bfloat16, instructions too, which decide the rounding."""
 
 
 @functools.cache
@@ -47,14 +50,18 @@ def parsed_engine_changes(texts: tuple[str, ...]) -> tuple[EngineChange, ...]:
         plan: dict[str, str | int] = {
             name: match[name] for name in ("engine", "amp_dtype", "memory_format")
         }
-        found.append(EngineChange(int(match["step"]), plan | {"threads": int(match["threads"])}))
+        plan |= {"threads": int(match["threads"])}
+        if match["instructions"]:
+            plan |= {"instructions": match["instructions"]}
+        found.append(EngineChange(int(match["step"]), plan))
     if any(one.step >= other.step for one, other in itertools.pairwise(found)):
         raise ValueError("engine_changes must be in the order of their steps")
     return tuple(found)
 
 
 def plan_at(settings: ResolvedTraining, step: int) -> dict[str, str | int]:
-    """What makes the update number `step`: memory_format, amp_dtype, threads and engine."""
+    """What makes the update number `step`: memory_format, amp_dtype, threads and engine, and
+    instructions where they decide its rounding."""
     changes = parsed_engine_changes(settings.engine_changes)
     return next((one.plan for one in changes if step < one.step), _present(settings))
 
@@ -72,7 +79,8 @@ def with_engine_change(settings: ResolvedTraining, step: int) -> tuple[str, ...]
         return before
     plan = _present(settings)
     threads = f"{plan['threads']} thread{'' if plan['threads'] == 1 else 's'}"
-    shown = (plan["engine"], plan["amp_dtype"], plan["memory_format"], threads)
+    shown = [plan["engine"], plan["amp_dtype"], plan["memory_format"], threads]
+    shown += [plan[name] for name in ("instructions",) if name in plan]
     return (*before, f"{', '.join(map(str, shown))} until step {step}")
 
 
@@ -85,14 +93,16 @@ def cut_at(settings: ResolvedTraining, step: int) -> dict[str, Any]:
     return {"engine_changes": tuple(past), **plan_at(settings, step)}
 
 
-def engines_from(settings: ResolvedTraining, step: int) -> list[str]:
-    """The engines of all updates after `step`, in their order."""
+def plans_from(settings: ResolvedTraining, step: int) -> list[dict[str, str | int]]:
+    """What makes all updates after `step`, in their order."""
     changes = parsed_engine_changes(settings.engine_changes)
-    return [*(str(one.plan["engine"]) for one in changes if step < one.step), settings.engine]
+    return [*(one.plan for one in changes if step < one.step), _present(settings)]
 
 
 def _present(settings: ResolvedTraining) -> dict[str, str | int]:
-    return {
+    rounds = settings.engine == "native" and settings.amp_dtype == "bfloat16"
+    plan: dict[str, str | int] = {"instructions": settings.instructions} if rounds else {}
+    return plan | {
         "memory_format": settings.memory_format,
         "amp_dtype": settings.amp_dtype,
         "threads": settings.threads,
@@ -105,5 +115,6 @@ def _known(match: re.Match[str]) -> bool:
         match["engine"] in (*ENGINES, *RETIRED_ENGINES)
         and match["amp_dtype"] in PRECISIONS
         and match["memory_format"] in MEMORY_FORMATS
+        and match["instructions"] in (None, *BFLOAT16_INSTRUCTIONS)
         and "auto" not in match.groups()
     )

@@ -17,7 +17,8 @@ MEMORY_FORMATS = ("auto", "contiguous", "channels-last")
 ENGINES = ("auto", "plain", "native", "compiled", "graph")
 RETIRED_ENGINES = ("direct", "onednn")
 """Of runs from before there was native; they compute as plain does, but for rounding."""
-INSTRUCTIONS = ("auto", "generic", "x86-64-v3", "x86-64-v4")
+BFLOAT16_INSTRUCTIONS = ("avx512-bf16", "amx-bf16")
+INSTRUCTIONS = ("auto", "generic", "x86-64-v3", "x86-64-v4", *BFLOAT16_INSTRUCTIONS)
 MONITORS = ("val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_loss")
 DECAYED = ("auto", "weights", "all")
 SAMPLERS = ("every", "balanced")
@@ -149,8 +150,8 @@ class TrainingSettings:
     number of threads, memory format and (with --amp-dtype auto) precision are fastest here;
     settings you give are kept."""
     instructions: Annotated[str, OneOf("instruction set", INSTRUCTIONS)] = "auto"
-    """Instructions of the processor that the engine native uses. auto: the widest that it has. Kept
-    in the run, because rounding can depend on it."""
+    """Instructions of the processor that the engine native uses. auto: the widest that it has; in
+    bfloat16, amx-bf16 before avx512-bf16. Kept in the run, because rounding can depend on it."""
     workers: Annotated[int | Literal["auto"], Range(0, 1_024)] = "auto"
     """Threads that prepare batches ahead. auto: one where a core would be idle or the disk is slow.
     The result is the same with any number."""

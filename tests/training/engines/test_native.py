@@ -38,6 +38,9 @@ from sartor.training.state import Checkpoint, Progress
 pytestmark = pytest.mark.skipif(
     native_module.missing() is not None, reason=f"no engine native: {native_module.missing()}"
 )
+in_bfloat16 = pytest.mark.skipif(
+    not native_module.bfloat16_sets(), reason="no products of bfloat16 here"
+)
 MakeJob = Callable[..., Job]
 SIZE, CLASSES, IMAGES, TRAINED = 12, 5, 30, 23
 NETWORKS = sorted(set(registry.names()) - set(BACKBONES) - {"resnet14", "resnet20"})
@@ -137,12 +140,21 @@ def assert_same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("model", ["mlp", "lenet", "resnet8"])
+@pytest.mark.parametrize(
+    ("model", "amp_dtype"),
+    [
+        ("mlp", "float32"),
+        ("lenet", "float32"),
+        ("resnet8", "float32"),
+        pytest.param("convnet", "bfloat16", marks=in_bfloat16),
+    ],
+)
 def test_stopped_anywhere_and_resumed_it_ends_in_the_same_bits(
-    model: str, threads: int, monkeypatch: pytest.MonkeyPatch
+    model: str, amp_dtype: str, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the stretches were: here one step at a time, before as many as an epoch has."""
     more = {"opt": "adam", "epochs": 2, "batch_size": 4, "threads": threads}
+    more["amp_dtype"] = amp_dtype
     whole, _ = trained(job_of(model, "native", **more))
     monkeypatch.setattr(progress_module, "_SECONDS_BETWEEN_STEP_EVENTS", 0.0)
     job, progress = job_of(model, "native", **more), Progress()
@@ -382,6 +394,64 @@ def test_wild_networks_say_the_same_forward(data: st.DataObject) -> None:
         settings_ = replace(job_of("linear", "native").settings, threads=threads)
         found = Forward.of(network, settings_).logits(images)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+# --------------------------------------------------------------------------------- in bfloat16
+
+
+@in_bfloat16
+@pytest.mark.parametrize("instructions", native_module.bfloat16_sets())
+def test_in_bfloat16_it_learns_as_the_plain_engine_does(instructions: str) -> None:
+    more = {"amp_dtype": "bfloat16", "epochs": 12, "lr": 0.003, "opt": "adam"}
+    (_, plain), (_, native) = (
+        trained(job_of("convnet", engine, **more, **asked))
+        for engine, asked in (("plain", {}), ("native", {"instructions": instructions}))
+    )
+    for row, other in zip(plain[:2], native[:2], strict=True):
+        assert other["train_loss"] == pytest.approx(row["train_loss"], rel=0.05)
+    assert native[-1]["train_accuracy"] == plain[-1]["train_accuracy"] == 1
+
+
+@in_bfloat16
+def test_the_job_says_with_which_instructions_it_multiplies_bfloat16() -> None:
+    sets = native_module.bfloat16_sets()
+    for given_, engine, precision, instructions in (
+        ({"amp_dtype": "bfloat16"}, "native", "bfloat16", sets[-1]),
+        ({"amp_dtype": "auto"}, "native", "float32", native_module.instruction_sets()[-1]),
+        ({"amp_dtype": "auto", "instructions": sets[0]}, "native", "bfloat16", sets[0]),
+        ({"amp_dtype": "bfloat16", "instructions": sets[0]}, "native", "bfloat16", sets[0]),
+    ):
+        found = job_of("convnet", "auto", epochs=2, **given_).settings
+        assert (found.engine, found.amp_dtype, found.instructions) == (
+            engine,
+            precision,
+            instructions,
+        )
+    for wrong in ({"amp_dtype": "float32", "instructions": sets[0]}, {"amp_dtype": "float16"}):
+        with pytest.raises(RecipeError):
+            job_of("convnet", "native", **wrong)
+
+
+@in_bfloat16
+def test_a_run_in_bfloat16_goes_on_where_the_processor_does_not_multiply_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resolved = job_of("convnet", "native", amp_dtype="bfloat16").settings
+    assert hardware.changes_to_run_here(resolved) == {}
+    other = replace(resolved, instructions="another")
+    assert hardware.changes_to_run_here(other) == {"instructions": resolved.instructions}
+    monkeypatch.setattr(native_module, "bfloat16_sets", tuple)
+    assert hardware.changes_to_run_here(resolved) == {"engine": "plain"}
+    assert job_of("convnet", "auto", amp_dtype="bfloat16").settings.engine == "plain"
+    with pytest.raises(RecipeError, match="does not multiply bfloat16 on this processor"):
+        job_of("convnet", "native", amp_dtype="bfloat16")
+
+
+@in_bfloat16
+def test_in_bfloat16_it_takes_networks_with_a_wide_convolution() -> None:
+    assert job_of("lenet", "auto", amp_dtype="bfloat16").settings.engine == "plain"
+    with pytest.raises(RecipeError, match="with 32 channels or more, in and out"):
+        job_of("lenet", "native", amp_dtype="bfloat16")
 
 
 # ------------------------------------------------------------------------- where it is not taken

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sartor import assembly
+from sartor import assembly, native_module
 from sartor.data.dataset import Dataset
 from sartor.data.splits.split import Split
 from sartor.models import registry
@@ -108,6 +108,26 @@ class TestChoices:
             ("plain", "bfloat16"),
         ]
         assert racing.choices(native, {"threads"}, self.dense) == [native]
+
+    def test_native_in_bfloat16_races_where_a_convolution_is_wide(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        native = replace(USUAL, engine="native", memory_format="contiguous")
+        rounding = replace(native, amp_dtype="bfloat16")
+        free, wide = OPEN | {"instructions"}, nn.Conv2d(32, 32, 3)
+        monkeypatch.setattr(hardware, "multiplies_bfloat16", lambda _: True)
+        monkeypatch.setattr(native_module, "bfloat16_sets", lambda: ("amx-bf16",))
+        assert rounding in racing.choices(native, free, wide)
+        pytorch = replace(USUAL, amp_dtype="bfloat16")
+        assert racing.duel(native, free, wide, "cpu") == [native, pytorch, rounding]
+        for open_, model in (
+            (free, nn.Conv2d(16, 32, 3)),
+            (OPEN, wide),
+            (free - {"amp_dtype"}, wide),
+        ):
+            assert rounding not in racing.choices(native, open_, model)
+        monkeypatch.setattr(native_module, "bfloat16_sets", tuple)
+        assert rounding not in racing.choices(native, free, wide)
 
     def test_where_pytorch_is_wrong_in_a_layout_it_does_not_race(self) -> None:
         conv = nn.Sequential(nn.Conv2d(1, 7, (4, 4), stride=(1, 2), padding=(2, 0)))

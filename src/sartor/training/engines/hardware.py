@@ -25,7 +25,7 @@ from ...inference.chain import Shape, described
 from ...machine import available_cores
 from ...torch_internals import cpu_multiplies_bfloat16
 from ..seeding import random_numbers_kept
-from ..settings import RETIRED_ENGINES, ResolvedTraining, TrainingSettings
+from ..settings import BFLOAT16_INSTRUCTIONS, RETIRED_ENGINES, ResolvedTraining, TrainingSettings
 from . import native
 
 ENGINES_TOGETHER = ("plain", "native")
@@ -81,14 +81,19 @@ def chosen(
         against = native.reason_against(settings, model, input_shape, num_classes)
         engine = "native" if against is None else "plain"
     if engine == "native":
-        ours = {"amp_dtype": "float32", "memory_format": "contiguous"}
-        return {"engine": engine, "instructions": _chosen_instructions(settings), **ours}
+        narrow = _is_narrow(settings)
+        return {
+            "engine": engine,
+            "instructions": _chosen_instructions(settings, narrow=narrow),
+            "amp_dtype": "bfloat16" if narrow else "float32",
+            "memory_format": "contiguous",
+        }
     against = against_channels_last(model, settings.device)
     if settings.memory_format == "channels-last" and against is not None:
         raise RecipeError([f"memory_format channels-last: {against}"], "Leave --memory-format out.")
     return {
         "engine": engine,
-        "instructions": _chosen_instructions(settings),
+        "instructions": _chosen_instructions(settings, narrow=False),
         "amp_dtype": chosen_precision(settings.amp_dtype, settings.device),
         "memory_format": "contiguous"
         if against is not None
@@ -96,9 +101,27 @@ def chosen(
     }
 
 
-def _chosen_instructions(settings: TrainingSettings) -> str:
+def _is_narrow(settings: TrainingSettings) -> bool:
+    """Whether the engine native computes in bfloat16, as long as nothing was measured."""
+    asked = settings.instructions in BFLOAT16_INSTRUCTIONS
+    return settings.amp_dtype == "bfloat16" or (settings.amp_dtype == "auto" and asked)
+
+
+def instructions_for(plan: ExecutionPlan, present: str) -> str:
+    """The instructions of a plan: the present ones, where they serve its precision."""
+    if plan.engine != "native":
+        return present
+    sets = _sets(narrow=plan.amp_dtype == "bfloat16")
+    return present if present in sets or not sets else sets[-1]
+
+
+def _sets(*, narrow: bool) -> tuple[str, ...]:
+    return native_module.bfloat16_sets() if narrow else native_module.instruction_sets()
+
+
+def _chosen_instructions(settings: TrainingSettings, *, narrow: bool) -> str:
     """For "auto": the widest that are here, if there is an engine to use them."""
-    sets = native_module.instruction_sets()
+    sets = _sets(narrow=narrow)
     return sets[-1] if settings.instructions == "auto" and sets else settings.instructions
 
 
@@ -171,8 +194,8 @@ def multiplies_bfloat16(device: str) -> bool:
 
 def problems(settings: TrainingSettings, device: str) -> list[str]:
     """Why the settings cannot be used on a device of this machine."""
-    found = [problem(settings.engine, device)]
-    sets = ("auto", *native_module.instruction_sets())
+    found = [problem(settings.engine, device, settings.amp_dtype)]
+    sets = ("auto", *native_module.instruction_sets(), *native_module.bfloat16_sets())
     if settings.engine in ("auto", "native") and settings.instructions not in sets:
         found.append(
             f"instructions {settings.instructions} are not available, only {', '.join(sets)}"
@@ -204,14 +227,16 @@ def _problems_of_several(settings: TrainingSettings, device: str) -> list[str]:
     return found
 
 
-def problem(engine: str, device: str) -> str | None:
-    """Why an engine cannot work on a device of this machine."""
+def problem(engine: str, device: str, amp_dtype: str = "float32") -> str | None:
+    """Why an engine cannot work in a precision on a device of this machine."""
     if processes() > 1 and engine not in (*ENGINES_TOGETHER, "auto"):
         return f"engine {engine} trains in one process, and these are {processes()}"
     if engine == "native" and device != "cpu":
         return f"engine native runs on the CPU, not on {device}"
     if engine == "native" and native_module.missing():
         return f"engine native is not available: {native_module.missing()}"
+    if engine == "native" and amp_dtype == "bfloat16" and not native_module.bfloat16_sets():
+        return "engine native does not multiply bfloat16 on this processor"
     if engine == "graph" and device != "cuda":
         return f"engine graph is a CUDA graph, and the device is {device}"
     if engine == "compiled" and device == "mps":
@@ -234,10 +259,11 @@ def changes_to_run_here(settings: ResolvedTraining, device: str | None = None) -
     wanted = {"device": choose_device(here)}
     if settings.amp_dtype == "float16" and wanted["device"] != "cuda":
         wanted["amp_dtype"] = "float32"
-    if settings.engine in RETIRED_ENGINES or problem(settings.engine, wanted["device"]):
+    against = problem(settings.engine, wanted["device"], settings.amp_dtype)
+    if settings.engine in RETIRED_ENGINES or against:
         wanted["engine"] = "plain"
     elif settings.engine == "native":
-        sets = native_module.instruction_sets()
+        sets = _sets(narrow=settings.amp_dtype == "bfloat16")
         if settings.instructions not in sets:
             wanted["instructions"] = sets[-1]
     return {name: value for name, value in wanted.items() if value != getattr(settings, name)}

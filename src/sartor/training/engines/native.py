@@ -28,8 +28,15 @@ from ..loop import update
 from ..optim import EPSILON, RMSPROP_DECAY
 from ..schedule import learning_rate, learning_rates
 from ..seeding import seed_random_numbers, step_seeds
-from ..settings import TrainingSettings
+from ..settings import BFLOAT16_INSTRUCTIONS, TrainingSettings
 from ..state import Progress
+
+FEWEST_BFLOAT16_CHANNELS = 32
+"""Of a convolution, in and out, from which on the compiled module computes it in bfloat16."""
+_NONE_WIDE = (
+    f"it multiplies bfloat16 in convolutions of stride 1 with {FEWEST_BFLOAT16_CHANNELS} channels "
+    "or more, in and out, and there are none"
+)
 
 
 def reason_against(
@@ -40,17 +47,33 @@ def reason_against(
         return native_module.missing()
     if settings.device != "cpu":
         return f"it runs on the CPU, not on {settings.device}"
-    if settings.amp_dtype not in ("auto", "float32"):
-        return f"it computes in float32, not in {settings.amp_dtype}"
+    if settings.amp_dtype == "float16":
+        return "it computes in float32 or bfloat16, not in float16"
     if settings.memory_format == "channels-last":
         return "it keeps weights contiguous, not channels-last"
     if settings.freeze_epochs:
         return "freeze_epochs changes what is trained in the middle of a training"
+    narrow = settings.amp_dtype == "bfloat16"
+    if narrow and settings.instructions not in ("auto", *BFLOAT16_INSTRUCTIONS):
+        return f"instructions {settings.instructions} do not multiply bfloat16"
+    if narrow and not native_module.bfloat16_sets():
+        return "it does not multiply bfloat16 on this processor"
+    instructions = native_module.bfloat16_sets()[-1] if narrow else "auto"
     try:
-        network_of(layers_of(network, input_shape), input_shape, outputs, 1, "auto")
+        made = network_of(layers_of(network, input_shape), input_shape, outputs, 1, instructions)
     except NotAChainError as reason:
         return str(reason)
-    return None
+    return _NONE_WIDE if narrow and not made.multiplies_bfloat16 else None
+
+
+def may_multiply_bfloat16(network: nn.Module) -> bool:
+    """Whether there is a convolution that is computed in bfloat16 where the processor can."""
+    return any(
+        isinstance(one, nn.Conv2d)
+        and min(one.in_channels, one.out_channels) >= FEWEST_BFLOAT16_CHANNELS
+        and set(one.stride) == {1}
+        for one in network.modules()
+    )
 
 
 class Native:
@@ -70,6 +93,8 @@ class Native:
         network = network_of(
             layers, input_shape, job.num_classes, settings.threads, settings.instructions
         )
+        if settings.amp_dtype == "bfloat16" and not network.multiplies_bfloat16:
+            raise NotAChainError(_NONE_WIDE)
         module = native_module.module()
         assert module is not None, "it made the network"
         self._trainer = module.Trainer(

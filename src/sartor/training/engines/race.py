@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields, replace
 
 from torch import nn
 
+from ... import native_module
 from ...data.feed.ahead import chosen_workers, prepared_ahead
 from ...data.feed.batches import Batches
 from ...device import synchronize
@@ -28,7 +29,7 @@ from ..loop import update
 from ..schedule import learning_rate
 from ..seeding import may_draw_elsewhere, seed_random_numbers
 from ..state import Progress
-from . import hardware
+from . import hardware, native
 from .hardware import ExecutionPlan
 
 CLEARLY = 1.07
@@ -124,20 +125,24 @@ def choices(
         replace(default, memory_format=layout, amp_dtype=precision, engine=kind)
         for layout, precision, kind in itertools.product(formats, precisions, kinds)
     ]
+    rounds = native_module.bfloat16_sets() and native.may_multiply_bfloat16(model)
+    if default.engine == "native" and rounds and "instructions" in free:
+        engines += [replace(default, amp_dtype=precision) for precision in precisions]
     return [default, *(one for one in engines if one != default)]
 
 
 def duel(
     default: ExecutionPlan, free: Iterable[str], model: nn.Module, device: str
 ) -> list[ExecutionPlan]:
-    """What a training of few steps measures: native against PyTorch where that has products of
-    bfloat16, at twice the rate; nothing where one of the two is not possible."""
+    """What a training of few steps measures: native against products of bfloat16, by itself and by
+    PyTorch, at twice the rate or more; nothing where the processor has none."""
     if default.engine != "native" or not hardware.multiplies_bfloat16(device):
         return []
-    others = [
-        one for one in choices(default, free, model, device)[1:] if one.amp_dtype == "bfloat16"
-    ]
-    return [default, *others[:1]] if others else []
+    others: dict[str, ExecutionPlan] = {}
+    for one in choices(default, free, model, device)[1:]:
+        if one.amp_dtype == "bfloat16":
+            others.setdefault(one.engine, one)
+    return [default, *others.values()] if others else []
 
 
 def fewer_threads(default: ExecutionPlan, free: Iterable[str]) -> list[int]:
