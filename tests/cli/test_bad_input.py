@@ -212,7 +212,7 @@ class TestDuringTraining:
         assert RunFolder(Path("run")).status()["state"] == "failed"
         assert command("evaluate", "run", "--json").exit_code == 0, "the last good checkpoint"
 
-    @pytest.mark.parametrize("lasts", [0, 3, 6, 8, 10, 13, 14, 16, 18, 21])
+    @pytest.mark.parametrize("lasts", [0, 3, 6, 8, 9, 10, 11, 13, 14, 16, 18, 21])
     def test_a_disk_that_gets_full(
         self, lasts: int, command: Any, monkeypatch: pytest.MonkeyPatch, trained: Path
     ) -> None:
@@ -227,12 +227,15 @@ class TestDuringTraining:
             answer = command("fit", "--recipe", trained / "recipe.toml", "--out", "run", "--quiet")
         assert (answer.exit_code, answer.out) == (1, "")
         first, second = answer.err.splitlines()
-        began = "Cannot create the folder run" if lasts == 0 else "Cannot write run/"
+        # The names of the first files are flushed together, with the folder's.
+        began = {0: "Cannot create the folder run", 9: "Cannot write run:"}.get(
+            lasts, "Cannot write run/"
+        )
         assert first.startswith(f"sartor: {began}")
         assert first.endswith("no space left on device.")
         assert second == "The disk is full: free some space, then try again."
         assert not list(Path("run").rglob("*.tmp"))
-        if lasts < 14:
+        if lasts < 11:
             assert not Path("run/recipe.toml").exists(), "no run yet"
         else:
             weights = command("resume", "run", "--json").document["weights_sha256"]
