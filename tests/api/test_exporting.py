@@ -94,8 +94,9 @@ class TestWhatItSays:
         for images in (pixels[:, None], pixels[..., None]):
             np.testing.assert_array_equal(predictor.probabilities(images), expected)
         assert predictor.probabilities(pixels[:0]).shape == (0, 10)
-        with pytest.raises(DataError, match="float64"):
-            predictor.probabilities(pixels / 255)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(predictor.probabilities(pixels / 255), expected)
+        with pytest.raises(DataError, match="neither bytes nor floats"):
+            predictor.probabilities(pixels * 1.5)
         many = np.repeat(pixels, 400, axis=0)
         np.testing.assert_allclose(predictor.probabilities(many)[::400], expected, atol=1e-6)
 

@@ -287,3 +287,13 @@ def write_idx(folder: Path, dataset: Dataset) -> None:
         (folder / f"{name}-images-idx3-ubyte").write_bytes(header + images.tobytes())
         header = b"".join(n.to_bytes(4, "big") for n in (0x801, len(labels)))
         (folder / f"{name}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
+
+
+def test_a_finished_run_has_the_history_of_its_checkpoint_again(run_copy: Path) -> None:
+    """As a run that goes on has: what was changed in it, by whomever, is not kept."""
+    path, folder = run_copy / "history.jsonl", RunFolder(run_copy)
+    before = folder.history()
+    path.write_text(path.read_text().replace('"epoch": 2', '"epoch": 3'))
+    assert folder.history() != before
+    sartor.resume(run_copy)
+    assert folder.history() == before

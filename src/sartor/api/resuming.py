@@ -262,11 +262,13 @@ def _extended(run: OpenedRun, progress: Progress, epochs: int | None) -> Resolve
 
 
 def _close(run: OpenedRun, recipe: ResolvedRecipe, progress: Progress) -> None:
-    """Mark a run as over that was killed before it could do so itself."""
+    """Mark a run as over that was killed before it could do so itself; its history is that of its
+    checkpoint, as it is for a run that goes on."""
     keep_recipe(run.folder, run.recipe, recipe)
     state = "stopped early" if progress.stopped_early else "finished"
-    if run.status["state"] != state:
+    if run.folder.history() != progress.history:
         write_json_lines(run.folder.history_path, progress.history)
+    if run.status["state"] != state:
         report = {"report": promised} if (promised := run.folder.report_state()) else {}
         run.folder.write_status(state, **report)
 

@@ -36,6 +36,8 @@ class TestWatched:
         work.mkdir()
         monkeypatch.chdir(work)
         monkeypatch.setattr("tempfile.tempdir", str(work))
+        # Where PyTorch's compiler keeps its results, which it makes when it is imported.
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(work / "inductor"))
         for words in verbs:
             with fuzz_watch.watched(run_copy, work, cache_home(), only_read=[picture]) as found:
                 answer = command(*words)
