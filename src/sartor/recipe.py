@@ -342,7 +342,8 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
     rounding = training.instructions in BFLOAT16_INSTRUCTIONS
     if training.engine in ("auto", "native") and rounding and training.amp_dtype == "float32":
         yield f"instructions {training.instructions} multiply bfloat16, not float32"
-    asked = training.instructions != "auto" and not rounding
+    # A resolved recipe gets the instructions of another engine after that.
+    asked = training.instructions != "auto" and not rounding and not recipe.data.fingerprint
     if training.engine == "native" and asked and training.amp_dtype == "bfloat16":
         yield f"instructions {training.instructions} multiply float32, not bfloat16"
     if training.freeze_epochs and training.engine not in ("auto", "plain", "compiled"):
