@@ -13,11 +13,12 @@ import pytest
 import torch
 from torch import nn
 
-from sartor import assembly
+from sartor import assembly, native_module
 from sartor.data.dataset import Dataset
 from sartor.data.splits.split import Split
 from sartor.errors import ModelError, RecipeError, UsageError
 from sartor.recipe import Recipe, ResolvedRecipe
+from sartor.training.engines.hardware import ExecutionPlan
 from sartor.training.loop import Job
 from sartor.training.objective import balanced_weights, effective_weights
 
@@ -407,3 +408,14 @@ class TestMemory:
         )
         assert isinstance(mapped.images.base, np.memmap)
         assert_same_job(assembled()[0], assembled(dataset=mapped)[0])
+
+
+@pytest.mark.skipif(not native_module.bfloat16_sets(), reason="no products of bfloat16 here")
+def test_a_resolved_recipe_takes_the_plans_that_race() -> None:
+    """There and back: the instructions follow the precision."""
+    _, recipe = assembled(model="convnet", model_kwargs={"widths": (32, 32)}, engine="native")
+    plan = ExecutionPlan.of(recipe.training)
+    narrow = assembly.with_plan(recipe, dataclasses.replace(plan, amp_dtype="bfloat16"))
+    assert narrow.training.instructions == native_module.bfloat16_sets()[-1]
+    again = assembly.with_plan(narrow, plan)
+    assert again.training.instructions == native_module.instruction_sets()[-1]

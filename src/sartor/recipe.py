@@ -339,12 +339,17 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
     asked = training.instructions != "auto" and not recipe.data.fingerprint
     if asked and training.engine not in ("auto", "native"):
         yield f"instructions are those of the engine native, not of {training.engine}"
+    # A resolved recipe gets another engine first, and then the instructions for it.
     rounding = training.instructions in BFLOAT16_INSTRUCTIONS
-    if training.engine in ("auto", "native") and rounding and training.amp_dtype == "float32":
+    by_native = asked and training.engine in ("auto", "native")
+    if by_native and rounding and training.amp_dtype == "float32":
         yield f"instructions {training.instructions} multiply bfloat16, not float32"
-    # A resolved recipe gets the instructions of another engine after that.
-    asked = training.instructions != "auto" and not rounding and not recipe.data.fingerprint
-    if training.engine == "native" and asked and training.amp_dtype == "bfloat16":
+    if (
+        by_native
+        and not rounding
+        and training.engine == "native"
+        and training.amp_dtype == "bfloat16"
+    ):
         yield f"instructions {training.instructions} multiply float32, not bfloat16"
     if training.freeze_epochs and training.engine not in ("auto", "plain", "compiled"):
         yield f"freeze_epochs needs the engine plain or compiled, not {training.engine}"
