@@ -58,7 +58,7 @@ def main() -> None:
         print(f"| {recipe} | " + " | ".join(cells) + f" | {share:.0%} |", flush=True)
 
 
-WIDTHS = ((32, 64), (48, 96), (64, 128), (96, 192))
+WIDTHS = ((24, 48), (32, 64), (48, 96), (64, 128), (96, 192))
 TURNS, STEPS_A_TURN = 4, 3
 
 

@@ -1,6 +1,7 @@
 // Products by AVX512_BF16: vdpbf16ps adds two products to each of 16 sums.
 #include <immintrin.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "bfloat16.h"
@@ -19,6 +20,10 @@ inline __m512bh spread(const bfloat16* pair) {
     return (__m512bh)_mm512_set1_epi32(both);
 }
 
+inline int pairs_of(const Walk& walk, int loop, int64_t round) {
+    return round + 1 == walk.counts[loop] ? walk.last_pairs[loop] : SIDE;
+}
+
 template <int COUNT>
 void multiply_rows(const Walk& walk, const bfloat16* left, const bfloat16* const* right,
                    bool adds, float* to) {
@@ -32,8 +37,10 @@ void multiply_rows(const Walk& walk, const bfloat16* left, const bfloat16* const
         for (int64_t b = 0; b < walk.counts[1]; ++b) {
             const bfloat16* by = left + a * walk.left[0] + b * walk.left[1];
             int64_t at = a * walk.right[0] + b * walk.right[1];
-            for (int64_t c = 0; c < walk.counts[2]; ++c, by += walk.left[2], at += walk.right[2])
-                for (int pair = 0; pair < SIDE; ++pair) {
+            int most = std::min(pairs_of(walk, 0, a), pairs_of(walk, 1, b));
+            for (int64_t c = 0; c < walk.counts[2]; ++c, by += walk.left[2], at += walk.right[2]) {
+                int pairs = std::min(most, pairs_of(walk, 2, c));
+                for (int pair = 0; pair < pairs; ++pair) {
                     __m512bh values[COUNT];
                     SARTOR_UNROLL
                     for (int k = 0; k < COUNT; ++k)
@@ -47,6 +54,7 @@ void multiply_rows(const Walk& walk, const bfloat16* left, const bfloat16* const
                             sums[r][k] = _mm512_dpbf16_ps(sums[r][k], factor, values[k]);
                     }
                 }
+            }
         }
     SARTOR_UNROLL
     for (int r = 0; r < ROWS; ++r)
@@ -56,7 +64,7 @@ void multiply_rows(const Walk& walk, const bfloat16* left, const bfloat16* const
 
 void multiply(const Walk& walk, const bfloat16* left, const bfloat16* const* right, int count,
               bool adds, float* sums) {
-    for (int r = 0; r < SIDE; r += ROWS, left += ROWS * TERMS, sums += ROWS * SIDE) switch (count) {
+    for (int r = 0; r < walk.rows; r += ROWS, left += ROWS * TERMS, sums += ROWS * SIDE) switch (count) {
             case 1: multiply_rows<1>(walk, left, right, adds, sums); break;
             case 2: multiply_rows<2>(walk, left, right, adds, sums); break;
             case 3: multiply_rows<3>(walk, left, right, adds, sums); break;

@@ -24,6 +24,9 @@ constexpr int MOST_RIGHTS = 4;
 struct Walk {
     int64_t counts[3] = {1, 1, 1};
     int64_t left[3] = {}, right[3] = {};
+    // What is not zeros, of the left sides: rows, and pairs of terms in the last round of each loop.
+    int rows = SIDE;
+    int last_pairs[3] = {SIDE, SIDE, SIDE};
 };
 
 // Where a block of channels is laid out: distances in numbers, `data` is its first pixel.

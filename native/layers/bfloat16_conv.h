@@ -18,7 +18,7 @@ namespace SARTOR_ISA {
 namespace {
 
 // Channels, in and out, from which on it pays: fewer leave most of a tile empty.
-constexpr int64_t FEWEST_CHANNELS = 32;
+constexpr int64_t FEWEST_CHANNELS = 16;
 
 static bfloat16* numbers_of(const Buffer& buffer) {
     return reinterpret_cast<bfloat16*>(buffer.data());
@@ -126,6 +126,8 @@ class Bfloat16Correlation {
         walk.right[0] = group();
         walk.right[1] = row();
         walk.right[2] = TILE;
+        walk.rows = int(std::min<int64_t>(results_.channels - tile * SIDE, SIDE));
+        walk.last_pairs[0] = int(divided_up(source_.channels - (groups() - 1) * TERMS, 2));
         const bfloat16* left = numbers_of(packed_) + tile * tile_size() +
                                (rows.begin * taps_[1] + columns.begin) * TILE;
         kernels.multiply(walk, left, right, count, false, sums);
@@ -236,10 +238,13 @@ class Bfloat16Convolution {
         walk.left[2] = TILE;
         walk.right[1] = image_row();
         walk.right[2] = TILE;
+        // Of an odd number of columns, the last one is alone.
+        walk.last_pairs[2] = maps_.columns % 2 == 0 ? SIDE : SIDE / 2;
         int64_t taps = kernel_[0] * kernel_[1];
         int64_t all = divided_up(input_.channels, SIDE) * taps;
         Multiplying multiplying(kernels_);
-        for (int64_t o = 0; o < divided_up(maps_.channels, SIDE); ++o)
+        for (int64_t o = 0; o < divided_up(maps_.channels, SIDE); ++o) {
+            walk.rows = int(std::min<int64_t>(maps_.channels - o * SIDE, SIDE));
             for (int64_t first = 0; first < all; first += MOST_RIGHTS) {
                 const bfloat16* right[MOST_RIGHTS];
                 int count = int(std::min<int64_t>(all - first, MOST_RIGHTS));
@@ -251,6 +256,7 @@ class Bfloat16Convolution {
                 kernels_.multiply(walk, columns + o * gradient_group(), right, count, adds,
                                   work.sums.data() + o * sums_of_tile() + first * SIDE * SIDE);
             }
+        }
     }
 
     // Adds the sums of a thread to a gradient in PyTorch's layout.

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import sartor
+from sartor import native_module
 from sartor.api import tuning as api_tuning
 from sartor.errors import SartorWarning
 from sartor.training.engines import native, race
@@ -504,3 +505,8 @@ def test_few_steps_are_a_duel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     sartor.fit("digits", out=tmp_path / "float", **wide)
     sartor.fit("digits", out=tmp_path / "narrow", amp_dtype="auto", **SMALL)
     assert len(races) == 1
+    if native_module.bfloat16_sets():
+        narrow = SMALL | {"model_kwargs": {"channels": (16, 16), "hidden": (8,)}}
+        sartor.fit("digits", out=tmp_path / "both", amp_dtype="auto", **narrow)
+        both = [(one.engine, one.amp_dtype) for one in races[-1]]
+        assert both == [("native", "float32"), ("native", "bfloat16")]

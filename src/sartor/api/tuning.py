@@ -35,7 +35,7 @@ from ..training.engines.race import Measurement, Timing
 from ..training.loop import Job
 from ..training.settings import ResolvedTraining
 
-FORMAT = 4
+FORMAT = 5
 _FEWEST_STEPS = 800
 """With fewer steps, measuring all engines would take more than `_SHARE` of the training."""
 _FEWEST_STEPS_OF_A_DUEL = 200
@@ -110,12 +110,10 @@ def _contest(wanted: Recipe, assembled: Assembly, *, short: bool) -> _Contest:
     free = _open_settings(wanted, settings.device)
     default = ExecutionPlan.of(settings)
     clear = _is_clear(assembled)
-    if short:
-        engines = [] if clear else race.duel(default, free, job.model, settings.device)
-    elif clear:
-        engines = [default]
-    else:
-        engines = race.choices(default, free, job.model, settings.device)
+    engines_of = race.duel if short else race.choices
+    engines = engines_of(default, free, job.model, settings.device)
+    if clear:
+        engines = [one for one in engines if one.engine == "native"]
     return _Contest(
         engines=_usable(engines, settings),
         threads=[] if short else race.fewer_threads(default, free),

@@ -450,7 +450,7 @@ def test_a_run_in_bfloat16_goes_on_where_the_processor_does_not_multiply_it(
 @in_bfloat16
 def test_in_bfloat16_it_takes_networks_with_a_wide_convolution() -> None:
     assert job_of("lenet", "auto", amp_dtype="bfloat16").settings.engine == "plain"
-    with pytest.raises(RecipeError, match="with 32 channels or more, in and out"):
+    with pytest.raises(RecipeError, match="with 16 channels or more, in and out"):
         job_of("lenet", "native", amp_dtype="bfloat16")
 
 

@@ -114,14 +114,14 @@ class TestChoices:
     ) -> None:
         native = replace(USUAL, engine="native", memory_format="contiguous")
         rounding = replace(native, amp_dtype="bfloat16")
-        free, wide = OPEN | {"instructions"}, nn.Conv2d(32, 32, 3)
+        free, wide = OPEN | {"instructions"}, nn.Conv2d(16, 16, 3)
         monkeypatch.setattr(hardware, "multiplies_bfloat16", lambda _: True)
         monkeypatch.setattr(native_module, "bfloat16_sets", lambda: ("amx-bf16",))
         assert rounding in racing.choices(native, free, wide)
         pytorch = replace(USUAL, amp_dtype="bfloat16")
         assert racing.duel(native, free, wide, "cpu") == [native, pytorch, rounding]
         for open_, model in (
-            (free, nn.Conv2d(16, 32, 3)),
+            (free, nn.Conv2d(15, 16, 3)),
             (OPEN, wide),
             (free - {"amp_dtype"}, wide),
         ):

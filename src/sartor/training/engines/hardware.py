@@ -31,8 +31,8 @@ from . import native
 ENGINES_TOGETHER = ("plain", "native")
 """What several processes can train with: engines that leave gradients to be added up."""
 _NARROW = 48
-"""Output channels of convolutions up to which native is always faster: with two such stages it was
-1.6 times as fast as bfloat16 in PyTorch (AVX-512), with 64 channels about as fast."""
+"""Output channels of convolutions up to which native is always faster: with two such stages it was,
+in float32, 1.6 times as fast as bfloat16 in PyTorch (AVX-512), with 64 channels about as fast."""
 _SMALL_SIDE = 32
 """Pixels of an image's side up to which that was measured; larger ones leave the caches."""
 _COMPILERS = ("g++", "clang++", "c++", "cl")
@@ -154,7 +154,7 @@ def against_channels_last(model: nn.Module, device: str) -> str | None:
 
 
 def is_clearly_native(model: nn.Module, input_shape: Shape, instructions: str) -> bool:
-    """Whether native is faster than PyTorch in any precision, so that nothing need be measured:
+    """Whether native is faster than PyTorch in any precision, so that PyTorch need not be measured:
     convolutions of few channels, on small images."""
     widths = [one.out_channels for one in model.modules() if isinstance(one, nn.Conv2d)]
     small = max(input_shape[1:]) <= _SMALL_SIDE

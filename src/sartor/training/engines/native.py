@@ -31,7 +31,7 @@ from ..seeding import seed_random_numbers, step_seeds
 from ..settings import BFLOAT16_INSTRUCTIONS, TrainingSettings
 from ..state import Progress
 
-FEWEST_BFLOAT16_CHANNELS = 32
+FEWEST_BFLOAT16_CHANNELS = 16
 """Of a convolution, in and out, from which on the compiled module computes it in bfloat16."""
 _NONE_WIDE = (
     f"it multiplies bfloat16 in convolutions of stride 1 with {FEWEST_BFLOAT16_CHANNELS} channels "
