@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -86,6 +86,23 @@ def goal_table(goals: Sequence[Goal], results: Sequence[Result]) -> list[str]:
     return [head, "|---|--:|--:|--:|--:|--:|---|", *rows]
 
 
+def goal_tables(goals: Sequence[Goal], results: Sequence[Result]) -> list[str]:
+    """A goal table for each processor, the latest first, under its name."""
+    lines = []
+    for processor, found in by_processor(results).items():
+        if any(of(goal.command, found) for goal in goals):
+            lines += [f"{processor}:", "", *goal_table(goals, found), ""]
+    return lines[:-1]
+
+
+def by_processor(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """Results of each processor, that of the latest first."""
+    found: dict[str, list[Result]] = {}
+    for one in sorted(results, key=lambda one: one.machine["date"], reverse=True):
+        found.setdefault(one.machine["processor"], []).insert(0, one)
+    return found
+
+
 def ablation_table(ablations: Sequence[Ablation], results: Sequence[Result]) -> list[str]:
     """What each choice brings, in points and seconds, in Markdown; the first is the recipe."""
     base = of(ablations[0].command, results)
@@ -135,11 +152,13 @@ def document(
     begin, end = KEPT["why"]
     parts = []
     for recipe, some in ablations.items():
-        if table := ablation_table(some, results):
+        # Seconds of two processors are not to be compared.
+        table = _first(ablation_table(some, found) for found in by_processor(results).values())
+        if table:
             parts += [f"### {recipe}", "", *table, ""]
     return _PAGE.format(
-        goals="\n".join(goal_table(goals, results)),
-        race="\n".join(race_lines(race, results)),
+        goals="\n".join(goal_tables(goals, results)),
+        race="\n".join(_first(race_lines(race, found) for found in by_processor(results).values())),
         ablations="\n".join(parts).strip() or _UNMEASURED,
         about=kept["about"],
         pictures="\n\n".join((PICTURES_BEGIN, kept["pictures"], PICTURES_END)),
@@ -147,6 +166,11 @@ def document(
         chosen="\n".join(_chosen_table()),
         machines="\n\n".join("\n".join(machine.markdown_of(one)) for one in machines(results)),
     )
+
+
+def _first(found: Iterable[list[str]]) -> list[str]:
+    """The first that is not empty."""
+    return next(filter(None, found), [])
 
 
 def _chosen_table() -> list[str]:
@@ -278,7 +302,7 @@ _PAGE = """\
 Written by `benchmarks/accuracy.py` (`make accuracy`); every single result is in
 [recipes.json](recipes.json).
 
-Choices were made on validation images; only this table looks at the test images. mnist-fast,
+Choices were made on validation images; only these tables look at the test images. mnist-fast,
 fashion-fast and the short forms of the other two were chosen for the engine native, by the figures
 [below](#how-the-short-recipes-were-chosen), before any of their test figures was computed, but for
 two: the form of mnist-best with widths of 28 and 56 was chosen there after 32 and 64, three epochs,
@@ -330,12 +354,10 @@ either may be the better one.
   but whiten patches of the training images, halves the image at once. The largest feature map then
   costs nothing in the backward pass. Pooling comes before normalization and ReLU, which leaves them
   a quarter of the work.
-- **bfloat16 where it is faster** (`amp_dtype = "auto"`): up to 48 channels the engine native, in
-  float32, is always faster and nothing is measured; wider networks are measured on the machine
-  against PyTorch in bfloat16 (the weights stay float32), and environment.json says what was found.
-  Milliseconds of a step of 128 images on one thread, native in float32 and PyTorch in bfloat16:
-  widths 24, 48: 7.2 and 11.8; 32, 64: 11.1 and 11.6; 64, 128: 35.6 and 32.7; 96, 192: 64 and 54
-  (AMD EPYC, Zen 5, processor seconds, best of 3).
+- **bfloat16 where it is faster** (`amp_dtype = "auto"`): measured on the machine, in the engine
+  native and, with more than 48 channels, in PyTorch; the weights stay float32, and environment.json
+  says what was found. [How much faster](native.md#what-each-optimization-brought), by width and
+  processor.
 - **One cycle of the learning rate**, AdamW: what few epochs need most is a large step early and
   none at the end; a cosine schedule does equally well. Label smoothing pays off for digits.
 - **Mirrored pictures** (`flip`) and the mean over both views in judging (`tta`), only for garments

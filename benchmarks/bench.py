@@ -72,6 +72,9 @@ RESIDUAL: Mapping[str, Any] = {"model": "resnet8", "batch_size": 128}
 """A residual network on colour images, of which only the step is measured."""
 RESIDUAL_SHAPE, RESIDUAL_STEPS, RESIDUAL_SHARE = (3, 32, 32), 20, 0.4
 MOST_ROUNDS_BESIDE = 3
+STEP_ROUNDS = 3
+"""Epochs whose steps are compared, for each round of the trainings: one epoch differs from the next
+by more than the few per cent that are looked for."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -240,7 +243,7 @@ def measure_steps(
             job_of(case.name, datasets[case.name], **case.settings, engine=engine)
             for engine in (done[-1].engine, "plain")
         )
-        pairs = measure_pairs(job, plain, len(done))
+        pairs = measure_pairs(job, plain, STEP_ROUNDS * len(done))
         costs.append(cost_of(case.name, job, pairs, peak, case.peak_share))
     return costs
 
@@ -256,7 +259,7 @@ def measure_residual(rounds: int, peak: float) -> StepCost:
     )
     size = "x".join(map(str, RESIDUAL_SHAPE[1:] + RESIDUAL_SHAPE[:1]))
     name = f"{RESIDUAL['model']}, {size}"
-    return cost_of(name, job, measure_pairs(job, plain, rounds), peak, RESIDUAL_SHARE)
+    return cost_of(name, job, measure_pairs(job, plain, STEP_ROUNDS * rounds), peak, RESIDUAL_SHARE)
 
 
 def timed(action: Callable[[], object]) -> float:

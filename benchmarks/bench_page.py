@@ -232,6 +232,7 @@ def document(found: Found) -> str:
     return _PAGE.format(
         ratios=ratios,
         rounds=min(map(len, found.rounds.values())),
+        step_rounds=min((one.rounds for one in found.steps), default=0),
         times=times,
         steps=steps,
         crowded=crowded,
@@ -282,7 +283,7 @@ has. The engine is what `--engine auto` chose; where it measured, it did so befo
 A bare step is forward, loss, backward and update on one prepared batch, and nothing else, in
 handwritten PyTorch, or by the engine that the rounds above used; a step of the loop uses that
 engine, and also draws its batch and converts it to floats, sets seed and learning rate, and keeps
-figures, events and the state for a checkpoint. Medians over {rounds} rounds of one epoch each,
+figures, events and the state for a checkpoint. Medians over {step_rounds} rounds of one epoch each,
 after one warm-up round; the overhead, the loop's step minus the engine's, is the median of the
 differences within a round, and should be at most {overhead_us} µs and {overhead} %. Operations are
 those of convolutions and linear layers (`sartor summary`), forward and back; the peak is that of

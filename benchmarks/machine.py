@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sartor import files
-from sartor.runs.environment import describe_environment
+from sartor.runs.environment import describe_environment, exact_processor
 from sartor.training.engines.hardware import chosen_threads
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -22,7 +22,7 @@ def describe(command: str) -> dict[str, str]:
     found = describe_environment()
     packages = found["packages"]
     return {
-        "processor": f"{found['processor']}, {chosen_threads(None)} of {os.cpu_count()} cores",
+        "processor": processor(),
         "memory": memory(),
         "load before": load(),
         "system": system(),
@@ -33,6 +33,11 @@ def describe(command: str) -> dict[str, str]:
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "command": command,
     }
+
+
+def processor() -> str:
+    """Its name, family and model, and how many of its cores are used."""
+    return f"{exact_processor()}, {chosen_threads(None)} of {os.cpu_count()} cores"
 
 
 def command_of(script: str) -> str:

@@ -50,6 +50,7 @@ class StepCost:
 
     name: str
     engine: str
+    rounds: int
     plain_us: float
     bare_us: float
     loop_us: float
@@ -113,6 +114,7 @@ def cost_of(
     return StepCost(
         name=name,
         engine=job.settings.engine,
+        rounds=len(pairs),
         plain_us=statistics.median(pair.plain_us for pair in pairs),
         bare_us=statistics.median(pair.bare_us for pair in pairs),
         loop_us=loop_us,

@@ -309,10 +309,24 @@ def _on_one_line(array: re.Match[str]) -> str:
 
 def _contradictions(recipe: Recipe) -> Iterator[str]:
     """Settings that exclude each other: nothing that was asked for is silently ignored."""
-    training, preprocess = recipe.training, recipe.preprocess
+    yield from _of_data(recipe)
+    yield from _of_model_kwargs(recipe)
+    yield from vocabulary.parse(recipe.training.augment)[1]
+    yield from _of_optimizer(recipe.training)
+    yield from _of_engine(recipe.training, resolved=bool(recipe.data.fingerprint))
+    yield from _of_transfer(recipe)
+    yield from _of_loss(recipe.training)
+    yield from _of_schedule(recipe)
+    yield from _of_preprocess(recipe)
+
+
+def _of_data(recipe: Recipe) -> Iterator[str]:
     for name in UNFIT_SETTINGS.get(recipe.data.format, ()):
         if getattr(recipe.data, name) not in (None, ()):
             yield f"{name} means nothing for the format {recipe.data.format}"
+
+
+def _of_model_kwargs(recipe: Recipe) -> Iterator[str]:
     for name, value in recipe.model.model_kwargs.items():
         numbers = value if isinstance(value, tuple) else (value,)
         finite = not any(isinstance(one, float) and not math.isfinite(one) for one in numbers)
@@ -321,7 +335,9 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
                 f"{name} of model_kwargs must be true, false, a number, a word or a list of "
                 f"numbers, not {value!r}"
             )
-    yield from vocabulary.parse(training.augment)[1]
+
+
+def _of_optimizer(training: TrainingSettings) -> Iterator[str]:
     if training.nesterov and not (training.opt == "sgd" and training.momentum > 0):
         yield "nesterov needs opt sgd and a momentum above 0"
     if training.momentum and training.opt not in ("sgd", "rmsprop"):
@@ -330,42 +346,53 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
         yield "amp_dtype float16 works with sgd, adam and adamw: rmsprop cannot leave out a step"
     if len(training.betas) != 2:
         yield f"betas must be two numbers, not {len(training.betas)}"
-    if training.engine in RETIRED_ENGINES and not recipe.data.fingerprint:
-        yield f"the engine {training.engine} is gone: leave engine out, which chooses native"
-    if training.engine == "native" and training.memory_format == "channels-last":
+
+
+def _of_engine(training: TrainingSettings, *, resolved: bool) -> Iterator[str]:
+    """A resolved recipe may name an engine that is gone, and gets another one first and then the
+    instructions for it."""
+    engine, instructions = training.engine, training.instructions
+    if engine in RETIRED_ENGINES and not resolved:
+        yield f"the engine {engine} is gone: leave engine out, which chooses native"
+    if engine == "native" and training.memory_format == "channels-last":
         yield "the engine native keeps weights contiguous, not channels-last"
-    if training.engine == "native" and training.amp_dtype == "float16":
+    if engine == "native" and training.amp_dtype == "float16":
         yield "the engine native computes in float32 or bfloat16, not in float16"
-    asked = training.instructions != "auto" and not recipe.data.fingerprint
-    if asked and training.engine not in ("auto", "native"):
-        yield f"instructions are those of the engine native, not of {training.engine}"
-    # A resolved recipe gets another engine first, and then the instructions for it.
-    rounding = training.instructions in BFLOAT16_INSTRUCTIONS
-    by_native = asked and training.engine in ("auto", "native")
-    if by_native and rounding and training.amp_dtype == "float32":
-        yield f"instructions {training.instructions} multiply bfloat16, not float32"
-    if (
-        by_native
-        and not rounding
-        and training.engine == "native"
-        and training.amp_dtype == "bfloat16"
-    ):
-        yield f"instructions {training.instructions} multiply float32, not bfloat16"
-    if training.freeze_epochs and training.engine not in ("auto", "plain", "compiled"):
-        yield f"freeze_epochs needs the engine plain or compiled, not {training.engine}"
-    if training.transfer == "ladder" and training.patience is not None:
+    if instructions != "auto" and not resolved:
+        rounding = instructions in BFLOAT16_INSTRUCTIONS
+        if engine not in ("auto", "native"):
+            yield f"instructions are those of the engine native, not of {engine}"
+        elif rounding and training.amp_dtype == "float32":
+            yield f"instructions {instructions} multiply bfloat16, not float32"
+        elif not rounding and engine == "native" and training.amp_dtype == "bfloat16":
+            yield f"instructions {instructions} multiply float32, not bfloat16"
+    if training.freeze_epochs and engine not in ("auto", "plain", "compiled"):
+        yield f"freeze_epochs needs the engine plain or compiled, not {engine}"
+
+
+def _of_transfer(recipe: Recipe) -> Iterator[str]:
+    if recipe.training.transfer != "ladder":
+        return
+    if recipe.training.patience is not None:
         yield "patience means nothing for the ladder, which compares its last epoch: use finetune"
-    if training.transfer == "ladder" and recipe.data.val_fraction == 0:
+    if recipe.data.val_fraction == 0:
         yield "the ladder chooses on validation images: raise val_fraction, or use finetune"
+
+
+def _of_loss(training: TrainingSettings) -> Iterator[str]:
+    weights = training.class_weights
     if training.smoothing and training.loss != "cross-entropy":
         yield f"smoothing requires cross-entropy loss, not {training.loss}"
-    weights = training.class_weights
     if training.sampler == "balanced" and not training.shuffle:
         yield "sampler balanced has an order of its own: leave shuffle on"
     if training.sampler == "balanced" and isinstance(weights, str) and weights != "none":
         yield f"sampler balanced and class_weights {weights} make up for the same: use one"
     if training.effective_beta != TrainingSettings.effective_beta and weights != "effective":
         yield "effective_beta requires class_weights effective"
+
+
+def _of_schedule(recipe: Recipe) -> Iterator[str]:
+    training = recipe.training
     try:
         parsed_extensions(training.extensions)
         parsed_engine_changes(training.engine_changes)
@@ -380,6 +407,10 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
         yield f"min_lr ({training.min_lr:g}) must not exceed lr ({training.lr:g})"
     if recipe.data.val_fraction == 0 and training.patience is not None:
         yield "patience needs a validation split: raise val_fraction"
+
+
+def _of_preprocess(recipe: Recipe) -> Iterator[str]:
+    preprocess = recipe.preprocess
     if len(preprocess.image_size) > 2:
         yield "image_size must be one number, or height and width"
     if preprocess.value_range and not (

@@ -94,6 +94,7 @@ def test_the_page_says_what_was_reached(some_long_run: LongRun) -> None:
     step = StepCost(
         name="some-recipe",
         engine="some-engine",
+        rounds=15,
         plain_us=2000,
         bare_us=1000,
         loop_us=1026,
@@ -126,6 +127,7 @@ def test_the_page_says_what_was_reached(some_long_run: LongRun) -> None:
     assert "| a start | 2.00 | 0.50 to 3.00 (3 times) | 1 | no |" in text
     assert "| processor | abacus |" in text
     assert "Rounds: 3," in text
+    assert "Medians over 15 rounds of one epoch each" in text
 
 
 @pytest.mark.usefixtures("fashion_mnist")

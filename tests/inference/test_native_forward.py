@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from sartor.data.pictures.preprocess import Normalizer
 from sartor.inference import native_forward
 from sartor.inference.forward import Forward
 from sartor.inference.native_forward import NativeForward
-from sartor.inference.novelty import Watched
+from sartor.inference.novelty import Novelty, Watched
 
 pytestmark = pytest.mark.skipif(
     native_module.missing() is not None, reason=f"no engine native: {native_module.missing()}"
@@ -184,3 +185,55 @@ def test_threads_may_ask_for_images_of_several_sizes_at_once() -> None:
     for one in team:
         one.join()
     assert faults == []
+
+
+# ------------------------------------------------------------------------------ bytes as they are
+
+
+@pytest.mark.parametrize("images", [1, 4, 5, 40])
+@pytest.mark.parametrize("shift", [0.0, -0.4])
+def test_bytes_give_what_floats_give(images: int, shift: float) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (images, 8, 8, 3), np.uint8)
+    pixels.flags.writeable = False
+    normalize = Normalizer(torch.full((3, 1, 1), 0.02), torch.full((3, 1, 1), shift))
+    forward = Forward(
+        network=network(),
+        device="cpu",
+        amp_dtype="float32",
+        tta="none",
+        compiled=NativeForward(network(), 2, "auto"),
+    )
+    ordered = pixels.transpose(0, 3, 1, 2)
+    expected = forward.seen(normalize(torch.from_numpy(ordered.copy())), "3")
+    found = forward.scored_bytes(ordered, normalize, _SumOfFeatures(), "3")
+    assert found is not None and found.novelty is not None
+    assert torch.equal(found.logits, expected[1])
+    assert torch.equal(found.novelty, expected[0].sum(1))
+    alone = forward.scored_bytes(ordered, normalize, None, "")
+    assert alone is not None and alone.novelty is None
+    assert torch.equal(alone.logits, expected[1])
+
+
+class _SumOfFeatures(Novelty):
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+
+    def forward(self, features: Tensor, logits: Tensor) -> Tensor:
+        return features.sum(1)
+
+
+def test_bytes_are_left_to_pytorch_where_the_engine_does_not_take_them() -> None:
+    normalize = Normalizer(torch.ones(3, 1, 1), torch.zeros(3, 1, 1))
+    pixels = np.zeros((2, 3, 8, 8), np.uint8)
+    own = NativeForward(network(), 1, "auto")
+    forward = Forward(
+        network=network(), device="cpu", amp_dtype="float32", tta="none", compiled=own
+    )
+    assert forward.scored_bytes(pixels, normalize, None, "") is not None
+    assert forward.scored_bytes(pixels, normalize, _SumOfFeatures(), "0") is None
+    assert forward.scored_bytes(pixels, torch.Tensor.float, None, "") is None
+    assert replace(forward, tta="flip").scored_bytes(pixels, normalize, None, "") is None
+    assert replace(forward, compiled=None).scored_bytes(pixels, normalize, None, "") is None
+    strange = NativeForward(nn.Sequential(nn.Tanh(), *network()), 1, "auto")
+    assert replace(forward, compiled=strange).scored_bytes(pixels, normalize, None, "") is None

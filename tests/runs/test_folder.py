@@ -13,7 +13,8 @@ import pytest
 
 from sartor.errors import FileError, RunError
 from sartor.events import CheckpointDue, EpochDone
-from sartor.runs.environment import describe_environment, differences
+from sartor.runs import environment as environment_module
+from sartor.runs.environment import describe_environment, differences, exact_processor, processor
 from sartor.runs.folder import RunFolder, create_run
 from sartor.runs.place import Place
 from sartor.runs.sinks import Recorder
@@ -283,6 +284,18 @@ def test_environment_is_json_and_names_versions() -> None:
     assert environment["python"].startswith("3.")
     assert environment["cores"] >= 1
     assert environment["commit"] is None or len(environment["commit"]) == 40
+
+
+def test_processors_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert exact_processor().startswith(processor())
+    facts = {"model name": "AMD EPYC", "cpu family": "25", "model": "17"}
+    monkeypatch.setattr(environment_module, "_cpuinfo", lambda: facts)
+    assert (processor(), exact_processor()) == (
+        "AMD EPYC",
+        "AMD EPYC (cpu family 25, model 17)",
+    )
+    monkeypatch.setattr(environment_module, "_cpuinfo", dict)
+    assert exact_processor() == processor() != ""
 
 
 class TestPlace:

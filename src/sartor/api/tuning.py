@@ -27,7 +27,7 @@ from ..machine import available_cores
 from ..models.copying import copied_network
 from ..models.custom import reason_of
 from ..recipe import Recipe
-from ..runs.environment import processor
+from ..runs.environment import exact_processor
 from ..runs.folder import RunFolder
 from ..training.engines import race
 from ..training.engines.hardware import ExecutionPlan, is_clearly_native, problem
@@ -384,7 +384,7 @@ def _structure(job: Job) -> str:
 def _device_name(device: str) -> str:
     if device == "cuda":
         return torch.cuda.get_device_name()
-    return f"{processor()}, {torch.backends.cpu.get_cpu_capability()}"
+    return f"{exact_processor()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 @contextmanager

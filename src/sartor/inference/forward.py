@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from .. import native_module
+from ..arrays import UInt8Array
 from ..data.feed.batches import Feed
 from ..data.feed.shares import Share
+from ..data.pictures.preprocess import Normalizer
 from ..device import torch_threads
 from .native_forward import NativeForward
 from .novelty import Novelty, Watched, last_linear
@@ -113,6 +115,27 @@ class Forward:
             return Scored(self.logits(images), None)
         features, logits = self.seen(images, layer)
         return Scored(logits, novelty(features, logits))
+
+    @torch.inference_mode()
+    def scored_bytes(
+        self,
+        images: UInt8Array,
+        normalize: Callable[[Tensor], Tensor],
+        novelty: Novelty | None,
+        layer: str,
+    ) -> Scored | None:
+        """As `scored`, of images as bytes (B, C, H, W), where the engine native takes them itself;
+        else None."""
+        compiled = self.compiled
+        if compiled is None or self.tta != "none" or not isinstance(normalize, Normalizer):
+            return None
+        if novelty is not None and not compiled.gives(layer):
+            return None
+        found = compiled.of_bytes(images, normalize, with_features=novelty is not None)
+        if found is None:
+            return None
+        features, logits = found
+        return Scored(logits, None if novelty is None else novelty(features, logits))
 
     def over(self, feed: Feed, share: Share | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Logits float32 (B, K) and labels of every image of a feed, in order.

@@ -8,9 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..arrays import UInt8Array
 from ..data.feed.batches import Feed
 from ..data.pictures.preprocess import Normalizer
 from ..device import torch_threads
@@ -65,6 +67,26 @@ class NativeForward:
         logits = torch.empty(len(images), made.outputs)
         features = torch.empty(len(images), made.features)
         made.forward(array_of(images.contiguous()), array_of(logits), array_of(features))
+        return features, logits
+
+    def of_bytes(
+        self, images: UInt8Array, normalize: Normalizer, *, with_features: bool
+    ) -> tuple[Tensor, Tensor] | None:
+        """As `seen` of normalised images, given as bytes (B, C, H, W); without the features,
+        float32 (B, 0). None where the engine does not compute the network."""
+        made = self._network(images.shape[1:])
+        if made is None:
+            return None
+        logits = torch.empty(len(images), made.outputs)
+        features = torch.empty(len(images), made.features if with_features else 0)
+        made.forward_bytes(
+            np.ascontiguousarray(images),
+            np.arange(len(images)),
+            array_of(normalize.scale.flatten()),
+            array_of(normalize.shift.flatten()),
+            array_of(logits),
+            array_of(features) if with_features else None,
+        )
         return features, logits
 
     def gathers(self, feed: Feed) -> bool:

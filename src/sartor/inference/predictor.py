@@ -15,7 +15,7 @@ from ..errors import DataError
 from ..evaluation.calibration import log_probabilities_of, scaled
 from ..evaluation.predictions import NO_PREDICTION, predicted_of, probabilities_of
 from .calibration import Calibration
-from .forward import Forward
+from .forward import Forward, Scored
 from .novelty import Novelty
 
 _IMAGES_AT_ONCE = 1000
@@ -67,31 +67,35 @@ class Predictor:
         Raises:
             DataError: another shape, other numbers, or a single image in colour, (H, W, 3).
         """
-        prepared = self.preprocess.pictures(images_in_order(images, self.preprocess.input_shape))
-        parts = [
-            self.forward.logits(self.batch(prepared[start : start + _IMAGES_AT_ONCE])).cpu().numpy()
-            for start in range(0, len(prepared), _IMAGES_AT_ONCE)
-        ]
-        return np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
+        return self._scored(images, None).logits.numpy()
 
     def scored(self, images: AnyArray) -> tuple[Float32Array, Float32Array | None]:
         """Logits, and the novelty (N,) of images as for `logits`; None where there is no score."""
+        found = self._scored(images, self._novelty)
+        return found.logits.numpy(), None if found.novelty is None else found.novelty.numpy()
+
+    def _scored(self, images: AnyArray, novelty: Novelty | None) -> Scored:
+        """Of all images, on the CPU."""
         prepared = self.preprocess.pictures(images_in_order(images, self.preprocess.input_shape))
-        score = self.calibration.novelty
-        parts = [
-            self.forward.scored(
-                self.batch(prepared[start : start + _IMAGES_AT_ONCE]),
-                self._novelty,
-                score.layer if score else "",
-            )
-            for start in range(0, len(prepared), _IMAGES_AT_ONCE)
-        ]
+        with self.forward.own_threads():
+            parts = [
+                self._part(prepared[start : start + _IMAGES_AT_ONCE], novelty)
+                for start in range(0, len(prepared), _IMAGES_AT_ONCE)
+            ]
         nothing = torch.empty((0, len(self.classes)))
         logits = torch.cat([nothing, *(part.logits.cpu() for part in parts)])
+        if novelty is None:
+            return Scored(logits, None)
         scores = [part.novelty.cpu() for part in parts if part.novelty is not None]
-        if score is None:
-            return logits.numpy(), None
-        return logits.numpy(), torch.cat([torch.empty(0), *scores]).numpy()
+        return Scored(logits, torch.cat([torch.empty(0), *scores]))
+
+    def _part(self, images: UInt8Array, novelty: Novelty | None) -> Scored:
+        score = self.calibration.novelty
+        layer = score.layer if score else ""
+        found = self.forward.scored_bytes(images, self._normalize, novelty, layer)
+        if found is not None:
+            return found
+        return self.forward.scored(self.batch(images), novelty, layer)
 
     @property
     def temperature(self) -> float:

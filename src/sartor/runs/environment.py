@@ -103,13 +103,24 @@ def _version(package: str) -> str | None:
 @functools.cache
 def processor() -> str:
     """The processor's name."""
+    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+
+
+def exact_processor() -> str:
+    """The name, and what tells apart processors that a virtual machine gives the same name."""
+    facts = _cpuinfo()
+    numbers = [f"{key} {facts[key]}" for key in ("cpu family", "model") if key in facts]
+    return f"{processor()} ({', '.join(numbers)})" if numbers else processor()
+
+
+def _cpuinfo() -> dict[str, str]:
+    """What the system says of the first core; nothing where it is not Linux."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(
-            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
-        )
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 @functools.cache
