@@ -200,10 +200,10 @@ def missing(
         if given.kind in (None, kind) and given.only in (None, trial.recipe)
     ]
     here = machine.processor()
-    own = [one for one in results if one.machine["processor"] == here]
     for seed in range(max((trial.seeds for trial in trials), default=0)):
         for trial in trials:
-            known = {one.seed for one in of(trial.command, own)}
+            found = of(trial.command, results)
+            known = {one.seed for one in found if one.machine["processor"] == here}
             if seed < trial.seeds and seed not in known:
                 yield trial, seed
 

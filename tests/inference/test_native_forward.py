@@ -207,11 +207,13 @@ def test_bytes_give_what_floats_give(images: int, shift: float) -> None:
     ordered = pixels.transpose(0, 3, 1, 2)
     expected = forward.seen(normalize(torch.from_numpy(ordered.copy())), "3")
     found = forward.scored_bytes(ordered, normalize, _SumOfFeatures(), "3")
-    assert found is not None and found.novelty is not None
+    assert found is not None
+    assert found.novelty is not None
     assert torch.equal(found.logits, expected[1])
     assert torch.equal(found.novelty, expected[0].sum(1))
     alone = forward.scored_bytes(ordered, normalize, None, "")
-    assert alone is not None and alone.novelty is None
+    assert alone is not None
+    assert alone.novelty is None
     assert torch.equal(alone.logits, expected[1])
 
 
@@ -219,7 +221,7 @@ class _SumOfFeatures(Novelty):
     def __init__(self) -> None:
         nn.Module.__init__(self)
 
-    def forward(self, features: Tensor, logits: Tensor) -> Tensor:
+    def forward(self, features: Tensor, logits: Tensor) -> Tensor:  # noqa: ARG002
         return features.sum(1)
 
 

@@ -77,17 +77,17 @@ class NativeForward:
         made = self._network(images.shape[1:])
         if made is None:
             return None
-        logits = torch.empty(len(images), made.outputs)
-        features = torch.empty(len(images), made.features if with_features else 0)
+        # Arrays of NumPy: for a single image, making tensors would take as long as the network.
+        logits = np.empty((len(images), made.outputs), np.float32)
+        features = np.empty((len(images), made.features if with_features else 0), np.float32)
         made.forward_bytes(
             np.ascontiguousarray(images),
             np.arange(len(images)),
-            array_of(normalize.scale.flatten()),
-            array_of(normalize.shift.flatten()),
-            array_of(logits),
-            array_of(features) if with_features else None,
+            *normalize.of_channels,
+            logits,
+            features if with_features else None,
         )
-        return features, logits
+        return torch.from_numpy(features), torch.from_numpy(logits)
 
     def gathers(self, feed: Feed) -> bool:
         """Whether `over` can be asked for a feed."""
@@ -125,8 +125,7 @@ class NativeForward:
             made.forward_bytes(
                 array_of(feed.images),
                 array_of(part),
-                array_of(normalize.scale.flatten()),
-                array_of(normalize.shift.flatten()),
+                *normalize.of_channels,
                 array_of(logits),
                 array_of(features) if with_features else None,
             )

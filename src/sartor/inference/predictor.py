@@ -82,12 +82,11 @@ class Predictor:
                 self._part(prepared[start : start + _IMAGES_AT_ONCE], novelty)
                 for start in range(0, len(prepared), _IMAGES_AT_ONCE)
             ]
-        nothing = torch.empty((0, len(self.classes)))
-        logits = torch.cat([nothing, *(part.logits.cpu() for part in parts)])
+        logits = [part.logits.cpu() for part in parts] or [torch.empty((0, len(self.classes)))]
         if novelty is None:
-            return Scored(logits, None)
+            return Scored(_joined(logits), None)
         scores = [part.novelty.cpu() for part in parts if part.novelty is not None]
-        return Scored(logits, torch.cat([torch.empty(0), *scores]))
+        return Scored(_joined(logits), _joined(scores or [torch.empty(0)]))
 
     def _part(self, images: UInt8Array, novelty: Novelty | None) -> Scored:
         score = self.calibration.novelty
@@ -137,3 +136,8 @@ class Predictor:
         # A copy, since the array may not be contiguous, or not be writable.
         batch = self._normalize(torch.from_numpy(images.copy()).to(self.forward.device))
         return batch.contiguous(memory_format=self._memory_format)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """One after the other; a single one as it is, for a single image is quick without a copy."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -50,6 +50,8 @@ _AT_THE_EDGE = 0.1
 """A part at the picture's edge is a shadow or the table, where another part has so much of it."""
 _PEN = {MASS: (0.08, 0.115), BOX: (0.15, 0.16)}
 """Of the ink's longer side: a thinner line is drawn broader, up to the second."""
+_MOST_INK = 0.75
+"""Of a prepared picture's pixels; the others are black."""
 _ITS_OWN = 1.5
 """Pixels by which the ink of a prepared picture may be larger or smaller, or off the middle."""
 
@@ -76,13 +78,14 @@ def ink_picture(picture: Image.Image, height: int, width: int, way: str) -> UInt
 def _is_prepared(image: UInt8Array, way: str) -> bool:
     """Whether an image has its ink light on black, of the size and at the place of the set's."""
     rows, columns = np.nonzero(image)
-    if not len(rows) or np.quantile(image, 0.25) > 0:
+    if not len(rows) or len(rows) >= _MOST_INK * image.size:
         return False
     height, width = image.shape
     if way == BOX:
         return bool(np.ptp(rows) + 1 == height)
     longer = max(np.ptp(rows), np.ptp(columns)) + 1
-    centre = np.array(ndimage.center_of_mass(image))
+    weights = image[rows, columns].astype(np.float64)
+    centre = np.array([weights @ rows, weights @ columns]) / weights.sum()
     off = np.abs(centre - np.array([height, width]) / 2).max()
     return bool(abs(longer - _SHARE * min(height, width)) <= _ITS_OWN and off <= _ITS_OWN)
 

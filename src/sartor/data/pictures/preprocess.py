@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from ...arrays import UInt8Array
+from ...arrays import Float32Array, UInt8Array
 from ...errors import RecipeError
 from ..settings import PreprocessSettings
 from .decode import (
@@ -54,6 +55,11 @@ class Normalizer:
         """The images as the network takes them, in memory of their own."""
         scaled = images.float().mul_(self._factor)
         return scaled.add_(self._offset) if self._shifts else scaled
+
+    @cached_property
+    def of_channels(self) -> tuple[Float32Array, Float32Array]:
+        """Scale and shift as arrays (C,), for the engine native."""
+        return self.scale.flatten().cpu().numpy(), self.shift.flatten().cpu().numpy()
 
 
 class Decoded(NamedTuple):

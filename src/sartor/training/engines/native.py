@@ -153,8 +153,7 @@ class Native:
             array_of(batches.feed.images),
             array_of(batches.feed.labels),
             array_of(rows),
-            array_of(normalize.scale.flatten()),
-            array_of(normalize.shift.flatten()),
+            *normalize.of_channels,
             batches.batch_size,
             *steps,
         )
