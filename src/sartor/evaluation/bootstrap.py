@@ -27,8 +27,9 @@ Statistic = Callable[[Float64Array], Float64Array]
 RESAMPLES = 1000
 _STREAM = 11
 _DRAWS_OF_A_STREAM = 1_000_000
-_DRAWS_AT_ONCE = 50_000
-"""So many drawn numbers stay in the cache of a core, and their memory is used again."""
+_DRAWS_AT_ONCE = 100_000
+"""So many drawn numbers nearly stay in the cache of a core; with fewer, threads wait for Python's
+lock."""
 _MOST_THREADS = 4
 
 
@@ -51,6 +52,16 @@ class Estimate:
         """
         low, high = float(self.low[place]), float(self.high[place])
         return (low, high) if low < high else None
+
+    def at(self, place: int) -> Estimate:
+        """That of one of the K values."""
+        return Estimate(
+            value=self.value[place],
+            low=self.low[place],
+            high=self.high[place],
+            mean=self.mean[place],
+            std=self.std[place],
+        )
 
 
 def bootstrap(
@@ -205,11 +216,20 @@ def macro_f1(predictions: Predictions) -> Statistic:
 
 def balanced_accuracy(predictions: Predictions) -> Statistic:
     """Mean recall of the classes that have images."""
+    both = means_over_classes(predictions)
+    return lambda counts: both(counts)[:, 1]
+
+
+def means_over_classes(predictions: Predictions) -> Statistic:
+    """Macro F1 and balanced accuracy, (R, 2), of the same sums."""
     cells = _Cells.of(predictions)
+    both = cells.of_class + cells.as_class
 
     def statistic(counts: Float64Array) -> Float64Array:
         drawn = cells.drawn(counts)
-        return np.asarray(np.nanmean(_ratio(drawn @ cells.right, drawn @ cells.of_class), axis=1))
+        right = drawn @ cells.right
+        f1, recall = _ratio(2 * right, drawn @ both), _ratio(right, drawn @ cells.of_class)
+        return np.stack([np.nanmean(f1, axis=1), np.nanmean(recall, axis=1)], axis=1)
 
     return statistic
 

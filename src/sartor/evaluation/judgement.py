@@ -16,11 +16,10 @@ from .bootstrap import (
     RESAMPLES,
     Estimate,
     Statistic,
-    balanced_accuracy,
     bootstrap,
     interval_of_mean_over_classes,
-    macro_f1,
     mean_of,
+    means_over_classes,
 )
 from .calibration import (
     BINS,
@@ -192,10 +191,10 @@ def judge(
         evaluation=evaluation,
         loss=found.get("loss"),
         macro_f1_interval=interval_of_mean_over_classes(
-            found["macro_f1"], [row.count for row in rows if row.f1 is not None]
+            found["means"].at(0), [row.count for row in rows if row.f1 is not None]
         ),
         balanced_accuracy_interval=interval_of_mean_over_classes(
-            found["balanced_accuracy"], [row.count for row in rows if row.count]
+            found["means"].at(1), [row.count for row in rows if row.count]
         ),
         calibration=_calibration(scaling, found, predictions.groups) if scaling else None,
         no_calibration=reason,
@@ -272,10 +271,7 @@ def _statistics(
 ) -> dict[str, Statistic]:
     """All that needs an interval, so that the images are drawn once for everything."""
     losses = predictions.example_losses()
-    statistics = {
-        "macro_f1": macro_f1(predictions),
-        "balanced_accuracy": balanced_accuracy(predictions),
-    }
+    statistics = {"means": means_over_classes(predictions)}
     if np.isfinite(losses).all():
         statistics["loss"] = mean_of(losses)
     if np.isfinite(predictions.logits).all():
