@@ -227,16 +227,6 @@ def touched(path: Path) -> float:
     return path.stat().st_mtime
 
 
-def moved(path: Path, to: Path) -> bool:
-    """Give a file another name; False where it is not there any more."""
-    with explain_os_errors(f"write {to}"):
-        try:
-            path.rename(to)
-        except FileNotFoundError:
-            return False
-    return True
-
-
 def _new_temporary(path: Path) -> tuple[int, Path]:
     """A new file beside `path`, open and held for as long as it is open."""
     while True:

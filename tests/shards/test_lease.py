@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -155,6 +156,48 @@ def test_of_many_at_once_one_takes_over(of_worker: Callable[..., Leases], tmp_pa
         for one in taken:
             one.release()
         path.unlink(missing_ok=True)
+
+
+def test_a_claim_of_a_worker_that_died_is_in_the_way_once(
+    of_worker: Callable[..., Leases], tmp_path: Path
+) -> None:
+    path = tmp_path / "leases" / "00000"
+    dead = json.dumps({"name": "dead"}).encode()
+    path.write_bytes(dead)
+    age(path, SECONDS + 1)
+    claim = path.with_name(f".00000.{hashlib.sha256(dead).hexdigest()[:16]}")
+    claim.write_bytes(b'{"name": "dead, too"}')
+    leases = of_worker("one")
+    assert leases.take("00000", nothing) is None, "it may be at work"
+    assert claim.exists()
+    age(claim, SECONDS + 1)
+    assert leases.take("00000", nothing) is None
+    with held(leases, "00000") as lease:
+        assert lease.taken == 1
+        assert not claim.exists()
+
+
+def test_who_saw_a_dead_lease_that_another_has_taken_over_leaves_it(
+    of_worker: Callable[..., Leases], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "leases" / "00000"
+    path.write_text('{"name": "dead"}')
+    age(path, SECONDS + 1)
+    one, two = of_worker("one"), of_worker("two")
+    is_over, first = Leases._is_over, list[Lease]()
+
+    def meanwhile(leases: Leases, path: Path, mark: dict[str, object]) -> bool:
+        found = is_over(leases, path, mark)
+        if leases is two and not first:
+            first.extend(filter(None, [one.take("00000", nothing)]))
+        return found
+
+    monkeypatch.setattr(Leases, "_is_over", meanwhile)
+    assert two.take("00000", nothing) is None
+    assert not first[0].lost
+    assert json.loads(path.read_text())["name"] == "one"
+    assert [one.name for one in path.parent.glob(".00000.*")] == []
+    first[0].release()
 
 
 def test_a_lease_that_ended_many_is_forgiven(

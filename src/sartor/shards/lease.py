@@ -9,9 +9,11 @@ does no harm.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
+import stat
 import threading
 import time
 import uuid
@@ -25,7 +27,6 @@ from ..errors import FileError
 from ..files import (
     atomic_write,
     json_line,
-    moved,
     read_document,
     remove,
     take_once,
@@ -97,6 +98,14 @@ def is_gone(owner: dict[str, Any]) -> bool:
 
 def _count(value: Any) -> int:
     return value if isinstance(value, int) else 0
+
+
+def _is_something_else(path: Path) -> bool:
+    """Whether there is something that is not a file; asked once, for it may be gone any moment."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
 
 
 class Lease:
@@ -187,17 +196,28 @@ class Leases:
             return None
         before, mark = owner
         taken = _count(mark.get("taken")) + 1
-        aside = path.with_name(f".{path.name}.{self.worker.name}")
-        if not moved(path, aside):
-            return None
-        found = read_document(aside, _MOST_TOLD)
-        remove(aside)
-        if found != before:
-            # Another worker was faster, and this is already its own.
-            take_once(path, found)
-            return None
         content = self._content(taken)
-        return self._held(path, content, taken, beat) if take_once(path, content) else None
+        # No two leases have the same content, so only one worker has this file, and no other may
+        # put its own in the place of that lease. At no time is there none in its place.
+        claim = path.with_name(f".{path.name}.{hashlib.sha256(before).hexdigest()[:16]}")
+        if not take_once(claim, content):
+            self._remove_if_over(claim)
+            return None
+        try:
+            if self._read(path) != owner:
+                # Another worker was faster, and its claim is gone already.
+                return None
+            with atomic_write(path, durable=False) as stream:
+                stream.write(content)
+        finally:
+            remove(claim)
+        return self._held(path, content, taken, beat)
+
+    def _remove_if_over(self, claim: Path) -> None:
+        """Of a worker that died before it had the lease, so that the next try has it."""
+        owner = self._read(claim)
+        if owner is not None and self._is_over(claim, owner[1]):
+            remove(claim)
 
     def _held(self, path: Path, content: bytes, taken: int, beat: Callable[[], None]) -> Lease:
         return Lease(path, content, taken=taken, seconds=self.seconds, beat=beat)
@@ -234,7 +254,7 @@ class Leases:
         try:
             content = read_document(path, _MOST_TOLD)
         except OSError:
-            if path.exists() and not path.is_file():
+            if _is_something_else(path):
                 raise FileError(f"{path} is not a file, as a lease is.", "Remove it.") from None
             return None
         try:
