@@ -100,7 +100,6 @@ def _version(package: str) -> str | None:
         return None
 
 
-@functools.cache
 def processor() -> str:
     """The processor's name."""
     return _cpuinfo().get("model name") or platform.processor() or platform.machine()
@@ -113,6 +112,7 @@ def exact_processor() -> str:
     return f"{processor()} ({', '.join(numbers)})" if numbers else processor()
 
 
+@functools.cache
 def _cpuinfo() -> dict[str, str]:
     """What the system says of the first core; nothing where it is not Linux."""
     try:
